@@ -1,7 +1,7 @@
 """What every test shares: the hypothesis profiles, the reasons to skip, and the line that names the build.
 
-Profiles (`--hypothesis-profile NAME`): `dev` is the default; `ci` gives the same examples on every run, so that
-a red build can be repeated; `fuzz` is for the long runs of `make fuzz`.
+Profiles (`--hypothesis-profile NAME`): `dev` is the default; `ci` gives the same examples on every run, so
+that a red build can be repeated; `fuzz` is for the long runs of `make fuzz`.
 """
 
 from __future__ import annotations
