@@ -36,7 +36,7 @@ test: setup ## setup, then the tests; those that need root skip without it
 	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
 
 test-container: setup ## setup, then the image and compose.yaml on the container engine that `docker` reaches
-	@$(BIN)/python -m pytest -m engine $(ARGS)
+	@REDTAP_REQUIRE_ENGINE=1 $(BIN)/python -m pytest -m engine $(ARGS)
 
 check: $(VENV)/.stamp-installed ## lint, format, types, and the arrows between the layers
 	@$(BIN)/ruff check --quiet . && echo "ruff check: ok"
