@@ -35,6 +35,10 @@ _PREBUILT: Final = 1024
 INTEGERS: Final[list[bytes]] = [b":%d\r\n" % n for n in range(_PREBUILT)]
 BULK_HEADERS: Final[list[bytes]] = [b"$%d\r\n" % n for n in range(_PREBUILT)]
 DIGITS: Final[list[bytes]] = [b"%d" % n for n in range(_PREBUILT)]
+# An integer of up to six or seven digits goes out as two prebuilt pieces: `:123` and `456 CR LF`.
+_INTEGER_HEADS: Final[list[bytes]] = [b":%d" % n for n in range(_PREBUILT)]
+_INTEGER_TAILS: Final[list[bytes]] = [b"%03d\r\n" % n for n in range(1000)]
+_TWO_PIECES: Final = _PREBUILT * 1000
 
 
 class SimpleString:
@@ -184,6 +188,9 @@ class ReplyBuffer:
         elif isinstance(reply, int):
             if 0 <= reply < _PREBUILT:
                 self._parts.append(INTEGERS[reply])
+            elif 0 <= reply < _TWO_PIECES:
+                self._parts.append(_INTEGER_HEADS[reply // 1000])
+                self._parts.append(_INTEGER_TAILS[reply % 1000])
             else:
                 self._parts.append(b":" + str(reply).encode("ascii") + CRLF)
         elif isinstance(reply, list):

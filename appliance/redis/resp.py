@@ -186,14 +186,22 @@ class RequestParser:
         remaining: i64 = self._remaining
         length: i64
         while remaining > 0:
-            if (
-                pos + 3 < end
-                and data[pos + 2] == _CR
-                and data[pos] == _DOLLAR
-                and _ZERO <= data[pos + 1] <= _NINE
-            ):
+            # The common header, `$` and one to four digits without a leading zero, is read right here.
+            digits: i64 = 0
+            length = 0
+            if pos + 6 < end and data[pos] == _DOLLAR:
                 length = data[pos + 1] - _ZERO
-                pos += 4
+                if 0 <= length <= 9:
+                    digits = 1
+                    digit: i64 = data[pos + 2] - _ZERO
+                    while digits < 4 and 0 <= digit <= 9 and length > 0:
+                        length = length * 10 + digit
+                        digits += 1
+                        digit = data[pos + 1 + digits] - _ZERO
+                    if data[pos + 1 + digits] != _CR:
+                        digits = 0
+            if digits > 0:
+                pos += digits + 3
             else:
                 self._remaining = remaining
                 if self._waiting != _WAIT_NOTHING or self.error is not None:
