@@ -1,0 +1,172 @@
+"""The trio face of one interface: listen, connect, flush, shut down.
+
+`open_network` runs the pump, one timer task per connection and the link's own timers in one nursery, and
+gives a `Network` to use. Leaving the block ends all of it: connections still open are reset, so that no
+peer is left waiting for us, and after that nothing of it runs.
+
+Errors:     `HostError` out of the block when the link is gone; `LocalProtocolError` for a port that is taken.
+Not here:   what a stream is (`tcp_stream`), what a batch is (`pump`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from appliance.errors import HostError
+from appliance.shell.clock import Clock
+from appliance.shell.pump import Pump
+from appliance.shell.tcp_stream import TcpListener, TcpStream
+from appliance.stack.interface import Interface
+from appliance.stack.tcp.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from appliance.shell.link import Link
+    from appliance.stack.interface import InterfaceConfig
+    from appliance.stack.listener import Listener
+
+__all__ = ["Network", "format_address", "open_network", "parse_address"]
+
+_DRAIN_POLL_S: Final = 0.01
+"""How often `Network.drain` looks whether the peers have finished; only at shutdown."""
+
+_FINISHED: Final = frozenset({State.CLOSED, State.TIME_WAIT})
+
+
+def parse_address(host: str | int) -> int:
+    """An IPv4 address as the core wants it (u32).
+
+    Raises:
+        ValueError: Not a dotted quad. There is no name resolution here.
+    """
+    return int(ipaddress.IPv4Address(host))
+
+
+def format_address(address: int) -> str:
+    """`"10.77.0.1"` for a u32."""
+    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+
+
+class Network:
+    """One interface with its pump; `open_network` makes it."""
+
+    def __init__(self, link: Link, interface: Interface, clock: Clock, nursery: trio.Nursery) -> None:
+        self.link = link
+        self.interface = interface
+        self.clock = clock
+        self.pump = Pump(link, interface, clock, nursery)
+
+    def listen(self, port: int, *, address: int = 0, backlog: int = 512) -> Listener:
+        """A listener of the core, for a service that is driven from the pump.
+
+        Raises:
+            LocalProtocolError: The port is taken.
+        """
+        return self.interface.listen(port, address, backlog)
+
+    def listen_tcp(self, port: int, *, address: int = 0, backlog: int = 512) -> TcpListener:
+        """A `trio.abc.Listener`; `trio.serve_listeners` takes it.
+
+        Raises:
+            LocalProtocolError: The port is taken.
+        """
+        return TcpListener(self.pump, self.listen(port, address=address, backlog=backlog))
+
+    async def open_tcp_stream(self, host: str | int, port: int, *, local_port: int = 0) -> TcpStream:
+        """Connect actively. Put `trio.fail_after` round it for a timeout: cancelling aborts the attempt.
+
+        Args:
+            host: A dotted quad or a u32.
+            local_port: 0 picks one.
+
+        Raises:
+            trio.BrokenResourceError: No connection; its cause is the `ConnectionFailed` that says why.
+            LocalProtocolError: No port or no place in the pool is free.
+        """
+        pump = self.pump
+        connection = self.interface.connect(parse_address(host), port, self.clock.now(), local_port)
+        stream = TcpStream(pump, connection)
+        pump.flush()
+        try:
+            await stream._wait_opened()
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
+
+    async def drain(self, grace_s: float) -> None:
+        """Wait up to `grace_s` seconds for the connections to finish (TIME-WAIT is finished), then abort the rest.
+
+        Close the listeners and the streams first: this only waits. When it is cancelled it aborts at once.
+        """
+        try:
+            with trio.move_on_after(grace_s):
+                while any(connection.state not in _FINISHED for connection in self.interface.connections()):
+                    await trio.sleep(_DRAIN_POLL_S)
+        finally:
+            self.abort_all()
+
+    def abort_all(self) -> None:
+        """RST to every peer; TIME-WAIT just ends."""
+        for connection in self.interface.connections():
+            if not connection.is_closed:
+                connection.abort()
+        self.pump.flush()
+
+
+@asynccontextmanager
+async def open_network(
+    link: Link, config: InterfaceConfig, *, clock: Clock | None = None
+) -> AsyncIterator[Network]:
+    """Run one interface on `link` for the length of the block.
+
+    Args:
+        link: Stays the caller's to close.
+        clock: Its wall clock matters only to services; None is the system's.
+
+    Raises:
+        HostError: The link is gone. It comes out of the block alone, not in an exception group, when nothing
+            else failed.
+    """
+    if config.vnet_header != link.vnet_header:
+        raise ValueError("the interface and the link must agree about the virtio header")
+    interface = Interface(config)
+    lost: HostError | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            network = Network(link, interface, clock or Clock(), nursery)
+            pump = network.pump
+            nursery.start_soon(pump.run, name="pump")
+            nursery.start_soon(pump.run_flusher, name="flusher")
+            nursery.start_soon(pump.keep_link_time, name="link timer")
+            interface.announce(clock.now() if clock else Clock.now())
+            pump.flush()
+            try:
+                yield network
+            finally:
+                for listener in interface.listeners():
+                    listener.close()
+                try:
+                    network.abort_all()
+                finally:
+                    nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        rest = group.split(HostError)[1]
+        if rest is not None:
+            raise
+        lost = _first_leaf(group)
+    if lost is not None:
+        raise lost
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> HostError:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, HostError)
+    return first
