@@ -10,13 +10,13 @@ Not here:   what a stream is (`tcp_stream`), what a batch is (`pump`).
 
 from __future__ import annotations
 
-import ipaddress
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from appliance.errors import HostError
+from appliance.shell.addresses import parse_address
 from appliance.shell.clock import Clock
 from appliance.shell.pump import Pump
 from appliance.shell.tcp_stream import TcpListener, TcpStream
@@ -30,26 +30,12 @@ if TYPE_CHECKING:
     from appliance.stack.interface import InterfaceConfig
     from appliance.stack.listener import Listener
 
-__all__ = ["Network", "format_address", "open_network", "parse_address"]
+__all__ = ["Network", "open_network"]
 
 _DRAIN_POLL_S: Final = 0.01
 """How often `Network.drain` looks whether the peers have finished; only at shutdown."""
 
 _FINISHED: Final = frozenset({State.CLOSED, State.TIME_WAIT})
-
-
-def parse_address(host: str | int) -> int:
-    """An IPv4 address as the core wants it (u32).
-
-    Raises:
-        ValueError: Not a dotted quad. There is no name resolution here.
-    """
-    return int(ipaddress.IPv4Address(host))
-
-
-def format_address(address: int) -> str:
-    """`"10.77.0.1"` for a u32."""
-    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
 
 
 class Network:
@@ -144,17 +130,17 @@ async def open_network(
             nursery.start_soon(pump.run, name="pump")
             nursery.start_soon(pump.run_flusher, name="flusher")
             nursery.start_soon(pump.keep_link_time, name="link timer")
-            interface.announce(clock.now() if clock else Clock.now())
+            interface.announce(Clock.now())
             pump.flush()
             try:
                 yield network
             finally:
                 for listener in interface.listeners():
                     listener.close()
-                try:
+                # When the link is gone the pump has said so, or will not get to: nobody can be told anything.
+                with suppress(HostError):
                     network.abort_all()
-                finally:
-                    nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         rest = group.split(HostError)[1]
         if rest is not None:
