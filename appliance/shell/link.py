@@ -75,7 +75,9 @@ class TapLink(Link):
 
     __slots__ = ("_fd", "_owns_fd", "name")
 
-    def __init__(self, fd: int, *, name: str, mtu: int, vnet_header: bool = True, owns_fd: bool = True) -> None:
+    def __init__(
+        self, fd: int, *, name: str, mtu: int, vnet_header: bool = True, owns_fd: bool = True
+    ) -> None:
         super().__init__(vnet_header=vnet_header, mtu=mtu)
         os.set_blocking(fd, False)
         self._fd = fd
@@ -125,7 +127,9 @@ class TapLink(Link):
         self._fd = -1
 
     def _gone(self, doing: str, error: OSError) -> HostError:
-        return HostError(f"the network device {self.name} is gone: {doing} gave {os.strerror(error.errno or 0)}")
+        return HostError(
+            f"the network device {self.name} is gone: {doing} gave {os.strerror(error.errno or 0)}"
+        )
 
 
 class MemoryLink(Link):
@@ -183,7 +187,7 @@ class MemoryLink(Link):
 def memory_link_pair(
     *, mtu: int = 1500, vnet_header: bool = True, capacity: int = 4096
 ) -> tuple[MemoryLink, MemoryLink]:
-    """Two links joined by a wire without delay that holds `capacity` frames each way and drops what is more."""
+    """Two links joined by a wire without delay; it holds `capacity` frames each way and drops more."""
     a = MemoryLink(vnet_header=vnet_header, mtu=mtu, capacity=capacity)
     b = MemoryLink(vnet_header=vnet_header, mtu=mtu, capacity=capacity)
     a._peer, b._peer = b, a

@@ -18,10 +18,11 @@ import trio
 from appliance.errors import HostError
 from appliance.shell.addresses import parse_address
 from appliance.shell.clock import Clock
+from appliance.shell.groups import ungrouped
 from appliance.shell.pump import Pump
 from appliance.shell.tcp_stream import TcpListener, TcpStream
 from appliance.stack.interface import Interface
-from appliance.stack.tcp.state import State
+from appliance.stack.tcp.state import CLOSED, TIME_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +36,7 @@ __all__ = ["Network", "open_network"]
 _DRAIN_POLL_S: Final = 0.01
 """How often `Network.drain` looks whether the peers have finished; only at shutdown."""
 
-_FINISHED: Final = frozenset({State.CLOSED, State.TIME_WAIT})
+_FINISHED: Final = (CLOSED, TIME_WAIT)
 
 
 class Network:
@@ -86,13 +87,14 @@ class Network:
         return stream
 
     async def drain(self, grace_s: float) -> None:
-        """Wait up to `grace_s` seconds for the connections to finish (TIME-WAIT is finished), then abort the rest.
+        """Wait up to `grace_s` seconds for the connections to finish (TIME-WAIT is), then abort the rest.
 
         Close the listeners and the streams first: this only waits. When it is cancelled it aborts at once.
         """
         try:
             with trio.move_on_after(grace_s):
-                while any(connection.state not in _FINISHED for connection in self.interface.connections()):
+                # An event here would be a check on the hot path for something that happens once.
+                while any(one.state not in _FINISHED for one in self.interface.connections()):  # noqa: ASYNC110
                     await trio.sleep(_DRAIN_POLL_S)
         finally:
             self.abort_all()
@@ -122,8 +124,7 @@ async def open_network(
     if config.vnet_header != link.vnet_header:
         raise ValueError("the interface and the link must agree about the virtio header")
     interface = Interface(config)
-    lost: HostError | None = None
-    try:
+    with ungrouped():
         async with trio.open_nursery() as nursery:
             network = Network(link, interface, clock or Clock(), nursery)
             pump = network.pump
@@ -141,18 +142,3 @@ async def open_network(
                 with suppress(HostError):
                     network.abort_all()
                 nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        rest = group.split(HostError)[1]
-        if rest is not None:
-            raise
-        lost = _first_leaf(group)
-    if lost is not None:
-        raise lost
-
-
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> HostError:
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    assert isinstance(first, HostError)
-    return first

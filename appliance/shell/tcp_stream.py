@@ -6,7 +6,7 @@ Errors:     mapped here and nowhere else. `ConnectionFailed` becomes `trio.Broke
             cause; use after `aclose` (or after `send_eof`, for sending) is `trio.ClosedResourceError`; two
             tasks doing the same is `trio.BusyResourceError`.
 Flushing:   sending flushes at once, since the caller has said all it wanted to. Reading flushes at the
-            next scheduler round: the ACK or window update it may cause then rides on the reply, if one follows.
+            next scheduler round: the ACK or window update it may cause then rides on the reply, if any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from appliance.stack.tcp.connection import (
     EVENT_READABLE,
     EVENT_WRITABLE,
 )
-from appliance.stack.tcp.state import State
+from appliance.stack.tcp.state import SYN_RECEIVED, SYN_SENT, rfc_name
 
 if TYPE_CHECKING:
     from appliance.shell.pump import ConnectionPort, Pump
@@ -38,7 +38,7 @@ __all__ = ["TcpListener", "TcpStream"]
 _DEFAULT_READ: Final = 65_536
 _WAKES_RECEIVE: Final = EVENT_READABLE | EVENT_PEER_CLOSED | EVENT_CLOSED
 _WAKES_SEND: Final = EVENT_OPENED | EVENT_WRITABLE | EVENT_CLOSED
-_OPENING: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED})
+_OPENING: Final = (SYN_SENT, SYN_RECEIVED)
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -67,8 +67,8 @@ class TcpStream(trio.abc.HalfCloseableStream):
         pump.port_of(connection).handler = self
 
     def __repr__(self) -> str:
-        c = self._connection
-        return f"<TcpStream {self.local} - {self.remote} {'closed' if self._is_closed else c.state.rfc_name}>"
+        state = "closed" if self._is_closed else rfc_name(self._connection.state)
+        return f"<TcpStream {self.local} - {self.remote} {state}>"
 
     @property
     def local(self) -> tuple[str, int]:
@@ -81,7 +81,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
         return format_address(self._connection.remote_address), self._connection.remote_port
 
     def statistics(self) -> dict[str, int | str]:
-        """What the connection knows of itself, like Linux's `tcp_info`: state, cwnd, srtt_us, retransmits …"""
+        """What the connection knows of itself, like Linux's `tcp_info`: state, cwnd, srtt_us …"""
         return self._connection.info()
 
     def set_nodelay(self, on: bool) -> None:
