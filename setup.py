@@ -29,8 +29,8 @@ COMPILED = [
     "appliance/redis/session.py",
     "appliance/redis/values.py",
 ]
-# A package's `__init__` only re-exports; as source it keeps the package's path plain.
-NOT_COMPILED = {"__init__.py"}
+# A package's `__init__` only re-exports, and as source keeps its path plain; the other is the interpreted twin.
+NOT_COMPILED = {"__init__.py", "_fields_struct.py"}
 
 
 def compiled_sources() -> list[str]:
