@@ -42,4 +42,4 @@ class ConfigError(ApplianceError):
 
 
 class HostError(ApplianceError):
-    """The machine lacks a privilege, a device or a program; the text is one line saying which and how to get it."""
+    """This host lacks a privilege, a device or a program; the text is one line: what, and how to get it."""

@@ -1,0 +1,87 @@
+"""What the stack counted. Plain ints; names are what the metrics and `redtap status` show."""
+
+from mypy_extensions import i64
+
+__all__ = ["Counters"]
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.frames_in: i64 = 0
+        self.frames_out: i64 = 0
+        self.bytes_in: i64 = 0
+        self.bytes_out: i64 = 0
+        # Ethernet and ARP
+        self.dropped_malformed: i64 = 0
+        self.dropped_not_for_us: i64 = 0
+        self.dropped_unknown_ethertype: i64 = 0
+        self.arp_in: i64 = 0
+        self.arp_out: i64 = 0
+        self.arp_failures: i64 = 0
+        self.dropped_unresolved: i64 = 0
+        # IPv4 and ICMP
+        self.dropped_bad_source: i64 = 0
+        self.dropped_fragment: i64 = 0
+        self.dropped_bad_checksum: i64 = 0
+        self.icmp_in: i64 = 0
+        self.icmp_out: i64 = 0
+        self.icmp_rate_limited: i64 = 0
+        # TCP
+        self.segments_in: i64 = 0
+        self.segments_out: i64 = 0
+        self.segments_retransmitted: i64 = 0
+        self.segments_out_of_order: i64 = 0
+        self.segments_duplicate: i64 = 0
+        self.segments_unacceptable: i64 = 0
+        self.dropped_broadcast_segment: i64 = 0
+        self.dropped_reassembly_full: i64 = 0
+        self.resets_in: i64 = 0
+        self.resets_out: i64 = 0
+        self.challenge_acks: i64 = 0
+        self.fast_retransmits: i64 = 0
+        self.retransmission_timeouts: i64 = 0
+        self.zero_window_probes: i64 = 0
+        self.connections_opened: i64 = 0
+        self.connections_accepted: i64 = 0
+        self.connections_refused_pool_full: i64 = 0
+        self.dropped_backlog_full: i64 = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Every counter by its name."""
+        return {
+            "frames_in": self.frames_in,
+            "frames_out": self.frames_out,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "dropped_malformed": self.dropped_malformed,
+            "dropped_not_for_us": self.dropped_not_for_us,
+            "dropped_unknown_ethertype": self.dropped_unknown_ethertype,
+            "arp_in": self.arp_in,
+            "arp_out": self.arp_out,
+            "arp_failures": self.arp_failures,
+            "dropped_unresolved": self.dropped_unresolved,
+            "dropped_bad_source": self.dropped_bad_source,
+            "dropped_fragment": self.dropped_fragment,
+            "dropped_bad_checksum": self.dropped_bad_checksum,
+            "icmp_in": self.icmp_in,
+            "icmp_out": self.icmp_out,
+            "icmp_rate_limited": self.icmp_rate_limited,
+            "segments_in": self.segments_in,
+            "segments_out": self.segments_out,
+            "segments_retransmitted": self.segments_retransmitted,
+            "segments_out_of_order": self.segments_out_of_order,
+            "segments_duplicate": self.segments_duplicate,
+            "segments_unacceptable": self.segments_unacceptable,
+            "dropped_broadcast_segment": self.dropped_broadcast_segment,
+            "dropped_reassembly_full": self.dropped_reassembly_full,
+            "resets_in": self.resets_in,
+            "resets_out": self.resets_out,
+            "challenge_acks": self.challenge_acks,
+            "fast_retransmits": self.fast_retransmits,
+            "retransmission_timeouts": self.retransmission_timeouts,
+            "zero_window_probes": self.zero_window_probes,
+            "connections_opened": self.connections_opened,
+            "connections_accepted": self.connections_accepted,
+            "connections_refused_pool_full": self.connections_refused_pool_full,
+            "dropped_backlog_full": self.dropped_backlog_full,
+        }

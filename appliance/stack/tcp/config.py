@@ -1,0 +1,78 @@
+"""What can be set about TCP. Units in the names; each default says whose it is."""
+
+from appliance.stack.timebase import MILLISECOND, SECOND
+
+__all__ = ["TcpConfig"]
+
+
+class TcpConfig:
+    """Settings for all connections of an interface; read-only once the interface is made.
+
+    Attributes:
+        rto_initial_us: before the first RTT sample (RFC 6298 §2.1: 1 s).
+        rto_min_us: floor of the variance term of the timeout (Linux: 200 ms).
+        rto_max_us: ceiling of the timeout and of the interval of zero-window probes (Linux: 120 s).
+        syn_retries: retransmissions of SYN before an active open fails (Linux: 6, about 127 s;
+            RFC 9293 MUST-23 asks for 3 minutes, which 7 gives: 1+2+4+8+16+32+64+120 s).
+        syn_ack_retries: retransmissions of SYN,ACK before the half-open connection is dropped (Linux: 5).
+        r1: retransmissions of data after which the neighbour is verified again (RFC 9293 SHLD-10: 3).
+        r2: retransmissions of data before the connection is given up (Linux: 15, over 100 s; SHLD-11).
+        msl_us: maximum segment lifetime; TIME-WAIT lasts twice that (Linux: 2 MSL = 60 s).
+        fin_wait_2_us: how long a fully closed connection waits for the peer's FIN (Linux: 60 s).
+        delayed_ack_us: longest delay of an ACK (RFC 9293 MUST-40: below 500 ms; Linux: 40 ms).
+        initial_window: segments in the first flight (RFC 6928: 10).
+        send_buffer_initial, send_buffer_limit: bytes; grows with cwnd.
+        receive_buffer_initial, receive_buffer_limit: bytes; grows while the application keeps up.
+        reassembly_limit: segments kept out of order, per connection.
+        nodelay: whether Nagle's algorithm is off from the start.
+        keepalive_idle_us, keepalive_interval_us, keepalive_probes: for connections that turn it on
+            (RFC 9293 MUST-28: 2 h; Linux: 75 s, 9).
+        challenge_acks_per_second: for the whole interface (RFC 5961 §7).
+    """
+
+    def __init__(
+        self,
+        *,
+        rto_initial_us: int = 1 * SECOND,
+        rto_min_us: int = 200 * MILLISECOND,
+        rto_max_us: int = 120 * SECOND,
+        syn_retries: int = 7,
+        syn_ack_retries: int = 5,
+        r1: int = 3,
+        r2: int = 15,
+        msl_us: int = 30 * SECOND,
+        fin_wait_2_us: int = 60 * SECOND,
+        delayed_ack_us: int = 40 * MILLISECOND,
+        initial_window: int = 10,
+        send_buffer_initial: int = 64 * 1024,
+        send_buffer_limit: int = 4 * 1024 * 1024,
+        receive_buffer_initial: int = 64 * 1024,
+        receive_buffer_limit: int = 6 * 1024 * 1024,
+        reassembly_limit: int = 1024,
+        nodelay: bool = False,
+        keepalive_idle_us: int = 7200 * SECOND,
+        keepalive_interval_us: int = 75 * SECOND,
+        keepalive_probes: int = 9,
+        challenge_acks_per_second: int = 1000,
+    ) -> None:
+        self.rto_initial_us = rto_initial_us
+        self.rto_min_us = rto_min_us
+        self.rto_max_us = rto_max_us
+        self.syn_retries = syn_retries
+        self.syn_ack_retries = syn_ack_retries
+        self.r1 = r1
+        self.r2 = r2
+        self.msl_us = msl_us
+        self.fin_wait_2_us = fin_wait_2_us
+        self.delayed_ack_us = delayed_ack_us
+        self.initial_window = initial_window
+        self.send_buffer_initial = send_buffer_initial
+        self.send_buffer_limit = send_buffer_limit
+        self.receive_buffer_initial = receive_buffer_initial
+        self.receive_buffer_limit = receive_buffer_limit
+        self.reassembly_limit = reassembly_limit
+        self.nodelay = nodelay
+        self.keepalive_idle_us = keepalive_idle_us
+        self.keepalive_interval_us = keepalive_interval_us
+        self.keepalive_probes = keepalive_probes
+        self.challenge_acks_per_second = challenge_acks_per_second

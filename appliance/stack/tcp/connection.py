@@ -1,0 +1,217 @@
+"""A connection as its user sees it: the calls of RFC 9293 §3.9.1, without waiting.
+
+Driven by four things: received segments (`segment_arrives`), time (`handle_deadline`), the flush
+(`output`), and the user's calls here. No call blocks and none does I/O; what a call causes to be sent is
+built by the next `Interface.frames_to_send`.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from appliance.errors import ConnectionFailed, LocalProtocolError
+from appliance.stack.tcp import output as out, state as st, timers
+from appliance.stack.tcp.tcb import (
+    EVENT_CLOSED,
+    EVENT_OPENED,
+    EVENT_PEER_CLOSED,
+    EVENT_READABLE,
+    EVENT_WRITABLE,
+    Tcb,
+)
+from appliance.stack.timebase import NEVER
+from appliance.wire.ipv4 import format_address
+
+__all__ = [
+    "EVENT_CLOSED",
+    "EVENT_OPENED",
+    "EVENT_PEER_CLOSED",
+    "EVENT_READABLE",
+    "EVENT_WRITABLE",
+    "Connection",
+]
+
+
+class Connection(Tcb):
+    def __repr__(self) -> str:
+        return (
+            f"<Connection {format_address(self.local_address)}:{self.local_port} "
+            f"{format_address(self.remote_address)}:{self.remote_port} {st.rfc_name(self.state)}>"
+        )
+
+    # -- what happened -------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """CLOSED: nothing further will happen. A connection in TIME-WAIT is not closed yet."""
+        return self.state == st.CLOSED
+
+    def state_name(self) -> str:
+        """The RFC's spelling: `"SYN-RECEIVED"`."""
+        return st.rfc_name(self.state)
+
+    def failure(self) -> ConnectionFailed | None:
+        """Why the connection ended; None while it lives and after a normal end."""
+        if self.failure_class is None:
+            return None
+        peer = f"{format_address(self.remote_address)}:{self.remote_port}"
+        return self.failure_class(f"{peer}: {self.soft_error}" if self.soft_error else peer)
+
+    def take_events(self) -> int:
+        """The EVENT_* bits since the last call."""
+        events = self.events
+        self.events = 0
+        return events
+
+    # -- RECEIVE ---------------------------------------------------------------------------------------
+
+    def receivable(self) -> int:
+        """Bytes in order, ready to be received."""
+        return self.receive_buffer.size
+
+    def receive(self, max_bytes: i64) -> bytes:
+        """Up to max_bytes of what came in order; b"" when there is nothing (now, or ever: see at_eof)."""
+        data = self.receive_buffer.take(max_bytes)
+        count: i64 = len(data)
+        if count > 0:
+            self.tune_receive_buffer(count, self.last_received_at)
+            self.touch()  # the window may have opened
+        return data
+
+    def at_eof(self) -> bool:
+        """Whether the peer has closed and everything it sent was received."""
+        return self.is_fin_received and self.receive_buffer.size == 0
+
+    # -- SEND ------------------------------------------------------------------------------------------
+
+    def send_space(self) -> int:
+        """Bytes that `send` would take now; zero or less when it would take none."""
+        return self.send_limit - self.send_buffer.size
+
+    def unsent_and_unacked(self) -> int:
+        """Bytes taken by `send` that the peer has not acknowledged."""
+        return self.send_buffer.size
+
+    def send(self, data: bytes, offset: i64 = 0) -> int:
+        """Queue data[offset:] as far as there is room, by reference; returns how many bytes were taken.
+
+        After a short count EVENT_WRITABLE follows when a third of the buffer is free again.
+        Raises LocalProtocolError after shutdown, close or abort, and before the connection is open.
+        """
+        state = self.state
+        if state != st.ESTABLISHED and state != st.CLOSE_WAIT:
+            raise LocalProtocolError(f"cannot send in state {st.rfc_name(state)}")
+        count: i64 = len(data) - offset
+        space = self.send_limit - self.send_buffer.size
+        if count > space:
+            self.is_send_short = True
+            if space <= 0:
+                return 0
+            count = space
+        if offset == 0 and count == len(data):
+            self.send_buffer.append(data)
+        else:
+            self.send_buffer.append(data[offset : offset + count])
+        self.touch()
+        return count
+
+    # -- CLOSE, ABORT ----------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """RFC 9293's CLOSE: no more data from us, FIN after what is queued; receiving goes on."""
+        if self.is_fin_queued or self.state == st.CLOSED or self.state == st.TIME_WAIT:
+            return
+        if self.state == st.SYN_SENT:
+            self.end(None)
+            return
+        self.is_fin_queued = True
+        if self.state == st.ESTABLISHED:
+            self.set_state(st.FIN_WAIT_1)
+        elif self.state == st.CLOSE_WAIT:
+            self.set_state(st.LAST_ACK)
+        # In SYN-RECEIVED the change of state waits for ESTABLISHED.
+        self.touch()
+
+    def close(self) -> None:
+        """Close both ways. Unread data, now or later, draw a RST: the peer must learn of it (SHLD-3)."""
+        if self.state == st.CLOSED:
+            return
+        self.is_reading_ended = True
+        if self.receive_buffer.size > 0 and self.state >= st.ESTABLISHED and self.state != st.TIME_WAIT:
+            self.abort()
+            return
+        self.shutdown()
+        if self.state == st.FIN_WAIT_2:
+            self.time_wait_deadline = self.host.now + self.host.config.fin_wait_2_us
+            self.touch()
+
+    def abort(self) -> None:
+        """End at once with a RST (RFC 9293 §3.10.5); what was queued is lost."""
+        state = self.state
+        if state == st.CLOSED:
+            return
+        if state == st.SYN_RECEIVED or (st.ESTABLISHED <= state <= st.CLOSE_WAIT):
+            out.send_reset(self, self.host.now)
+        self.end(None)
+
+    # -- options -------------------------------------------------------------------------------------------
+
+    def set_nodelay(self, on: bool) -> None:
+        """Turn Nagle's algorithm off or on (MUST-17)."""
+        self.is_nodelay = on
+        self.touch()
+
+    def set_keepalive(self, on: bool) -> None:
+        """Turn keep-alive on or off (MUST-24); its times are the interface's."""
+        self.keepalive_deadline = self.host.now + self.host.config.keepalive_idle_us if on else NEVER
+        self.touch()
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> int:
+        """When `handle_deadline` wants to be called; NEVER when nothing is due."""
+        return timers.next_deadline(self)
+
+    def handle_deadline(self, now: int) -> None:
+        """Do what is due; too early is a no-op. `Interface.frames_to_send` follows."""
+        self.host.now = now
+        if self.state != st.CLOSED:
+            timers.handle_deadline(self, now)
+
+    def rearm(self) -> int:
+        """The next deadline, remembered as the one that the keeper of this connection's time sleeps for.
+
+        From then on the connection is in `Interface.take_rescheduled` only when its deadline moved earlier.
+        """
+        self.armed_deadline = timers.next_deadline(self)
+        return self.armed_deadline
+
+    # -- STATUS --------------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, int | str]:
+        """What there is to know (RFC 9293 §3.9.1 STATUS, Linux's tcp_info). Bytes, microseconds."""
+        return {
+            "local": f"{format_address(self.local_address)}:{self.local_port}",
+            "remote": f"{format_address(self.remote_address)}:{self.remote_port}",
+            "state": st.rfc_name(self.state),
+            "cwnd": self.congestion.cwnd,
+            "ssthresh": self.congestion.ssthresh,
+            "smss": self.smss,
+            "srtt_us": self.rtt.srtt_us,
+            "rttvar_us": self.rtt.rttvar_us,
+            "rto_us": self.rtt.rto_us,
+            "snd_una": self.snd_una,
+            "snd_nxt": self.snd_nxt,
+            "snd_wnd": self.snd_wnd,
+            "rcv_nxt": self.rcv_nxt,
+            "rcv_wnd": self.rcv_wnd(),
+            "snd_wind_shift": self.snd_wind_shift,
+            "rcv_wind_shift": self.rcv_wind_shift,
+            "flight_size": self.flight_size(),
+            "send_buffer_bytes": self.send_buffer.size,
+            "receive_buffer_bytes": self.receive_buffer.size,
+            "reassembly_bytes": 0 if self.reassembly is None else self.reassembly.size,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "retransmissions": self.total_retransmissions,
+        }

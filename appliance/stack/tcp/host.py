@@ -1,0 +1,85 @@
+"""What the connections of one interface share: settings, the way out, and who needs attention.
+
+A connection never calls the interface; it writes here, and the interface reads. So the arrows stay
+one-way, and a connection can be driven in a test with nothing but a `TcpHost`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from appliance.stack.timebase import SECOND
+from appliance.wire.tcp import MAX_WINDOW_SHIFT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.stack.counters import Counters
+    from appliance.stack.neighbor import NeighborCache
+    from appliance.stack.tcp.config import TcpConfig
+    from appliance.stack.tcp.tcb import Tcb
+
+__all__ = ["TcpHost"]
+
+
+class TcpHost:
+    """Shared by all connections of one interface.
+
+    ready: connections with events to report. touched: connections that may have something to send or
+    a new deadline. closed: connections to take out of the table. Frames go out through `neighbors`.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: TcpConfig,
+        counters: Counters,
+        neighbors: NeighborCache,
+        random_bytes: Callable[[int], bytes],
+        mtu: int,
+        ttl: int,
+        has_vnet_header: bool,
+        may_use_gso: bool,
+    ) -> None:
+        self.config: TcpConfig = config
+        self.counters: Counters = counters
+        self.neighbors: NeighborCache = neighbors
+        self.mtu: i64 = mtu
+        self.ttl: i64 = ttl
+        self.has_vnet_header: bool = has_vnet_header
+        self.may_use_gso: bool = may_use_gso
+        self.ready: list[Tcb] = []
+        self.touched: list[Tcb] = []
+        self.closed: list[Tcb] = []
+        self.time_wait: dict[bytes, Tcb] = {}  # oldest first: the ones to give up when the pool is full
+        self.now: i64 = 0  # the latest time that anybody told the interface
+        self.identification: i64 = int.from_bytes(random_bytes(2), "big")
+        self._isn_secret: bytes = random_bytes(16)
+        self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
+        self._challenge_second: i64 = 0
+        self._challenges: i64 = 0
+
+    def initial_sequence_number(self, four_tuple: bytes, now: i64) -> i64:
+        """ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9)."""
+        digest = blake2b(four_tuple, key=self._isn_secret, digest_size=4).digest()
+        return ((now >> 2) + int.from_bytes(digest, "big")) & 0xFFFF_FFFF
+
+    def may_send_challenge_ack(self, now: i64) -> bool:
+        """RFC 5961 §7: limit them for the whole host, so that forged segments cannot make us a reflector."""
+        second = now // SECOND
+        if second != self._challenge_second:
+            self._challenge_second = second
+            self._challenges = 0
+        self._challenges += 1
+        return self._challenges <= self.config.challenge_acks_per_second
+
+
+def _shift_for(limit: i64) -> i64:
+    """The smallest window shift that can express `limit` bytes in 16 bits."""
+    shift: i64 = 0
+    while (65535 << shift) < limit and shift < MAX_WINDOW_SHIFT:
+        shift += 1
+    return shift

@@ -1,0 +1,128 @@
+"""What the passing of time does to a connection.
+
+Source:     RFC 6298 §5 (retransmission), RFC 9293 §3.8.3 (R1, R2), §3.8.4 (keep-alive), §3.8.6.1 (zero-window
+            probes), §3.8.6.3 (delayed ACK), §3.6.1 (TIME-WAIT).
+Invariants: `next_deadline` is the least of the timers that `handle_deadline` looks at, so after
+            handle_deadline(t) and a flush the next deadline lies behind t, or something was sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from appliance.errors import TimedOut
+from appliance.stack.tcp import output as out, state as st
+from appliance.stack.timebase import NEVER
+
+if TYPE_CHECKING:
+    from appliance.stack.tcp.tcb import Tcb
+
+__all__ = ["handle_deadline", "next_deadline"]
+
+
+def next_deadline(tcb: Tcb) -> i64:
+    earliest = tcb.retransmission_deadline
+    if tcb.ack_deadline < earliest:
+        earliest = tcb.ack_deadline
+    if tcb.persist_deadline < earliest:
+        earliest = tcb.persist_deadline
+    if tcb.time_wait_deadline < earliest:
+        earliest = tcb.time_wait_deadline
+    if tcb.keepalive_deadline < earliest:
+        earliest = tcb.keepalive_deadline
+    return earliest
+
+
+def handle_deadline(tcb: Tcb, now: i64) -> None:
+    """Do all that is due; before its time this is a no-op. Output follows with the next flush."""
+    if tcb.time_wait_deadline <= now:
+        tcb.end(None)
+        return
+    if tcb.retransmission_deadline <= now:
+        _on_retransmission_timeout(tcb, now)
+    if tcb.persist_deadline <= now:
+        _on_persist_timeout(tcb, now)
+    if tcb.ack_deadline <= now:
+        tcb.ack_deadline = NEVER
+        tcb.must_ack_now = True
+        tcb.touch()
+    if tcb.keepalive_deadline <= now:
+        _on_keepalive_timeout(tcb, now)
+
+
+def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
+    config = tcb.host.config
+    limit: i64 = config.r2
+    if tcb.state == st.SYN_SENT:
+        limit = config.syn_retries
+    elif tcb.state == st.SYN_RECEIVED:
+        limit = config.syn_ack_retries
+    elif tcb.snd_wnd == 0 and now - tcb.last_received_at < 2 * config.rto_max_us:
+        # SHLD-17: the peer answers, it just has no room for what it had room for before.
+        limit = NEVER
+    if tcb.retransmissions >= limit:
+        if tcb.state != st.SYN_SENT:
+            out.send_reset(tcb, now)
+        tcb.end(TimedOut)
+        return
+    tcb.host.counters.retransmission_timeouts += 1
+    tcb.retransmissions += 1
+    if tcb.retransmissions == config.r1:
+        tcb.host.neighbors.suspect(tcb.neighbor)
+    if tcb.state >= st.ESTABLISHED:
+        tcb.congestion.on_timeout(tcb.flight_size(), tcb.snd_max, tcb.retransmissions == 1)
+    else:
+        tcb.total_retransmissions += 1
+        tcb.host.counters.segments_retransmitted += 1
+    tcb.rtt.back_off()
+    tcb.timed_at = NEVER
+    tcb.snd_nxt = tcb.snd_una
+    tcb.must_retransmit_first = False
+    tcb.is_forced = True
+    tcb.retransmission_deadline = now + tcb.rtt.rto_us
+    tcb.touch()
+
+
+def _on_persist_timeout(tcb: Tcb, now: i64) -> None:
+    tcb.touch()
+    if tcb.snd_wnd > 0:
+        # Silly window avoidance has waited long enough (MUST-38, the override timeout).
+        tcb.persist_deadline = NEVER
+        tcb.is_forced = True
+        return
+    config = tcb.host.config
+    if tcb.unanswered_probes >= config.r2:
+        out.send_reset(tcb, now)
+        tcb.end(TimedOut)
+        return
+    tcb.unanswered_probes += 1
+    tcb.host.counters.zero_window_probes += 1
+    out.send_probe(tcb, now)
+    # SHLD-30: the interval doubles.
+    if tcb.persist_shift < 16:
+        tcb.persist_shift += 1
+    interval = tcb.rtt.rto_us << tcb.persist_shift
+    if interval > config.rto_max_us:
+        interval = config.rto_max_us
+    tcb.persist_deadline = now + interval
+
+
+def _on_keepalive_timeout(tcb: Tcb, now: i64) -> None:
+    config = tcb.host.config
+    due: i64 = tcb.last_received_at + config.keepalive_idle_us
+    if tcb.state < st.ESTABLISHED or tcb.state == st.TIME_WAIT:
+        tcb.keepalive_deadline = now + config.keepalive_idle_us
+    elif now < due:
+        # Heard of the peer since: a deadline that moves later costs nothing until it comes.
+        tcb.keepalive_deadline = due
+    elif tcb.snd_max != tcb.snd_una or tcb.persist_deadline != NEVER:
+        tcb.keepalive_deadline = now + config.keepalive_interval_us  # MUST-26: other timers do the asking
+    elif tcb.unanswered_probes >= config.keepalive_probes:
+        out.send_reset(tcb, now)
+        tcb.end(TimedOut)
+    else:
+        tcb.unanswered_probes += 1
+        out.send_probe(tcb, now)
+        tcb.keepalive_deadline = now + config.keepalive_interval_us

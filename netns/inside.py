@@ -1,0 +1,116 @@
+"""Doing something inside another network namespace without leaving ours.
+
+A network namespace belongs to a thread (setns(2)): a fresh thread goes there, works, and ends, and the
+rest of the process never notices. Sockets and TAPs opened there stay there; a process started there lives
+there. No fork is involved, so this is safe while other threads run, as they do once trio has worker threads.
+
+Namespaces are named by a `Place`: a name under /run/netns, a path, or None for the one we are in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from pyroute2 import netns as kernel_netns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_T = TypeVar("_T")
+
+RUN_NETNS = "/run/netns"
+
+Place: TypeAlias = "str | None"
+
+
+def place_path(place: str) -> str:
+    """The file that stands for the namespace `place`."""
+    return place if "/" in place else f"{RUN_NETNS}/{place}"
+
+
+def inside(place: Place, action: Callable[[], _T]) -> _T:
+    """Run `action()` in the network namespace `place` and return what it returns.
+
+    The call lasts as long as the action, a KeyboardInterrupt notwithstanding: it is raised afterwards.
+
+    Raises:
+        OSError: there is no such namespace, or CAP_SYS_ADMIN is missing.
+        BaseException: whatever `action` raises.
+    """
+    if place is None:
+        return action()
+    results: list[_T] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            descriptor = os.open(place_path(place), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                kernel_netns.setns(descriptor)
+            finally:
+                os.close(descriptor)
+            results.append(action())
+        except BaseException as exc:
+            failures.append(exc)
+
+    worker = threading.Thread(target=work, name=f"inside {place}")
+    worker.start()
+    interrupted: KeyboardInterrupt | None = None
+    while worker.is_alive():
+        try:
+            worker.join()
+        except KeyboardInterrupt as exc:
+            interrupted = exc
+    if failures:
+        raise failures[0]
+    if interrupted is not None:
+        raise interrupted
+    return results[0]
+
+
+def spawn(
+    place: Place,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[Any] | None = None,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` inside `place`: a child inherits the namespace of the thread that starts it.
+
+    The caller waits for it and ends it. The arguments are those of `subprocess.Popen`.
+
+    Raises:
+        OSError: no such program, no such namespace.
+    """
+    return inside(
+        place,
+        lambda: subprocess.Popen(list(argv), env=env, stdin=stdin, stdout=stdout, stderr=stderr),
+    )
+
+
+def enter(place: str) -> None:
+    """Move this thread into `place` for good; meant to be followed by an exec."""
+    descriptor = os.open(place_path(place), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel_netns.setns(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exit_status(returncode: int) -> int:
+    """The status a shell would report for a child: its own, or 128 + n when signal n ended it."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def signal_name(number: int) -> str:
+    """`SIGTERM` for 15."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

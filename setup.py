@@ -1,0 +1,95 @@
+"""Build script: compiles the hot modules with mypyc, or builds pure Python.
+
+What the package is stands in pyproject.toml; this file only decides which modules become C. The pure build is
+made when the environment says `REDTAP_PURE=1`, or when mypyc, a C compiler or Python's headers are missing;
+standard error says which. Everything else that goes wrong is an error: a type mistake must not turn into a
+slow build without a word.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+# Patterns, relative to this file. A module is here because each frame or each request passes through it.
+COMPILED = [
+    "appliance/wire/*.py",
+    "appliance/stack/**/*.py",
+    "appliance/redis/commands/*.py",
+    "appliance/redis/engine.py",
+    "appliance/redis/keyspace.py",
+    "appliance/redis/registry.py",
+    "appliance/redis/replies.py",
+    "appliance/redis/resp.py",
+    "appliance/redis/session.py",
+    "appliance/redis/values.py",
+]
+# A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.
+NOT_COMPILED = {"__init__.py", "_fields_struct.py"}
+
+
+def compiled_sources() -> list[str]:
+    """The files that COMPILED names and that exist, sorted so that every machine builds the same group."""
+    found = {path for pattern in COMPILED for path in glob.glob(pattern, recursive=True)}
+    return sorted(path for path in found if Path(path).name not in NOT_COMPILED)
+
+
+def why_not_compiled() -> str | None:
+    """The reason for a pure build, or None when this machine can compile."""
+    if os.environ.get("REDTAP_PURE", "0") not in ("", "0"):
+        return "REDTAP_PURE is set"
+    try:
+        import mypyc.build  # noqa: F401
+    except ImportError:
+        return "mypyc is not installed"
+    return _why_c_does_not_compile()
+
+
+def _why_c_does_not_compile() -> str | None:
+    import sysconfig
+
+    from setuptools._distutils.ccompiler import new_compiler
+    from setuptools._distutils.errors import CCompilerError, DistutilsError
+    from setuptools._distutils.sysconfig import customize_compiler
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch, "probe.c")
+        source.write_text("#include <Python.h>\n")
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        paths = sysconfig.get_paths()
+        try:
+            compiler.compile(
+                [str(source)], output_dir=scratch, include_dirs=[paths["include"], paths["platinclude"]]
+            )
+        except (CCompilerError, DistutilsError, OSError):
+            return "no C compiler, or no Python headers (Debian: gcc, python3-dev)"
+    return None
+
+
+def extensions() -> list[Extension]:
+    sources = compiled_sources()
+    reason = why_not_compiled() if sources else "there is nothing to compile"
+    if reason is not None:
+        print(f"redtap: pure Python build: {reason}", file=sys.stderr)
+        return []
+    from mypyc.build import mypycify
+
+    # One group, so that calls between our modules are C calls. Its shared part is the module `redtap__mypyc`.
+    print(f"redtap: compiling {len(sources)} modules", file=sys.stderr)
+    return mypycify(sources, opt_level="3", debug_level="0", group_name="redtap")
+
+
+def building() -> bool:
+    """True for the commands that put modules somewhere; metadata and sdists need no compiler."""
+    return any(
+        argument.startswith(("build", "bdist", "install", "develop", "editable")) for argument in sys.argv
+    )
+
+
+setup(ext_modules=extensions() if building() else [])
