@@ -29,7 +29,7 @@ COMPILED = [
     "appliance/redis/session.py",
     "appliance/redis/values.py",
 ]
-# A package's `__init__` only re-exports, and as source keeps its path plain; the other is the interpreted twin.
+# A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.
 NOT_COMPILED = {"__init__.py", "_fields_struct.py"}
 
 
