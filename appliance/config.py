@@ -69,6 +69,7 @@ class Settings:
         control: path of the control socket; None for the default of `control_path`.
         databases: of Redis.
         requirepass: of Redis; "" for none.
+        takeover: link whose address and MAC become the appliance's; None for a namespace of its own.
     """
 
     netns: str = "redtap"
@@ -89,6 +90,7 @@ class Settings:
     control: str | None = None
     databases: int = 16
     requirepass: str = ""
+    takeover: str | None = None
 
     def control_path(self) -> str:
         """Where the control socket is."""
@@ -210,6 +212,7 @@ OPTIONS: Final = (
     Option("control", "PATH", "Unix socket to control it.", _socket_path),
     Option("databases", "N", "Redis databases.", _whole_number(1, 65536)),
     Option("requirepass", "PASSWORD", "Redis password.", str),
+    Option("takeover", "LINK", "Answer for this link's address, as in a container.", check_link_name),
 )
 
 _BY_FIELD: Final = {option.field: option for option in OPTIONS}
@@ -290,6 +293,13 @@ def _parse(entry: Option, given: _Given) -> Any:
 
 def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
     """Complain about the one that was given: of two that do not fit, the default is not to blame."""
+    if settings.takeover is not None:
+        for field in ("address", "client_address", "gateway", "mac"):
+            if field in sources:
+                raise ConfigError(
+                    f"{sources[field]}: not together with --takeover; takes what {settings.takeover} has"
+                )
+        return
     address, client = settings.address, settings.client_address
     blame = "client_address" if "client_address" in sources else "address"
     source = sources.get(blame, option(blame).flag)
