@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,40 @@ def test_redtap_pure_loads_every_module_from_its_source() -> None:
         check=True,
     )
     assert done.stdout.split("\n")[:2] == ["[]", "False"]
+
+
+def test_pure_wheel_from_the_source_distribution_is_whole(tmp_path: Path) -> None:
+    """What an index would carry, without a compiler: every module of ours, nothing else, for any machine."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for package in ("appliance", "netns"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tree,
+            env={**os.environ, "REDTAP_PURE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("setup.py", "--quiet", "sdist", "--dist-dir", str(tmp_path))
+    (archive,) = tmp_path.glob("redtap-*.tar.gz")
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    run("-m", "pip", "wheel", *options, str(archive))
+    (wheel,) = tmp_path.glob("redtap-*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(ROOT))
+        for package in ("appliance", "netns")
+        for path in ROOT.glob(f"{package}/**/*.py")
+    }
+    assert inside == expected | {"appliance/py.typed", "netns/py.typed"}

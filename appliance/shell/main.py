@@ -1,0 +1,285 @@
+"""Assembly: one link, one interface, one engine, and everything that serves them, as one trio task tree.
+
+Invariants: whatever `serve` opened is closed when it returns or raises: connections, listeners, tasks, the
+            control socket's file, the capture. The link stays the caller's: who opened it closes it.
+Errors:     `HostError` when the control socket or the capture cannot be made, or the link vanishes.
+Not here:   argv, environment and files (the command line), namespaces and devices (`netns`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from appliance import __version__
+from appliance._build import build_kind
+from appliance.redis.engine import Engine
+from appliance.shell.addresses import format_address
+from appliance.shell.capture import CapturedLink, CaptureWriter
+from appliance.shell.clock import Clock
+from appliance.shell.control import ControlServer, bound_control_socket, default_control_path
+from appliance.shell.groups import ungrouped
+from appliance.shell.logs import get_logger
+from appliance.shell.network import open_network
+from appliance.shell.redis_service import RedisService, run_cron
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from appliance.redis.engine import EngineSettings
+    from appliance.shell.link import Link
+    from appliance.shell.network import Network
+    from appliance.shell.tcp_stream import TcpStream
+    from appliance.stack.interface import InterfaceConfig
+
+__all__ = ["Ready", "serve"]
+
+_log = get_logger("appliance")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What `serve` tells when clients can connect."""
+
+    name: str
+    address: str
+    """Dotted quad of the appliance."""
+    port: int
+    control_path: str
+    capture_path: str | None = None
+
+    def line(self) -> str:
+        """The ready line: one line for people and for scripts that wait for it."""
+        return f"redtap: ready on {self.address}:{self.port}, control socket {self.control_path}"
+
+
+async def serve(
+    link: Link,
+    interface_config: InterfaceConfig,
+    engine_settings: EngineSettings,
+    *,
+    name: str = "redtap",
+    port: int = 6379,
+    echo_port: int = 0,
+    control_path: str | os.PathLike[str] | None = None,
+    capture_path: str | os.PathLike[str] | None = None,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+    grace_s: float = 2.0,
+    catch_signals: bool = True,
+    facts: Mapping[str, str | int] | None = None,
+    on_ready: Callable[[Ready], None] | None = None,
+    beside: Callable[[Ready], Awaitable[None]] | None = None,
+) -> None:
+    """Run the appliance on `link` until it is told to stop, then shut down gracefully.
+
+    It stops on SIGINT or SIGTERM (when `catch_signals`), on SHUTDOWN from a client, on REDTAP STOP over the
+    control socket, when `beside` returns or raises, or when the caller cancels. Stopping means: no new
+    connections, FIN to every client after its queued replies, up to `grace_s` seconds for the peers to
+    finish, RST to the rest. A second signal ends the grace at once.
+
+    Args:
+        link: An open link; it is not closed here.
+        interface_config: Addresses, MTU and limits; `vnet_header` must be the link's.
+        engine_settings: For the Redis engine, which is made here.
+        name: Of this appliance; it names the default control socket.
+        port: TCP port of the Redis service.
+        echo_port: TCP port of an echo service beside it; 0 for none.
+        control_path: Unix socket; None is `control.default_control_path(name)`.
+        capture_path: A pcapng file to write every frame to; None for none.
+        random_bytes: For the engine (hash keys, sampling); a seeded one makes a run repeatable.
+        grace_s: Seconds between FIN and RST at shutdown.
+        catch_signals: Needs the main thread; switch it off in tests and when the caller has its own.
+        facts: Shown as they are by REDTAP STATUS (namespace, TAP name …).
+        on_ready: Called once, synchronously, when clients can connect: print the ready line here.
+        beside: Run as a task after `on_ready` (`redtap exec` runs its command here); an exception of it
+            passes out of `serve` after the shutdown.
+
+    Raises:
+        HostError: One line for people.
+    """
+    clock = Clock()
+    engine = Engine(engine_settings, random_bytes)
+    path = os.fspath(control_path) if control_path is not None else default_control_path(name)
+    capture = os.fspath(capture_path) if capture_path is not None else None
+    ready = Ready(name, format_address(interface_config.address), port, path, capture)
+    stop = trio.Event()
+    with ungrouped(), ExitStack() as resources:
+        server = resources.enter_context(bound_control_socket(path))
+        if capture is not None:
+            writer = CaptureWriter(capture, interface_name=name)
+            resources.callback(writer.close)
+            link = CapturedLink(link, writer, clock)
+        async with trio.open_nursery() as outer:
+            # The caller's cancellation reaches `outer` at once and tells `running` to stop; what has to go on
+            # through the grace, the pump first of all, is shielded from it.
+            running = _Running(ready, link, engine, stop, facts or {})
+            outer.start_soon(_set_when_cancelled, stop)
+            with trio.CancelScope(shield=True):
+                async with open_network(link, interface_config, clock=clock) as network:
+                    await running.run(
+                        network,
+                        server,
+                        outer,
+                        echo_port=echo_port,
+                        grace_s=grace_s,
+                        catch_signals=catch_signals,
+                        on_ready=on_ready,
+                        beside=beside,
+                    )
+            outer.cancel_scope.cancel()
+
+
+async def _set_when_cancelled(stop: trio.Event) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        stop.set()
+
+
+class _Running:
+    """The services of one appliance on an open network."""
+
+    def __init__(
+        self, ready: Ready, link: Link, engine: Engine, stop: trio.Event, facts: Mapping[str, str | int]
+    ) -> None:
+        self.ready = ready
+        self.link = link
+        self.engine = engine
+        self.stop = stop
+        self.facts = dict(facts)
+        self.started = trio.current_time()
+
+    async def run(
+        self,
+        network: Network,
+        server: socket.socket,
+        outer: trio.Nursery,
+        *,
+        echo_port: int,
+        grace_s: float,
+        catch_signals: bool,
+        on_ready: Callable[[Ready], None] | None,
+        beside: Callable[[Ready], Awaitable[None]] | None,
+    ) -> None:
+        """Serve until `stop`, then drain."""
+        engine = self.engine
+        service = RedisService(network, engine, self.ready.port)
+        control = ControlServer(network, engine, status=partial(self.status, network), on_stop=self.stop.set)
+        self._provide_info(network)
+        beside_scope = trio.CancelScope()
+        grace_scope = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            if catch_signals:
+                await nursery.start(self._watch_signals, grace_scope)
+            nursery.start_soon(self._run_cron, network.clock, name="cron")
+            nursery.start_soon(service.run, name="redis service")
+            nursery.start_soon(control.serve, server, name="control socket")
+            if isinstance(self.link, CapturedLink):
+                nursery.start_soon(self.link.run_flusher, name="capture")
+            async with trio.open_nursery() as echo_nursery:
+                if echo_port:
+                    echo = network.listen_tcp(echo_port)
+                    echo_nursery.start_soon(trio.serve_listeners, _echo, [echo])
+                if on_ready is not None:
+                    on_ready(self.ready)
+                if beside is not None:
+                    outer.start_soon(self._run_beside, beside, beside_scope)
+                await self.stop.wait()
+                _log.info("stopping", grace_s=grace_s)
+                beside_scope.cancel()
+                service.stop()
+                # Cancelled streams close themselves: FIN after what they have sent.
+                echo_nursery.cancel_scope.cancel()
+            with grace_scope:
+                await network.drain(grace_s)
+            nursery.cancel_scope.cancel()
+
+    def status(self, network: Network) -> dict[str, str | int]:
+        """REDTAP STATUS."""
+        config = network.interface.config
+        connections = network.interface.connections()
+        return {
+            "name": self.ready.name,
+            "version": __version__,
+            "build": build_kind(),
+            "process_id": os.getpid(),
+            "uptime_s": int(trio.current_time() - self.started),
+            "address": f"{self.ready.address}/{config.prefix_length}",
+            "port": self.ready.port,
+            "mac": config.mac.hex(":"),
+            "mtu": config.mtu,
+            "control_socket": self.ready.control_path,
+            "capture": self.ready.capture_path or "",
+            "connections": len(connections),
+            "max_connections": config.max_connections,
+            "timer_tasks": network.pump.timer_tasks,
+            "is_stopping": int(self.stop.is_set()),
+            **self.facts,
+        }
+
+    def _provide_info(self, network: Network) -> None:
+        """What the engine, which knows no process and no network, cannot say itself."""
+        interface = network.interface
+
+        def server_facts() -> dict[str, str | int]:
+            system = os.uname()
+            return {
+                "os": f"{system.sysname} {system.release} {system.machine}",
+                "process_id": os.getpid(),
+                "tcp_port": self.ready.port,
+            }
+
+        def memory_facts() -> dict[str, str | int]:
+            return {"used_memory_rss": _resident_bytes()}
+
+        def stack_facts() -> dict[str, str | int]:
+            facts: dict[str, str | int] = {"stack_connections": len(interface.connections())}
+            facts.update(interface.counters.as_dict())
+            facts["link_frames_dropped"] = network.link.frames_dropped
+            return facts
+
+        self.engine.set_info_provider("server", server_facts)
+        self.engine.set_info_provider("memory", memory_facts)
+        self.engine.set_info_provider("stack", stack_facts)
+
+    async def _watch_signals(
+        self, grace_scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if self.stop.is_set():
+                    grace_scope.cancel()
+                _log.info("signal", signal=signal.Signals(number).name)
+                self.stop.set()
+
+    async def _run_cron(self, clock: Clock) -> None:
+        await run_cron(self.engine, clock)
+        # SHUTDOWN. Housekeeping has nothing to wait for during the grace.
+        self.stop.set()
+
+    async def _run_beside(self, beside: Callable[[Ready], Awaitable[None]], scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await beside(self.ready)
+        finally:
+            self.stop.set()
+
+
+async def _echo(stream: TcpStream) -> None:
+    with suppress(trio.BrokenResourceError):
+        async for chunk in stream:
+            await stream.send_all(chunk)
+        await stream.send_eof()
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")

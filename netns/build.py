@@ -1,0 +1,353 @@
+"""Building what a topology declares, and taking it down again to the last trace.
+
+Every step that changes the kernel is paired with its undo (`netns.undo`); whatever ends the building — an
+error in a step, Ctrl-C, SIGTERM — takes back what was done, last first, and the error says what. What is
+built is a context manager that does the same on the way out. A process that is killed leaves a namespace
+(its TAP goes with the descriptor) and a record; the next start finds the record without an owner, cleans up
+and says so in `notes`.
+
+Order of the steps of a `Topology`, with what each leaves to undo:
+    1. lock the name, note the intent                   -> unlock, forget
+    2. namespace under /run/netns, note its inode       -> remove it
+    3. loopback up                                       (goes with the namespace)
+    4. TAP inside the namespace                         -> close the descriptor, which removes the link
+    5. MAC, MTU, queue; no IPv6 of its own; address; up  (go with the TAP)
+
+A namespace made by `redtap netns up` is marked as kept: it is used and left standing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from netns.errors import MissingPrivilege, NameInUse, TopologyError
+from netns.inside import Place, spawn
+from netns.kernel import Kernel
+from netns.ownership import RUN_DIRECTORY, Ownership, acquire, orphans
+from netns.tap import Tap, why_unusable
+from netns.undo import Steps
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from netns.topology import Topology, VethTopology
+
+# setns(2), unshare(2) and mount(2) ask for the one, links and addresses for the other.
+_NAMESPACE_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+
+
+class _Built:
+    """What was built, and the way back."""
+
+    def __init__(self, steps: Steps, notes: list[str]) -> None:
+        self._undo = steps.undo
+        self.notes = notes
+
+    def close(self) -> None:
+        """Undo everything, last first. Safe to call again.
+
+        Raises:
+            TopologyError: something could not be removed; everything else was.
+        """
+        undone, failed = self._undo.run()
+        if failed:
+            raise TopologyError("remove everything", "some steps could not be undone", undone, failed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except TopologyError as failure:
+            if exc is None:
+                raise
+            exc.add_note(str(failure))  # the first error is the one to show
+
+
+class BuiltTopology(_Built):
+    """A `Topology` that stands.
+
+    Attributes:
+        topology: what was asked for.
+        tap: the open TAP; its descriptor is for the stack.
+        place: where the kernel's end is: a namespace name, or None when it is our own (`build_private`).
+        notes: sentences on what was found left over, for people.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        notes: list[str],
+        topology: Topology,
+        tap: Tap,
+        place: Place,
+        owned: _OwnedNamespace | None = None,
+    ) -> None:
+        super().__init__(steps, notes)
+        self.topology = topology
+        self.tap = tap
+        self.place = place
+        self._owned = owned
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the namespace outlives `close`."""
+        return self._owned is not None and self._owned.kept
+
+    def spawn(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a program beside the kernel's end; see `netns.inside.spawn`."""
+        return spawn(self.place, argv, **options)
+
+
+class BuiltVeth(_Built):
+    """A `VethTopology` that stands."""
+
+    def __init__(self, steps: Steps, notes: list[str], topology: VethTopology) -> None:
+        super().__init__(steps, notes)
+        self.topology = topology
+
+    def spawn_client(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a program in the client's namespace; see `netns.inside.spawn`."""
+        return spawn(self.topology.client_namespace, argv, **options)
+
+    def spawn_server(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a program in the server's namespace; see `netns.inside.spawn`."""
+        return spawn(self.topology.server_namespace, argv, **options)
+
+
+class _OwnedNamespace:
+    """A namespace whose record we hold. `kept`: it is to outlive us."""
+
+    def __init__(self, name: str, companions: Sequence[str]) -> None:
+        self.name = name
+        self.companions = list(companions)
+        self.kept = False
+        self.was_there = False
+        self.inode: int | None = None
+
+    def record(self, ownership: Ownership) -> None:
+        """Write down what there is now."""
+        ownership.record(
+            {"namespace": self.name, "inode": self.inode, "kept": self.kept, "paths": self.companions}
+        )
+
+    def remove(self, kernel: Kernel, inode: int) -> None:
+        """Remove it, unless it is kept or another one has taken the name since."""
+        if not self.kept and kernel.namespace_inode(self.name) == inode:
+            kernel.remove_namespace(self.name)
+
+    def give_up(self, ownership: Ownership) -> None:
+        """Forget it, or note that it is kept and that nobody uses it."""
+        if self.kept:
+            self.companions = []
+            self.record(ownership)
+        ownership.release(keep=self.kept)
+
+
+def _require(kernel: Kernel, capabilities: Sequence[str]) -> None:
+    missing = kernel.missing_capabilities(capabilities)
+    if missing:
+        raise MissingPrivilege(missing)
+
+
+def _died(found: dict[str, Any]) -> str:
+    return f"a redtap that died (pid {found.get('pid', 'unknown')})"
+
+
+def _belongs_to(found: dict[str, Any], inode: int) -> bool:
+    """Whether the namespace with this inode is the one the record speaks of.
+
+    A record without an inode is an intent: its owner had seen that the name was free and died at once.
+    Inode 0 is the bare mount point, which only a death between two calls leaves behind.
+    """
+    return bool(found) and (found.get("inode") in (None, inode) or inode == 0)
+
+
+def _unlink_all(paths: Iterable[Any]) -> None:
+    for path in paths:
+        if isinstance(path, str):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def sweep(kernel: Kernel, run_directory: str = RUN_DIRECTORY, *, except_for: Sequence[str] = ()) -> list[str]:
+    """Remove what dead owners left, under any name but `except_for`. Kept namespaces stay.
+
+    Returns:
+        A sentence for each thing removed.
+    """
+    notes: list[str] = []
+    for orphan in orphans(run_directory):
+        found = orphan.found
+        if orphan.name in except_for or found.get("takeover"):
+            orphan.release(keep=True)
+            continue
+        name = found.get("namespace")
+        inode = kernel.namespace_inode(name) if isinstance(name, str) else None
+        if isinstance(name, str) and inode is not None and _belongs_to(found, inode):
+            if found.get("kept"):
+                orphan.release(keep=True)
+                continue
+            kernel.remove_namespace(name)
+            notes.append(f"removed namespace {name}, left behind by {_died(found)}")
+        _unlink_all(found.get("paths") or ())
+        orphan.release()
+    return notes
+
+
+def _own_namespace(
+    steps: Steps, kernel: Kernel, name: str, run_directory: str, companions: Sequence[str], notes: list[str]
+) -> _OwnedNamespace:
+    """Steps 1 to 3: the name is ours and there is a namespace behind it, new or kept."""
+    owned = _OwnedNamespace(name, companions)
+    ownership = steps.take(
+        f"lock the name {name}", lambda: acquire(name, run_directory), f"lock on {name}", owned.give_up
+    )
+    found = ownership.found
+    inode = kernel.namespace_inode(name)
+    if inode is not None:
+        if not _belongs_to(found, inode):
+            raise NameInUse(
+                f"namespace {name} exists and is not redtap's",
+                f"choose another --netns, or remove it: ip netns del {name}",
+            )
+        if found.get("kept"):
+            owned.kept = owned.was_there = True
+            owned.inode = inode
+            notes.append(f"using namespace {name}, kept by `redtap netns up`")
+        else:
+            steps.take(f"remove the stale namespace {name}", lambda: kernel.remove_namespace(name))
+            notes.append(f"removed namespace {name}, left behind by {_died(found)}")
+    _unlink_all(found.get("paths") or ())
+    owned.record(ownership)
+    if not owned.was_there:
+        owned.inode = steps.take(
+            f"create namespace {name}",
+            lambda: kernel.create_namespace(name),
+            f"namespace {name}",
+            lambda made: owned.remove(kernel, made),
+        )
+        owned.record(ownership)
+    steps.take("bring the loopback up", lambda: kernel.set_link(name, "lo", up=True))
+    return owned
+
+
+def _add_tap(steps: Steps, kernel: Kernel, topology: Topology, place: Place, *, was_there: bool) -> Tap:
+    """Steps 4 and 5."""
+    name = topology.tap
+    tap = steps.take(
+        f"open TAP {name}",
+        lambda: kernel.open_tap(place, name, vnet_header=topology.vnet_header, offloads=topology.offloads),
+        f"TAP {name}",
+        Tap.close,
+    )
+    steps.take(
+        f"set up TAP {name}",
+        lambda: kernel.set_link(
+            place, name, mac=topology.client_mac, mtu=topology.mtu, queue_length=topology.queue_length
+        ),
+    )
+    steps.take(f"silence IPv6 on {name}", lambda: kernel.silence_ipv6(place, name))
+    address, _, length = topology.client_address.partition("/")
+    present = [str(entry) for entry in kernel.addresses(place, name)] if was_there else []
+    if present and present != [topology.client_address]:
+        raise TopologyError(
+            f"use TAP {name}", f"it has address {', '.join(present)}, not {topology.client_address}"
+        )
+    if not present:
+        steps.take(
+            f"give {name} address {topology.client_address}",
+            lambda: kernel.add_address(place, name, address, int(length)),
+        )
+    steps.take(f"bring {name} up", lambda: kernel.set_link(place, name, up=True))
+    return tap
+
+
+def build(
+    topology: Topology,
+    *,
+    kernel: Kernel | None = None,
+    run_directory: str = RUN_DIRECTORY,
+    companions: Sequence[str] = (),
+    keep: bool = False,
+) -> BuiltTopology:
+    """Build `topology`; everything is undone by `close`, or here when a step fails.
+
+    Args:
+        topology: what there shall be.
+        kernel: does the steps; the default is the real one.
+        run_directory: where the records lie.
+        companions: paths to unlink if this process dies without undoing (its control socket).
+        keep: make the namespace and the TAP so that they outlive `close`, until `netns.manage.down`.
+
+    Raises:
+        MissingPrivilege, MissingDevice, NameInUse: one line with the remedy.
+        TopologyError: a step failed; it says what was undone.
+    """
+    kernel = kernel or Kernel()
+    with Steps() as steps:
+        _require(kernel, _NAMESPACE_CAPABILITIES)
+        problem = why_unusable()
+        if problem is not None:
+            raise problem
+        name = topology.namespace
+        notes = sweep(kernel, run_directory, except_for=[name])
+        owned = _own_namespace(steps, kernel, name, run_directory, companions, notes)
+        tap = _add_tap(steps, kernel, topology, name, was_there=owned.was_there)
+        if keep:
+            steps.take("make the TAP persistent", lambda: tap.set_persistent(True))
+            owned.kept = True
+        return BuiltTopology(steps, notes, topology, tap, name, owned)
+
+
+def build_private(topology: Topology, *, kernel: Kernel | None = None) -> BuiltTopology:
+    """Build all but the namespace, in the one this process is in (see `netns.rootless`).
+
+    Nothing is recorded: what is built lives and dies with the process.
+    """
+    kernel = kernel or Kernel()
+    with Steps() as steps:
+        _require(kernel, ("CAP_NET_ADMIN",))
+        steps.take("bring the loopback up", lambda: kernel.set_link(None, "lo", up=True))
+        tap = _add_tap(steps, kernel, topology, None, was_there=False)
+        return BuiltTopology(steps, [], topology, tap, None)
+
+
+def _set_up_end(steps: Steps, kernel: Kernel, place: str, link: str, address: str, mtu: int) -> None:
+    host, _, length = address.partition("/")
+    steps.take(f"set up {link}", lambda: kernel.set_link(place, link, mtu=mtu))
+    steps.take(f"silence IPv6 on {link}", lambda: kernel.silence_ipv6(place, link))
+    steps.take(f"give {link} address {address}", lambda: kernel.add_address(place, link, host, int(length)))
+    steps.take(f"bring {link} up", lambda: kernel.set_link(place, link, up=True))
+
+
+def build_veth(
+    topology: VethTopology, *, kernel: Kernel | None = None, run_directory: str = RUN_DIRECTORY
+) -> BuiltVeth:
+    """Build two namespaces joined by a veth pair; undone as in `build`."""
+    kernel = kernel or Kernel()
+    with Steps() as steps:
+        _require(kernel, _NAMESPACE_CAPABILITIES)
+        names = [topology.client_namespace, topology.server_namespace]
+        notes = sweep(kernel, run_directory, except_for=names)
+        for name in names:
+            owned = _own_namespace(steps, kernel, name, run_directory, (), notes)
+            if owned.was_there:
+                raise NameInUse(f"namespace {name} is kept by `redtap netns up`", "choose another name")
+        client, server = names
+        steps.take(
+            f"join {client} and {server}",
+            lambda: kernel.create_veth(client, topology.client_link, server, topology.server_link),
+            f"veth pair {topology.client_link}",
+            lambda _: kernel.delete_link(client, topology.client_link),
+        )
+        _set_up_end(steps, kernel, client, topology.client_link, topology.client_address, topology.mtu)
+        _set_up_end(steps, kernel, server, topology.server_link, topology.server_address, topology.mtu)
+        return BuiltVeth(steps, notes, topology)
