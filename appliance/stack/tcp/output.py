@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.stack.neighbor import REACHABLE, REACHABLE_US
+from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
 from appliance.stack.timebase import NEVER
 from appliance.wire import virtio
@@ -276,6 +276,10 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
     if neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US:
         host.neighbors.frames.append(frame)
     else:
+        if neighbor.state == FORGOTTEN:
+            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
+            neighbor = host.neighbors.get(neighbor.address)
+            tcb.neighbor = neighbor
         host.neighbors.send(neighbor, frame, now)
     host.counters.segments_out += 1
     tcb.bytes_out += payload_length
