@@ -271,6 +271,7 @@ class Transfer:
         self.closes = close
         self.is_shut_down = False
         self.has_eof = False
+        self.has_ended = False
         self.failure: BaseException | None = None
         sim.apps.append(self)
         sim._app_of[id(connection)] = self
@@ -280,10 +281,13 @@ class Transfer:
 
     @property
     def is_done(self) -> bool:
-        return self.failure is not None or (self.has_eof and self.is_shut_down)
+        if self.has_ended:
+            return self.failure is not None or self.connection.receivable() == 0
+        return self.has_eof and self.is_shut_down
 
     def on_events(self, events: int) -> None:
-        if events & cn.EVENT_CLOSED and self.connection.failure() is not None:
+        if events & cn.EVENT_CLOSED or self.connection.is_closed:
+            self.has_ended = True
             self.failure = self.connection.failure()
         if not self.read_every_us:
             self.received += self.connection.receive(1 << 30)
@@ -306,7 +310,7 @@ class Transfer:
             self.connection.close()
 
     def _write(self) -> None:
-        if self.is_shut_down or self.failure is not None or (self.wait_for_eof and not self.has_eof):
+        if self.is_shut_down or self.has_ended or (self.wait_for_eof and not self.has_eof):
             return
         try:
             while self.sent < len(self.data):
