@@ -26,23 +26,19 @@ if TYPE_CHECKING:
     from appliance.stack.tcp.tcb import Tcb
     from appliance.wire.tcp import Segment
 
-__all__ = ["DONE", "IS_NEW_CONNECTION", "NEEDS_RESET", "segment_arrives"]
+__all__ = ["DONE", "NEEDS_RESET", "may_reopen", "segment_arrives"]
 
 DONE: Final = 0
 # The connection has no say: answer the segment with the RST of RFC 9293 §3.10.7.1.
 NEEDS_RESET: Final = 1
-# A SYN that may take over a connection in TIME-WAIT: forget this one and treat the SYN as new.
-IS_NEW_CONNECTION: Final = 2
 
 
 def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
-    """Process one segment whose checksum is right. Returns DONE, NEEDS_RESET or IS_NEW_CONNECTION."""
+    """Process one segment whose checksum is right. Returns DONE or NEEDS_RESET."""
     if not tcb.is_touched:
         tcb.touch()
     if tcb.state == st.SYN_SENT:
         return _syn_sent(tcb, seg, now)
-    if tcb.state == st.TIME_WAIT and _may_reopen(tcb, seg):
-        return IS_NEW_CONNECTION
     # First: the sequence number. The usual segment is the next one and fits.
     if (seg.seq != tcb.rcv_nxt or seg.length > tcb.rcv_wnd()) and not _check_sequence(tcb, seg, now):
         return DONE
@@ -164,8 +160,8 @@ def _check_sequence(tcb: Tcb, seg: Segment, now: i64) -> bool:
     return False
 
 
-def _may_reopen(tcb: Tcb, seg: Segment) -> bool:
-    """RFC 9293 §3.6.1: a SYN beyond the old connection's sequence numbers may open a new one."""
+def may_reopen(tcb: Tcb, seg: Segment) -> bool:
+    """Whether a SYN to a connection in TIME-WAIT lies beyond its sequence numbers (RFC 9293 §3.6.1)."""
     return seg.flags & (SYN | ACK | RST | FIN) == SYN and seq_gt(seg.seq, tcb.rcv_nxt)
 
 
