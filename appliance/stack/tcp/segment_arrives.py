@@ -269,9 +269,9 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: i64) -> None:
             congestion.on_partial_ack(acked)
             tcb.must_retransmit_first = True
     else:
+        congestion.on_ack(acked, flight_before * 2 >= congestion.cwnd)
         if congestion.is_after_timeout and seq_ge(ack, congestion.recover):
             congestion.is_after_timeout = False
-        congestion.on_ack(acked, flight_before * 2 >= congestion.cwnd)
     # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7): were
     # it to fall back here, a path slower than the timeout would be sent everything twice, and never be measured.
     tcb.retransmissions = 0
