@@ -103,8 +103,10 @@ def _decimal_value(digits: bytes) -> int:
 
 
 def _round_half_even(value: Fraction) -> int:
-    whole, rest = divmod(value.numerator, value.denominator)
-    if rest * 2 > value.denominator or (rest * 2 == value.denominator and whole % 2 == 1):
+    numerator: int = value.numerator
+    denominator: int = value.denominator
+    whole, rest = divmod(numerator, denominator)
+    if rest * 2 > denominator or (rest * 2 == denominator and whole % 2 == 1):
         return whole + 1
     return whole
 

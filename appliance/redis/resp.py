@@ -330,18 +330,14 @@ _ESCAPES: Final[dict[int, int]] = {
 def split_arguments(line: bytes) -> list[bytes] | None:
     """Split an inline request into arguments.
 
-    Words are separated by white space. Inside "double quotes" `\\xHH`, `\\n`, `\\r`, `\\t`, `\\b` and `\\a`
-    are
-    escapes and a backslash makes any other byte literal; inside 'single quotes' only `\\'` is one. A closing
-    quote must be followed by white space or the end. A NUL ends the line, as in the server, where it is a C
-    string.
+    Words are separated by white space. Inside "double quotes" `\\xHH`, `\\n`, `\\r`, `\\t`, `\\b` and
+    `\\a` are escapes and a backslash makes any other byte literal; inside 'single quotes' only `\\'` is one.
+    A closing quote must be followed by white space or the end. A NUL is a byte like others; the server,
+    whose C strings end there, would wait for ever.
 
     Returns:
         The arguments, [] for a blank line, None when quotes are unbalanced.
     """
-    nul = line.find(b"\0")
-    if nul >= 0:
-        line = line[:nul]
     args: list[bytes] = []
     pos = 0
     end = len(line)
