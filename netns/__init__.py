@@ -3,26 +3,10 @@
 This package knows nothing of TCP or Redis and imports nothing of `appliance`. It hands out a file
 descriptor for frames and the facts about the link behind it.
 
-Reading order: `topology` (what can be declared), `build` (how it is made and undone), `kernel` (the only
-module that touches the kernel), `ownership` (who made what, and what a dead owner left behind).
+Reading order: `topology` (what can be declared), `build` and `takeover` (how it is made and undone),
+`undo`, `kernel` (the only module that touches the kernel), `ownership` (who made what, and what a dead owner
+left behind), `rootless`, `manage`. Nothing is imported here: `topology` and `errors` cost nothing, the
+others load pyroute2.
 """
 
-from netns.build import BuiltTopology, BuiltVeth, build, build_private, build_veth
-from netns.errors import MissingDevice, MissingPrivilege, NameInUse, TopologyError
-from netns.tap import Tap
-from netns.topology import Topology, VethTopology
-
-__all__ = [
-    "BuiltTopology",
-    "BuiltVeth",
-    "MissingDevice",
-    "MissingPrivilege",
-    "NameInUse",
-    "Tap",
-    "Topology",
-    "TopologyError",
-    "VethTopology",
-    "build",
-    "build_private",
-    "build_veth",
-]
+__all__: list[str] = []

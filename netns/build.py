@@ -81,11 +81,25 @@ class BuiltTopology(_Built):
         notes: sentences on what was found left over, for people.
     """
 
-    def __init__(self, steps: Steps, notes: list[str], topology: Topology, tap: Tap, place: Place) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        notes: list[str],
+        topology: Topology,
+        tap: Tap,
+        place: Place,
+        owned: _OwnedNamespace | None = None,
+    ) -> None:
         super().__init__(steps, notes)
         self.topology = topology
         self.tap = tap
         self.place = place
+        self._owned = owned
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the namespace outlives `close`."""
+        return self._owned is not None and self._owned.kept
 
     def spawn(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a program beside the kernel's end; see `netns.inside.spawn`."""
@@ -290,7 +304,7 @@ def build(
         if keep:
             steps.take("make the TAP persistent", lambda: tap.set_persistent(True))
             owned.kept = True
-        return BuiltTopology(steps, notes, topology, tap, name)
+        return BuiltTopology(steps, notes, topology, tap, name, owned)
 
 
 def build_private(topology: Topology, *, kernel: Kernel | None = None) -> BuiltTopology:

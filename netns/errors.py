@@ -48,7 +48,8 @@ class TopologyError(Exception):
 
     def __str__(self) -> str:
         text = f"cannot {self.step}: {self.cause_text}"
-        text += f"; undone: {', '.join(self.undone)}" if self.undone else "; nothing had to be undone"
+        if self.undone:
+            text += f"; undone: {', '.join(self.undone)}"
         if self.not_undone:
             text += f"; left behind: {', '.join(self.not_undone)}"
         return text

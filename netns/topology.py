@@ -28,21 +28,21 @@ _MAC_LENGTH = 6
 def check_namespace_name(name: str) -> str:
     """`name`, or ValueError when it cannot name a file under /run/netns."""
     if not _NAMESPACE_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a namespace name: 1 to 64 letters, digits, '_', '.', '-'")
+        raise ValueError(f"{name!r} is not a namespace name; takes 1 to 64 letters, digits, '_', '.', '-'")
     return name
 
 
 def check_link_name(name: str) -> str:
     """`name`, or ValueError when the kernel would refuse it as the name of a link."""
     if not _LINK_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a link name: 1 to 15 letters, digits, '_', '.', '-'")
+        raise ValueError(f"{name!r} is not a link name; takes 1 to 15 letters, digits, '_', '.', '-'")
     return name
 
 
 def check_mtu(mtu: int) -> int:
     """`mtu`, or ValueError when a TAP cannot have it."""
     if not MIN_MTU <= mtu <= MAX_MTU:
-        raise ValueError(f"{mtu} is not an MTU: {MIN_MTU} to {MAX_MTU}")
+        raise ValueError(f"{mtu} is not an MTU; takes {MIN_MTU} to {MAX_MTU}")
     return mtu
 
 
@@ -53,20 +53,22 @@ def check_interface(text: str) -> ipaddress.IPv4Interface:
         ValueError: not IPv4, no prefix length, or not the address of one host in that network.
     """
     if "/" not in text:
-        raise ValueError(f"{text!r} has no prefix length: ADDRESS/LENGTH such as 10.77.0.1/24")
+        raise ValueError(f"{text!r} has no prefix length; takes ADDRESS/LENGTH such as 10.77.0.1/24")
     try:
         interface = ipaddress.IPv4Interface(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is not an IPv4 address with a prefix length such as 10.77.0.1/24"
+            f"{text!r} is not an IPv4 address with its network; takes ADDRESS/LENGTH such as 10.77.0.1/24"
         ) from None
     network = interface.network
     if network.prefixlen > 30:
-        raise ValueError(f"{text!r} leaves no room for two ends: a prefix length of 30 or less")
+        raise ValueError(f"{text!r} leaves no room for two ends; takes a prefix length of 30 or less")
     if interface.ip in (network.network_address, network.broadcast_address):
-        raise ValueError(f"{text!r} is the address of a network, not of a host in it")
+        raise ValueError(f"{text!r} is the address of a network; takes one of a host in it")
     if interface.is_multicast or interface.is_unspecified or interface.is_reserved:
-        raise ValueError(f"{text!r} is not the address of one host")
+        raise ValueError(
+            f"{text!r} is not the address of one host; takes ADDRESS/LENGTH such as 10.77.0.1/24"
+        )
     return interface
 
 
@@ -82,7 +84,7 @@ def check_mac(mac: bytes) -> bytes:
     """`mac`, or ValueError when it is not the address of one station."""
     if len(mac) != _MAC_LENGTH or mac[0] & 1 or not any(mac):
         raise ValueError(
-            f"{mac.hex(':')!r} is not the MAC of one station: six bytes, not multicast, not zero"
+            f"{mac.hex(':')!r} is not the MAC of one station; takes six bytes, not multicast, not zero"
         )
     return mac
 
@@ -122,7 +124,7 @@ class Topology:
         if self.client_mac is not None:
             check_mac(self.client_mac)
         if self.queue_length < 1:
-            raise ValueError(f"{self.queue_length} is not a queue length: 1 or more")
+            raise ValueError(f"{self.queue_length} is not a queue length; takes 1 or more")
 
 
 @dataclass(frozen=True)
