@@ -7,7 +7,6 @@ import random
 import shutil
 import socket
 import stat
-import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,6 @@ from tests.shell.support import SERVER, ask, lose_all, memory_link_pair, two_net
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from trio.testing import MockClock
 
     from appliance.shell.link import MemoryLink
     from appliance.shell.network import Network
