@@ -120,6 +120,8 @@ class Pump:
         self.nursery = nursery
         self.now = clock.now()
         """Of the current or the latest step."""
+        self.unix_now = clock.unix_now()
+        """The same on the wall clock."""
         self.has_woken = False
         """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
         self.steps = 0
@@ -237,6 +239,7 @@ class Pump:
         self._is_stepping = True
         self._flush_wanted = False
         self.now = now
+        self.unix_now = now + self.clock.unix_offset
         self.steps += 1
         try:
             port: ConnectionPort | None
