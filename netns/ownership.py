@@ -137,7 +137,7 @@ def acquire(name: str, run_directory: str = RUN_DIRECTORY) -> Ownership:
         if time.monotonic() >= give_up_at:
             pid = read_record(name, run_directory).get("pid", "unknown")
             raise NameInUse(
-                f"{name} is in use by a running redtap (pid {pid})",
+                f"the name {name} is in use by a running redtap (pid {pid})",
                 "stop that one, or choose another --netns",
             )
         time.sleep(_RETRY_S)

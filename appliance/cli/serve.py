@@ -127,9 +127,7 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
                     _say(
                         f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
                     )
-    if rootless or os.geteuid() != 0:
-        with contextlib.suppress(OSError):  # of the user, and empty unless another one runs
-            os.rmdir(os.path.dirname(control_path))
+    _remove_if_empty(os.path.dirname(control_path))
     return status
 
 
@@ -170,6 +168,14 @@ def _check_private(directory: str) -> None:
             continue
         if path.startswith("/tmp/") and found.st_uid != os.geteuid():
             raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+
+
+def _remove_if_empty(directory: str) -> None:
+    """Remove the directory of the control socket, and the one round it in /tmp, unless in use."""
+    for path in (directory, os.path.dirname(directory)):
+        if os.path.basename(path).startswith("redtap"):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def _topology(settings: Settings) -> Topology:
