@@ -98,17 +98,20 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
             _say(note)
         env = {**os.environ, **_client_environment(settings)}
 
-        async def run_command(ready: Ready) -> None:
+        def report(command_status: int) -> None:
             nonlocal status
+            status = command_status
+
+        async def run_command(ready: Ready) -> None:
             from appliance.cli.children import run_child
 
             try:
-                status = await run_child(built.place, command, env)
+                await run_child(built.place, command, env, report)
             except (FileNotFoundError, NotADirectoryError):
-                status = 127
+                report(127)
                 _say(f"{command[0]}: no such command")
             except PermissionError:
-                status = 126
+                report(126)
                 _say(f"{command[0]}: may not be run")
 
         facts: dict[str, str | int] = {
