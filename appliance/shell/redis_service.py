@@ -391,7 +391,7 @@ async def serve_session(session: SessionLike, engine: Engine, stream: trio.abc.S
                 data = await stream.receive_some(_READ_SIZE)
                 if not data:
                     break
-                session.data_received(data, clock.unix_now())
+                session.data_received(bytes(data), clock.unix_now())
                 dispatch_pending(engine)
                 output = session.take_output()
                 if output:

@@ -1,0 +1,56 @@
+"""Reading arguments of commands, with the server's error texts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance.redis import errors
+from appliance.redis.errors import CommandError
+from appliance.redis.integers import I64_MAX, parse_integer
+
+# Options that say when a key expires, as bits: SET and GETEX share them.
+EX: Final = 1
+PX: Final = 2
+EXAT: Final = 4
+PXAT: Final = 8
+KEEPTTL: Final = 16
+PERSIST: Final = 32
+NX: Final = 64
+XX: Final = 128
+GET: Final = 256
+
+RELATIVE: Final = EX | PX
+SECONDS: Final = EX | EXAT
+
+
+def integer_argument(text: bytes) -> int:
+    """A signed 64-bit integer.
+
+    Raises:
+        CommandError: it is none.
+    """
+    value = parse_integer(text)
+    if value is None:
+        raise CommandError(errors.NOT_AN_INTEGER)
+    return value
+
+
+def expire_argument(text: bytes, unit: int, now_ms: int, command: bytes) -> int:
+    """An expire time that must be positive, as absolute milliseconds.
+
+    Args:
+        text: the argument.
+        unit: one of EX, PX, EXAT, PXAT.
+        now_ms: the time EX and PX count from.
+        command: the name for the error text.
+    """
+    value = integer_argument(text)
+    if value <= 0 or (unit & SECONDS and value > I64_MAX // 1000):
+        raise CommandError(errors.invalid_expire(command))
+    if unit & SECONDS:
+        value *= 1000
+    if unit & RELATIVE:
+        if value > I64_MAX - now_ms:
+            raise CommandError(errors.invalid_expire(command))
+        value += now_ms
+    return value

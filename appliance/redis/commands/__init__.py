@@ -1,0 +1,13 @@
+"""The commands, one module per group; each declares its table in `commands()`."""
+
+from __future__ import annotations
+
+from appliance.redis.commands import connection, generic, server, strings
+from appliance.redis.registry import Command
+
+__all__ = ["all_commands"]
+
+
+def all_commands() -> list[Command]:
+    """Every command, as fresh entries: their counters belong to one engine."""
+    return strings.commands() + generic.commands() + connection.commands() + server.commands()

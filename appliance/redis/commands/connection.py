@@ -1,0 +1,511 @@
+"""Commands about the connection itself.
+
+Source:     https://redis.io/docs/latest/commands/?group=connection; order of checks and texts from redis-server 8.2.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import Final
+
+from appliance.redis import errors
+from appliance.redis.arguments import integer_argument
+from appliance.redis.commands.generic import help_reply
+from appliance.redis.errors import CommandError
+from appliance.redis.integers import parse_integer
+from appliance.redis.registry import Command, container
+from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
+from appliance.redis.session import REPLY_OFF, REPLY_SKIP_NEXT, Session
+
+_TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
+
+
+def ping(session: Session, args: list[bytes]) -> object:
+    if len(args) == 1:
+        return PONG
+    if len(args) > 2:
+        raise CommandError(errors.wrong_arity(b"ping"))
+    return args[1]
+
+
+def echo(session: Session, args: list[bytes]) -> object:
+    return args[1]
+
+
+def quit_(session: Session, args: list[bytes]) -> object:
+    session.is_closing = True
+    return OK
+
+
+def reset(session: Session, args: list[bytes]) -> object:
+    session.db = session.engine.databases[0]
+    session.resp3 = False
+    session.name = b""
+    session.reply_mode = 0
+    session.is_no_evict = False
+    session.is_no_touch = False
+    _set_authenticated(session, session.engine.configuration.requirepass == b"")
+    return RESET
+
+
+# Authentication -------------------------------------------------------------------------------------------------------
+
+
+def _set_authenticated(session: Session, authenticated: bool) -> None:
+    session.must_authenticate = not authenticated
+    session.parser.is_restricted = not authenticated
+
+
+def _authenticate(session: Session, user: bytes, password: bytes) -> None:
+    required = session.engine.configuration.requirepass
+    # The comparison must not tell by its time how much of a guess was right.
+    if user != b"default" or (required != b"" and not compare_digest(password, required)):
+        raise CommandError(errors.WRONG_PASS)
+    _set_authenticated(session, True)
+
+
+def auth(session: Session, args: list[bytes]) -> object:
+    if len(args) > 3:
+        raise CommandError(errors.SYNTAX)
+    if len(args) == 2:
+        if session.engine.configuration.requirepass == b"":
+            raise CommandError(
+                b"ERR AUTH <password> called without any password configured for the default user. "
+                b"Are you sure your configuration is correct?"
+            )
+        _authenticate(session, b"default", args[1])
+    else:
+        _authenticate(session, args[1], args[2])
+    return OK
+
+
+def hello(session: Session, args: list[bytes]) -> object:
+    version: int | None = None
+    if len(args) > 1:
+        version = parse_integer(args[1])
+        if version is None:
+            raise CommandError(b"ERR Protocol version is not an integer or out of range")
+        if version not in (2, 3):
+            raise CommandError(b"NOPROTO unsupported protocol version")
+    user: bytes | None = None
+    password = b""
+    name: bytes | None = None
+    at = 2
+    while at < len(args):
+        option = args[at].lower()
+        if option == b"auth" and at + 2 < len(args):
+            user, password = args[at + 1], args[at + 2]
+            at += 3
+        elif option == b"setname" and at + 1 < len(args):
+            name = _client_name(args[at + 1])
+            at += 2
+        else:
+            raise CommandError(b"ERR Syntax error in HELLO option '" + args[at] + b"'")
+    if user is not None:
+        _authenticate(session, user, password)
+    if session.must_authenticate:
+        raise CommandError(
+            b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+            b"<user> <pass> option can be used to authenticate the client and select the RESP protocol version "
+            b"at the same time"
+        )
+    if name is not None:
+        session.name = name
+    if version is not None:
+        session.resp3 = version == 3
+    settings = session.engine.settings
+    return Map(
+        [
+            b"server",
+            settings.server_name.encode(),
+            b"version",
+            settings.version.encode(),
+            b"proto",
+            3 if session.resp3 else 2,
+            b"id",
+            session.id,
+            b"mode",
+            b"standalone",
+            b"role",
+            b"master",
+            b"modules",
+            [],
+        ]
+    )
+
+
+# CLIENT ---------------------------------------------------------------------------------------------------------------
+
+
+def _is_printable(text: bytes) -> bool:
+    return all(33 <= byte <= 126 for byte in text)
+
+
+def _client_name(text: bytes) -> bytes:
+    if not _is_printable(text):
+        raise CommandError(b"ERR Client names cannot contain spaces, newlines or special characters.")
+    return text
+
+
+def client_id(session: Session, args: list[bytes]) -> object:
+    return session.id
+
+
+def client_getname(session: Session, args: list[bytes]) -> object:
+    return session.name if session.name else None
+
+
+def client_setname(session: Session, args: list[bytes]) -> object:
+    session.name = _client_name(args[2])
+    return OK
+
+
+def client_setinfo(session: Session, args: list[bytes]) -> object:
+    attribute = args[2].lower()
+    if attribute not in (b"lib-name", b"lib-ver"):
+        raise CommandError(b"ERR Unrecognized option '" + args[2] + b"'")
+    if not _is_printable(args[3]):
+        raise CommandError(b"ERR " + attribute + b" cannot contain spaces, newlines or special characters.")
+    if attribute == b"lib-name":
+        session.library_name = args[3]
+    else:
+        session.library_version = args[3]
+    return OK
+
+
+def client_getredir(session: Session, args: list[bytes]) -> object:
+    return -1
+
+
+def client_line(session: Session) -> bytes:
+    """One client as CLIENT LIST shows it."""
+    now_us = session.clock.now_us
+    age = max(0, now_us - session.created_us) // 1_000_000
+    idle = max(0, now_us - session.last_interaction_us) // 1_000_000
+    flags = ""
+    if session.is_closing:
+        flags += "A"
+    if session.is_no_evict:
+        flags += "e"
+    if session.is_no_touch:
+        flags += "T"
+    command = session.last_command
+    pending = session.parser.pending_bytes()
+    fields = [
+        f"id={session.id}",
+        f"addr={session.remote}",
+        f"laddr={session.local}",
+        "fd=-1",
+        f"name={session.name.decode('ascii')}",
+        f"age={age}",
+        f"idle={idle}",
+        f"flags={flags or 'N'}",
+        f"db={session.db.index}",
+        "sub=0",
+        "psub=0",
+        "ssub=0",
+        "multi=-1",
+        "watch=0",
+        f"qbuf={pending}",
+        "qbuf-free=0",
+        "argv-mem=0",
+        "multi-mem=0",
+        "rbs=0",
+        "rbp=0",
+        "obl=0",
+        "oll=0",
+        "omem=0",
+        "tot-mem=0",
+        "events=r",
+        f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
+        "user=default",
+        "redir=-1",
+        f"resp={3 if session.resp3 else 2}",
+        f"lib-name={session.library_name.decode('ascii')}",
+        f"lib-ver={session.library_version.decode('ascii')}",
+        "io-thread=0",
+        f"tot-net-in={session.bytes_in}",
+        f"tot-net-out={session.bytes_out}",
+        f"tot-cmds={session.commands_executed}",
+    ]
+    return " ".join(fields).encode("ascii", "replace")
+
+
+def client_info(session: Session, args: list[bytes]) -> object:
+    return Verbatim(client_line(session) + b"\n")
+
+
+def _client_type(text: bytes) -> bytes:
+    wanted = text.lower()
+    if wanted not in _TYPES:
+        raise CommandError(b"ERR Unknown client type '" + errors.quoted(text, len(text)) + b"'")
+    return wanted
+
+
+def client_list(session: Session, args: list[bytes]) -> object:
+    sessions = list(session.engine.sessions.values())
+    if len(args) == 4 and args[2].lower() == b"type":
+        if _client_type(args[3]) != b"normal":
+            sessions = []
+    elif len(args) > 3 and args[2].lower() == b"id":
+        by_id = session.engine.sessions
+        sessions = []
+        for text in args[3:]:
+            number = parse_integer(text)
+            if number is None:
+                raise CommandError(b"ERR Invalid client ID")
+            if number in by_id:
+                sessions.append(by_id[number])
+    elif len(args) != 2:
+        raise CommandError(errors.SYNTAX)
+    return Verbatim(b"".join([client_line(each) + b"\n" for each in sessions]))
+
+
+class _KillFilter:
+    """What CLIENT KILL's options ask for; an empty condition holds for every session."""
+
+    def __init__(self) -> None:
+        self.id: int | None = None
+        self.remote: bytes | None = None
+        self.local: bytes | None = None
+        self.type: bytes | None = None
+        self.max_age_s: int | None = None
+        self.skip_me = True
+
+    def matches(self, session: Session, me: Session) -> bool:
+        if self.id is not None and session.id != self.id:
+            return False
+        if self.remote is not None and session.remote.encode() != self.remote:
+            return False
+        if self.local is not None and session.local.encode() != self.local:
+            return False
+        if self.type is not None and self.type != b"normal":
+            return False
+        if self.max_age_s is not None:
+            age = (session.clock.now_us - session.created_us) // 1_000_000
+            if age < self.max_age_s:
+                return False
+        return not (self.skip_me and session is me)
+
+
+def _kill_filter(args: list[bytes]) -> _KillFilter:
+    chosen = _KillFilter()
+    at = 2
+    while at < len(args):
+        option = args[at].lower()
+        if at + 1 >= len(args):
+            raise CommandError(errors.SYNTAX)
+        value = args[at + 1]
+        if option == b"id":
+            chosen.id = parse_integer(value)
+            if chosen.id is None or chosen.id < 1:
+                raise CommandError(b"ERR client-id should be greater than 0")
+        elif option == b"type":
+            chosen.type = _client_type(value)
+        elif option == b"addr":
+            chosen.remote = value
+        elif option == b"laddr":
+            chosen.local = value
+        elif option == b"user":
+            if value != b"default":
+                raise CommandError(b"ERR No such user '" + errors.quoted(value, len(value)) + b"'")
+        elif option == b"skipme":
+            word = value.lower()
+            if word not in (b"yes", b"no"):
+                raise CommandError(errors.SYNTAX)
+            chosen.skip_me = word == b"yes"
+        elif option == b"maxage":
+            chosen.max_age_s = parse_integer(value)
+            if chosen.max_age_s is None:
+                raise CommandError(b"ERR maxage is not an integer or out of range")
+            if chosen.max_age_s <= 0:
+                raise CommandError(b"ERR maxage should be greater than 0")
+        else:
+            raise CommandError(errors.SYNTAX)
+        at += 2
+    return chosen
+
+
+def client_kill(session: Session, args: list[bytes]) -> object:
+    old_form = len(args) == 3
+    if old_form:
+        chosen = _KillFilter()
+        chosen.remote = args[2]
+        chosen.skip_me = False
+    else:
+        chosen = _kill_filter(args)
+    killed = 0
+    for other in list(session.engine.sessions.values()):
+        if not chosen.matches(other, session):
+            continue
+        killed += 1
+        if other is session:
+            session.is_closing = True  # after this reply
+        else:
+            other.kill()
+        if old_form:
+            break
+    if old_form:
+        if killed == 0:
+            raise CommandError(b"ERR No such client")
+        return OK
+    return killed
+
+
+def _on_or_off(text: bytes) -> bool:
+    word = text.lower()
+    if word not in (b"on", b"off"):
+        raise CommandError(errors.SYNTAX)
+    return word == b"on"
+
+
+def client_no_evict(session: Session, args: list[bytes]) -> object:
+    session.is_no_evict = _on_or_off(args[2])
+    return OK
+
+
+def client_no_touch(session: Session, args: list[bytes]) -> object:
+    session.is_no_touch = _on_or_off(args[2])
+    return OK
+
+
+def client_reply(session: Session, args: list[bytes]) -> object:
+    mode = args[2].lower()
+    if mode == b"on":
+        session.reply_mode = 0
+        return OK
+    if mode == b"off":
+        session.reply_mode |= REPLY_OFF
+    elif mode == b"skip":
+        if session.reply_mode & REPLY_OFF == 0:
+            session.reply_mode |= REPLY_SKIP_NEXT
+    else:
+        raise CommandError(errors.SYNTAX)
+    return NO_REPLY
+
+
+def client_unblock(session: Session, args: list[bytes]) -> object:
+    if len(args) > 4 or (len(args) == 4 and args[3].lower() not in (b"timeout", b"error")):
+        raise CommandError(
+            b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR" if len(args) == 4 else errors.SYNTAX
+        )
+    integer_argument(args[2])
+    return 0  # no command blocks
+
+
+def client_help(session: Session, args: list[bytes]) -> object:
+    return help_reply(
+        b"CLIENT",
+        [
+            (b"GETNAME", b"The name of this connection."),
+            (b"GETREDIR", b"Where tracking messages go; always -1."),
+            (b"ID", b"The number of this connection."),
+            (b"INFO", b"This connection, as LIST shows it."),
+            (b"KILL <ip:port>", b"Close a connection."),
+            (
+                b"KILL <option> <value> [<option> <value> [...]]",
+                b"Close all that ID, ADDR, LADDR, TYPE, USER, MAXAGE choose; SKIPME no includes this one.",
+            ),
+            (b"LIST [TYPE <type>|ID <id> [<id> ...]]", b"All connections, or some."),
+            (b"NO-EVICT (ON|OFF)", b"Spare this connection when memory runs out."),
+            (b"NO-TOUCH (ON|OFF)", b"Do not count this connection's commands as use of keys."),
+            (b"REPLY (ON|OFF|SKIP)", b"Whether replies are sent."),
+            (b"SETINFO (LIB-NAME|LIB-VER) <value>", b"Say what client library this is."),
+            (b"SETNAME <name>", b"Name this connection."),
+            (b"UNBLOCK <id> [TIMEOUT|ERROR]", b"Wake a connection that waits in a command."),
+        ],
+    )
+
+
+def commands() -> list[Command]:
+    """The table of this group."""
+    open_door = "noscript loading stale fast no_auth allow_busy"
+    plain = "noscript loading stale"
+    admin = "admin noscript loading stale"
+    nodes = "request_policy:all_nodes response_policy:all_succeeded"
+    return [
+        Command(
+            "auth", -2, auth, flags=open_door, group="connection", categories="connection",
+            summary="Authenticates the connection.",
+        ),
+        Command(
+            "client", -2, container, group="connection", since="2.4.0", summary="Commands on connections.",
+            complexity="Depends on subcommand.",
+            subcommands=[
+                Command(
+                    "getname", 2, client_getname, flags=plain, group="connection", categories="connection",
+                    since="2.6.9", summary="Gives the name of the connection.",
+                ),
+                Command(
+                    "getredir", 2, client_getredir, flags=plain, group="connection", categories="connection",
+                    since="6.0.0", summary="Says which connection gets tracking messages.",
+                ),
+                Command(
+                    "help", 2, client_help, flags="loading stale", group="connection", categories="connection",
+                    since="5.0.0", summary="Explains the subcommands.",
+                ),
+                Command(
+                    "id", 2, client_id, flags=plain, group="connection", categories="connection", since="5.0.0",
+                    summary="Gives the number of the connection.",
+                ),
+                Command(
+                    "info", 2, client_info, flags=plain, group="connection", categories="connection",
+                    tips="nondeterministic_output", since="6.2.0", summary="Describes the connection.",
+                ),
+                Command(
+                    "kill", -3, client_kill, flags=admin, group="connection", categories="connection", since="2.4.0",
+                    complexity="O(n) in the connections", summary="Closes connections.",
+                ),
+                Command(
+                    "list", -2, client_list, flags=admin, group="connection", categories="connection",
+                    tips="nondeterministic_output", since="2.4.0", complexity="O(n) in the connections",
+                    summary="Describes all connections.",
+                ),
+                Command(
+                    "no-evict", 3, client_no_evict, flags=admin, group="connection", categories="connection",
+                    since="7.0.0", summary="Spares the connection when memory runs out.",
+                ),
+                Command(
+                    "no-touch", 3, client_no_touch, flags=plain, group="connection", categories="connection",
+                    since="7.2.0", summary="Keeps the connection's commands from counting as use of keys.",
+                ),
+                Command(
+                    "reply", 3, client_reply, flags=plain, group="connection", categories="connection",
+                    since="3.2.0", summary="Says whether replies are sent.",
+                ),
+                Command(
+                    "setinfo", 4, client_setinfo, flags=plain, group="connection", categories="connection",
+                    tips=nodes, since="7.2.0", summary="Names the client library.",
+                ),
+                Command(
+                    "setname", 3, client_setname, flags=plain, group="connection", categories="connection",
+                    tips=nodes, since="2.6.9", summary="Names the connection.",
+                ),
+                Command(
+                    "unblock", -3, client_unblock, flags=admin, group="connection", categories="connection",
+                    since="5.0.0", complexity="O(log n) in the connections",
+                    summary="Wakes a connection that waits in a command.",
+                ),
+            ],
+        ),
+        Command(
+            "echo", 2, echo, flags="loading stale fast", group="connection", categories="connection",
+            summary="Gives its argument back.",
+        ),
+        Command(
+            "hello", -1, hello, flags=open_door, group="connection", categories="connection", since="6.0.0",
+            summary="Agrees on the protocol version; authenticates and names the connection if asked to.",
+        ),
+        Command(
+            "ping", -1, ping, flags="fast", group="connection", categories="connection",
+            tips="request_policy:all_shards response_policy:all_succeeded", summary="Answers, to show it is there.",
+        ),
+        Command(
+            "quit", -1, quit_, flags=open_door, group="connection", categories="connection",
+            summary="Closes the connection.", deprecated_since="7.2.0", replaced_by="just closing the connection",
+        ),
+        Command(
+            "reset", 1, reset, flags=open_door, group="connection", categories="connection", since="6.2.0",
+            summary="Puts the connection back to how it began.",
+        ),
+    ]

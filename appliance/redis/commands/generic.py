@@ -1,0 +1,589 @@
+"""Commands on keys, whatever they hold, and on whole databases.
+
+Source:     https://redis.io/docs/latest/commands/?group=generic; order of checks and texts from redis-server 8.2.
+Units:      expire times are absolute milliseconds inside; seconds are rounded to the nearest on the way out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from appliance.redis import errors
+from appliance.redis.arguments import integer_argument
+from appliance.redis.errors import CommandError
+from appliance.redis.glob import glob_match
+from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
+from appliance.redis.keyspace import NO_EXPIRY, Database, Entry
+from appliance.redis.registry import Command, KeySpec, container
+from appliance.redis.replies import OK, SimpleString
+from appliance.redis.session import Session
+from appliance.redis.values import copied, encoding_name, type_name
+
+_INT_MIN: Final = -(1 << 31)
+_INT_MAX: Final = (1 << 31) - 1
+
+
+def _int_argument(text: bytes, message: bytes | None = None) -> int:
+    """A C int."""
+    value = parse_integer(text)
+    if value is None:
+        raise CommandError(errors.NOT_AN_INTEGER if message is None else message)
+    if not _INT_MIN <= value <= _INT_MAX:
+        if message is None:
+            message = b"ERR value is out of range, value must between %d and %d" % (_INT_MIN, _INT_MAX)
+        raise CommandError(message)
+    return value
+
+
+def _database(session: Session, index: int) -> Database:
+    if not 0 <= index < len(session.engine.databases):
+        raise CommandError(errors.DB_INDEX_RANGE)
+    return session.engine.databases[index]
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+
+def delete(session: Session, args: list[bytes]) -> object:
+    db = session.db
+    deleted: i64 = 0
+    at: i64 = 1
+    count: i64 = len(args)
+    while at < count:
+        if db.delete(args[at]):
+            deleted += 1
+        at += 1
+    session.engine.dirty += deleted
+    result: int = deleted
+    return result
+
+
+def exists(session: Session, args: list[bytes]) -> object:
+    found = 0
+    for key in args[1:]:
+        if session.db.lookup_read(key) is not None:
+            found += 1
+    return found
+
+
+def type_(session: Session, args: list[bytes]) -> object:
+    entry = session.db.find(args[1])
+    return SimpleString(b"none" if entry is None else type_name(entry.value))
+
+
+def touch(session: Session, args: list[bytes]) -> object:
+    return exists(session, args)
+
+
+_EXPIRE_NX: Final = 1
+_EXPIRE_XX: Final = 2
+_EXPIRE_GT: Final = 4
+_EXPIRE_LT: Final = 8
+
+
+def _expire_conditions(args: list[bytes]) -> int:
+    flags = 0
+    for option in args[3:]:
+        word = option.lower()
+        if word == b"nx":
+            flags |= _EXPIRE_NX
+        elif word == b"xx":
+            flags |= _EXPIRE_XX
+        elif word == b"gt":
+            flags |= _EXPIRE_GT
+        elif word == b"lt":
+            flags |= _EXPIRE_LT
+        else:
+            raise CommandError(b"ERR Unsupported option " + errors.quoted(option, len(option)))
+    if flags & _EXPIRE_NX and flags != _EXPIRE_NX:
+        raise CommandError(b"ERR NX and XX, GT or LT options at the same time are not compatible")
+    if flags & _EXPIRE_GT and flags & _EXPIRE_LT:
+        raise CommandError(b"ERR GT and LT options at the same time are not compatible")
+    return flags
+
+
+def _expire(session: Session, args: list[bytes], base_ms: int, seconds: bool, name: bytes) -> object:
+    conditions = _expire_conditions(args)
+    when = integer_argument(args[2])
+    if seconds:
+        # C divides towards zero: -(2**63) / 1000 is -9223372036854775.
+        if not -(I64_MAX // 1000) <= when <= I64_MAX // 1000:
+            raise CommandError(errors.invalid_expire(name))
+        when *= 1000
+    if when > I64_MAX - base_ms:
+        raise CommandError(errors.invalid_expire(name))
+    when += base_ms
+    db = session.db
+    entry = db.lookup_write(args[1])
+    if entry is None or not _expire_condition_holds(conditions, entry, when):
+        return 0
+    if when <= session.clock.now_ms:
+        db.delete(args[1])
+    else:
+        db.set_expiry(entry, when)
+    session.engine.dirty += 1
+    return 1
+
+
+def _expire_condition_holds(conditions: int, entry: Entry, when: int) -> bool:
+    """Whether NX, XX, GT and LT allow the new time; a key that never expires counts as expiring infinitely late."""
+    current: int = entry.expire_at_ms
+    if conditions & _EXPIRE_NX and current != NO_EXPIRY:
+        return False
+    if conditions & _EXPIRE_XX and current == NO_EXPIRY:
+        return False
+    if conditions & _EXPIRE_GT and (current == NO_EXPIRY or when <= current):
+        return False
+    return not (conditions & _EXPIRE_LT and current != NO_EXPIRY and when >= current)
+
+
+def expire(session: Session, args: list[bytes]) -> object:
+    return _expire(session, args, session.clock.now_ms, True, b"expire")
+
+
+def pexpire(session: Session, args: list[bytes]) -> object:
+    return _expire(session, args, session.clock.now_ms, False, b"pexpire")
+
+
+def expireat(session: Session, args: list[bytes]) -> object:
+    return _expire(session, args, 0, True, b"expireat")
+
+
+def pexpireat(session: Session, args: list[bytes]) -> object:
+    return _expire(session, args, 0, False, b"pexpireat")
+
+
+def _time_left(session: Session, key: bytes) -> int:
+    """Milliseconds left, -1 without an expire time, -2 without the key."""
+    entry = session.db.find(key)
+    if entry is None:
+        return -2
+    if entry.expire_at_ms == NO_EXPIRY:
+        return -1
+    left: int = entry.expire_at_ms - session.clock.now_ms
+    return max(0, left)
+
+
+def ttl(session: Session, args: list[bytes]) -> object:
+    left = _time_left(session, args[1])
+    return left if left < 0 else (left + 500) // 1000
+
+
+def pttl(session: Session, args: list[bytes]) -> object:
+    return _time_left(session, args[1])
+
+
+def expiretime(session: Session, args: list[bytes]) -> object:
+    when = pexpiretime(session, args)
+    assert isinstance(when, int)
+    return when if when < 0 else (when + 500) // 1000
+
+
+def pexpiretime(session: Session, args: list[bytes]) -> object:
+    entry = session.db.find(args[1])
+    if entry is None:
+        return -2
+    when: int = entry.expire_at_ms
+    return when  # NO_EXPIRY is the reply's -1
+
+
+def persist(session: Session, args: list[bytes]) -> object:
+    entry = session.db.lookup_write(args[1])
+    if entry is None or entry.expire_at_ms == NO_EXPIRY:
+        return 0
+    session.db.clear_expiry(entry)
+    session.engine.dirty += 1
+    return 1
+
+
+def _rename(session: Session, args: list[bytes], only_if_free: bool) -> bool:
+    db = session.db
+    entry = db.lookup_write(args[1])
+    if entry is None:
+        raise CommandError(errors.NO_KEY)
+    if args[1] == args[2]:
+        return not only_if_free
+    if only_if_free and db.find(args[2]) is not None:
+        return False
+    value = entry.value
+    expire_at_ms = entry.expire_at_ms
+    db.delete(args[1])
+    renamed = db.set_value(args[2], value)
+    if expire_at_ms != NO_EXPIRY:
+        db.set_expiry(renamed, expire_at_ms)
+    session.engine.dirty += 1
+    return True
+
+
+def rename(session: Session, args: list[bytes]) -> object:
+    _rename(session, args, only_if_free=False)
+    return OK
+
+
+def renamenx(session: Session, args: list[bytes]) -> object:
+    return 1 if _rename(session, args, only_if_free=True) else 0
+
+
+def copy(session: Session, args: list[bytes]) -> object:
+    target = session.db
+    replace = False
+    at = 3
+    while at < len(args):
+        option = args[at].lower()
+        if option == b"replace":
+            replace = True
+        elif option == b"db" and at + 1 < len(args):
+            at += 1
+            target = _database(session, _int_argument(args[at]))
+        else:
+            raise CommandError(errors.SYNTAX)
+        at += 1
+    if target is session.db and args[1] == args[2]:
+        raise CommandError(errors.SAME_OBJECT)
+    entry = session.db.read_entry(args[1])
+    if entry is None:
+        return 0
+    if target.find(args[2]) is not None and not replace:
+        return 0
+    made = target.set_value(args[2], copied(entry.value))
+    if entry.expire_at_ms != NO_EXPIRY:
+        target.set_expiry(made, entry.expire_at_ms)
+    session.engine.dirty += 1
+    return 1
+
+
+def move(session: Session, args: list[bytes]) -> object:
+    target = _database(session, _int_argument(args[2]))
+    if target is session.db:
+        raise CommandError(errors.SAME_OBJECT)
+    entry = session.db.lookup_write(args[1])
+    if entry is None or target.find(args[1]) is not None:
+        return 0
+    moved = target.add(args[1], entry.value)
+    if entry.expire_at_ms != NO_EXPIRY:
+        target.set_expiry(moved, entry.expire_at_ms)
+    session.db.delete(args[1])
+    session.engine.dirty += 1
+    return 1
+
+
+def randomkey(session: Session, args: list[bytes]) -> object:
+    return session.db.random_key(session.engine.random)
+
+
+def keys(session: Session, args: list[bytes]) -> object:
+    db = session.db
+    pattern = args[1]
+    everything = pattern == b"*"
+    found: list[object] = []
+    for entry in db.entries():
+        if (everything or glob_match(pattern, entry.key)) and not db.is_expired(entry):
+            found.append(entry.key)
+    return found
+
+
+def _cursor(text: bytes) -> int:
+    digits = text[1:] if text.startswith(b"+") else text
+    if not digits.isdigit() or len(digits) > 40 or int(digits) > U64_MAX:
+        raise CommandError(errors.INVALID_CURSOR)
+    return int(digits)
+
+
+# The types a SCAN may ask for; those that no key can have here simply match nothing.
+_TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash", b"stream")
+
+
+def scan(session: Session, args: list[bytes]) -> object:
+    cursor = _cursor(args[1])
+    pattern: bytes | None = None
+    wanted_type: bytes | None = None
+    count = 10
+    at = 2
+    while at < len(args):
+        option = args[at].lower()
+        if at + 1 >= len(args):
+            raise CommandError(errors.SYNTAX)
+        if option == b"count":
+            count = integer_argument(args[at + 1])
+            if count < 1:
+                raise CommandError(errors.SYNTAX)
+        elif option == b"match":
+            pattern = None if args[at + 1] == b"*" else args[at + 1]
+        elif option == b"type":
+            wanted_type = args[at + 1].lower()
+        else:
+            raise CommandError(errors.SYNTAX)
+        at += 2
+    db = session.db
+    entries: list[Entry] = []
+    # As many home slots as COUNT asks for entries, and some more when the table is sparse.
+    steps = min(count, I64_MAX // 10) * 10
+    while True:
+        cursor = db.scan(cursor, entries)
+        steps -= 1
+        if cursor == 0 or steps <= 0 or len(entries) >= count:
+            break
+    found: list[object] = []
+    for entry in entries:
+        if pattern is not None and not glob_match(pattern, entry.key):
+            continue
+        if wanted_type is not None and type_name(entry.value) != wanted_type:
+            continue
+        if not db.is_expired(entry):
+            found.append(entry.key)
+    return [b"%d" % cursor, found]
+
+
+# Databases ------------------------------------------------------------------------------------------------------------
+
+
+def dbsize(session: Session, args: list[bytes]) -> object:
+    return len(session.db)
+
+
+def _flush_mode(args: list[bytes]) -> None:
+    """ASYNC and SYNC are the same here: releasing a table is left to Python either way."""
+    if len(args) > 2 or (len(args) == 2 and args[1].lower() not in (b"async", b"sync")):
+        raise CommandError(errors.SYNTAX)
+
+
+def flushdb(session: Session, args: list[bytes]) -> object:
+    _flush_mode(args)
+    session.engine.dirty += session.db.clear()
+    return OK
+
+
+def flushall(session: Session, args: list[bytes]) -> object:
+    _flush_mode(args)
+    for database in session.engine.databases:
+        session.engine.dirty += database.clear()
+    return OK
+
+
+def select(session: Session, args: list[bytes]) -> object:
+    session.db = _database(session, _int_argument(args[1]))
+    return OK
+
+
+def swapdb(session: Session, args: list[bytes]) -> object:
+    first = _int_argument(args[1], b"ERR invalid first DB index")
+    second = _int_argument(args[2], b"ERR invalid second DB index")
+    one = _database(session, first)
+    other = _database(session, second)
+    if one is not other:
+        one.swap_with(other)
+    session.engine.dirty += 1
+    return OK
+
+
+# OBJECT ---------------------------------------------------------------------------------------------------------------
+
+_LFU_NOTE: Final = (
+    b" Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
+
+
+def object_encoding(session: Session, args: list[bytes]) -> object:
+    entry = session.db.find(args[2])
+    return None if entry is None else encoding_name(entry.value)
+
+
+def object_refcount(session: Session, args: list[bytes]) -> object:
+    return None if session.db.find(args[2]) is None else 1
+
+
+def _is_lfu(session: Session) -> bool:
+    return session.engine.configuration.text("maxmemory-policy").endswith(b"-lfu")
+
+
+def object_idletime(session: Session, args: list[bytes]) -> object:
+    entry = session.db.find(args[2])
+    if entry is None:
+        return None
+    if _is_lfu(session):
+        raise CommandError(b"ERR An LFU maxmemory policy is selected, idle time not tracked." + _LFU_NOTE)
+    idle: int = session.clock.now_s - entry.accessed_s
+    return max(0, idle)
+
+
+def object_freq(session: Session, args: list[bytes]) -> object:
+    if session.db.find(args[2]) is None:
+        return None
+    if not _is_lfu(session):
+        raise CommandError(
+            b"ERR An LFU maxmemory policy is not selected, access frequency not tracked." + _LFU_NOTE
+        )
+    return 0
+
+
+def object_help(session: Session, args: list[bytes]) -> object:
+    return help_reply(
+        b"OBJECT",
+        [
+            (b"ENCODING <key>", b"How the value at the key is kept."),
+            (b"FREQ <key>", b"The access frequency counter of the key, under an LFU policy."),
+            (b"IDLETIME <key>", b"Seconds since the key was last read or written."),
+            (b"REFCOUNT <key>", b"References to the value; always 1."),
+        ],
+    )
+
+
+def help_reply(command: bytes, lines: list[tuple[bytes, bytes]]) -> object:
+    """What `<command> HELP` answers, in the form of the server's own help."""
+    text: list[object] = [
+        SimpleString(command + b" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+    ]
+    for usage, meaning in [*lines, (b"HELP", b"Print this help.")]:
+        text.append(SimpleString(usage))
+        text.append(SimpleString(b"    " + meaning))
+    return text
+
+
+def commands() -> list[Command]:
+    """The table of this group."""
+    shards_sum = "request_policy:multi_shard response_policy:agg_sum"
+    object_keys = [KeySpec("RO", 2)]
+    return [
+        Command(
+            "copy", -3, copy, flags="write denyoom", categories="keyspace",
+            keys=[KeySpec("RO access"), KeySpec("OW update", 2)], since="6.2.0",
+            complexity="O(n) in the size of the value", summary="Copies the value of a key to another key.",
+        ),
+        Command(
+            "dbsize", 1, dbsize, flags="readonly fast", group="server", categories="keyspace",
+            tips="request_policy:all_shards response_policy:agg_sum", summary="Counts the keys of the database.",
+        ),
+        Command(
+            "del", -2, delete, flags="write", categories="keyspace", keys=[KeySpec("RM delete", 1, -1)],
+            tips=shards_sum, complexity="O(n) in the keys", summary="Deletes keys.",
+        ),
+        Command(
+            "exists", -2, exists, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO", 1, -1)],
+            tips=shards_sum, complexity="O(n) in the keys", summary="Counts how many of the keys exist.",
+        ),
+        Command(
+            "expire", -3, expire, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            summary="Lets a key expire after some seconds.",
+        ),
+        Command(
+            "expireat", -3, expireat, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            since="1.2.0", summary="Lets a key expire at a Unix time in seconds.",
+        ),
+        Command(
+            "expiretime", 2, expiretime, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
+            since="7.0.0", summary="Gives the Unix time in seconds at which a key expires.",
+        ),
+        Command(
+            "flushall", -1, flushall, flags="write", group="server", categories="keyspace dangerous",
+            tips="request_policy:all_shards response_policy:all_succeeded", complexity="O(n) in the keys",
+            summary="Deletes all keys of all databases.",
+        ),
+        Command(
+            "flushdb", -1, flushdb, flags="write", group="server", categories="keyspace dangerous",
+            tips="request_policy:all_shards response_policy:all_succeeded", complexity="O(n) in the keys",
+            summary="Deletes all keys of the database.",
+        ),
+        Command(
+            "keys", 2, keys, flags="readonly", categories="keyspace dangerous",
+            tips="request_policy:all_shards nondeterministic_output_order", complexity="O(n) in all keys",
+            summary="Lists the keys that match a pattern.",
+        ),
+        Command(
+            "move", 3, move, flags="write fast", categories="keyspace", keys=[KeySpec("RW access update")],
+            summary="Moves a key to another database.",
+        ),
+        Command(
+            "object", -2, container, since="2.2.3", summary="Commands on how a value is kept.",
+            complexity="Depends on subcommand.",
+            subcommands=[
+                Command(
+                    "encoding", 3, object_encoding, flags="readonly", categories="keyspace", keys=object_keys,
+                    tips="nondeterministic_output", since="2.2.3", summary="Says how a value is kept.",
+                ),
+                Command(
+                    "freq", 3, object_freq, flags="readonly", categories="keyspace", keys=object_keys,
+                    tips="nondeterministic_output", since="4.0.0", summary="Gives the access frequency of a key.",
+                ),
+                Command(
+                    "help", 2, object_help, flags="loading stale", categories="keyspace", since="6.2.0",
+                    summary="Explains the subcommands.",
+                ),
+                Command(
+                    "idletime", 3, object_idletime, flags="readonly", categories="keyspace", keys=object_keys,
+                    tips="nondeterministic_output", since="2.2.3", summary="Seconds since a key was last used.",
+                ),
+                Command(
+                    "refcount", 3, object_refcount, flags="readonly", categories="keyspace", keys=object_keys,
+                    tips="nondeterministic_output", since="2.2.3", summary="Counts the references to a value.",
+                ),
+            ],
+        ),
+        Command(
+            "persist", 2, persist, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            since="2.2.0", summary="Takes the expire time off a key.",
+        ),
+        Command(
+            "pexpire", -3, pexpire, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            since="2.6.0", summary="Lets a key expire after some milliseconds.",
+        ),
+        Command(
+            "pexpireat", -3, pexpireat, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            since="2.6.0", summary="Lets a key expire at a Unix time in milliseconds.",
+        ),
+        Command(
+            "pexpiretime", 2, pexpiretime, flags="readonly fast", categories="keyspace",
+            keys=[KeySpec("RO access")], since="7.0.0",
+            summary="Gives the Unix time in milliseconds at which a key expires.",
+        ),
+        Command(
+            "pttl", 2, pttl, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
+            tips="nondeterministic_output", since="2.6.0", summary="Gives the milliseconds a key has left.",
+        ),
+        Command(
+            "randomkey", 1, randomkey, flags="readonly", categories="keyspace",
+            tips="request_policy:all_shards response_policy:special nondeterministic_output",
+            summary="Gives some key of the database.",
+        ),
+        Command(
+            "rename", 3, rename, flags="write", categories="keyspace",
+            keys=[KeySpec("RW access delete"), KeySpec("OW update", 2)],
+            summary="Gives a key another name, replacing a key of that name.",
+        ),
+        Command(
+            "renamenx", 3, renamenx, flags="write fast", categories="keyspace",
+            keys=[KeySpec("RW access delete"), KeySpec("OW insert", 2)],
+            summary="Gives a key another name, if no key has it.",
+        ),
+        Command(
+            "scan", -2, scan, flags="readonly", categories="keyspace",
+            tips="nondeterministic_output request_policy:special response_policy:special", since="2.8.0",
+            complexity="O(1) for each call, O(n) for all keys", summary="Lists the keys of the database step by step.",
+        ),
+        Command(
+            "select", 2, select, flags="loading stale fast", group="connection", categories="connection",
+            summary="Chooses the database of this connection.",
+        ),
+        Command(
+            "swapdb", 3, swapdb, flags="write fast", group="server", categories="keyspace dangerous", since="4.0.0",
+            complexity="O(1)", summary="Exchanges two databases.",
+        ),
+        Command(
+            "touch", -2, touch, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO", 1, -1)],
+            tips=shards_sum, since="3.2.1", complexity="O(n) in the keys",
+            summary="Marks keys as used now, and counts those that exist.",
+        ),
+        Command(
+            "ttl", 2, ttl, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
+            tips="nondeterministic_output", summary="Gives the seconds a key has left.",
+        ),
+        Command(
+            "type", 2, type_, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO")],
+            summary="Says what type of value a key holds.",
+        ),
+        Command(
+            "unlink", -2, delete, flags="write fast", categories="keyspace", keys=[KeySpec("RM delete", 1, -1)],
+            tips=shards_sum, since="4.0.0", complexity="O(n) in the keys", summary="Deletes keys.",
+        ),
+    ]

@@ -1,0 +1,455 @@
+"""Commands about the server: INFO, CONFIG, COMMAND, TIME, SHUTDOWN.
+
+Source:     https://redis.io/docs/latest/commands/?group=server; order of checks and texts from redis-server 8.2.
+Not here:   facts of the process (pid, memory, CPU): the shell gives them through Engine.set_info_provider.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance.redis import errors
+from appliance.redis.commands.generic import help_reply
+from appliance.redis.errors import CommandError
+from appliance.redis.glob import glob_match
+from appliance.redis.registry import Command, container
+from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK, Map, SetReply, SimpleString, Verbatim
+from appliance.redis.session import Session
+
+Facts = dict[str, "str | int"]
+
+# INFO without arguments gives these, in this order; `all` adds _EXTRA.
+_DEFAULT: Final = (
+    "server clients memory persistence stats replication cpu modules errorstats cluster keyspace"
+).split()
+_EXTRA: Final = ["commandstats"]
+
+
+# INFO -----------------------------------------------------------------------------------------------------------------
+
+
+def _server(session: Session) -> Facts:
+    engine = session.engine
+    settings = engine.settings
+    now_us = session.clock.now_us
+    uptime_s = max(0, now_us - engine.started_us) // 1_000_000
+    return {
+        f"{settings.server_name}_version": settings.version,
+        "redis_mode": "standalone",
+        "arch_bits": 64,
+        "run_id": engine.run_id,
+        "tcp_port": settings.port,
+        "server_time_usec": now_us,
+        "uptime_in_seconds": uptime_s,
+        "uptime_in_days": uptime_s // 86400,
+        "hz": 10,
+        "configured_hz": engine.configuration.integer("hz"),
+        "config_file": "",
+    }
+
+
+def _clients(session: Session) -> Facts:
+    engine = session.engine
+    largest_input = 0
+    for each in engine.sessions.values():
+        largest_input = max(largest_input, each.parser.pending_bytes())
+    return {
+        "connected_clients": len(engine.sessions),
+        "maxclients": engine.configuration.integer("maxclients"),
+        "peak_connected_clients": engine.peak_sessions,
+        "client_recent_max_input_buffer": largest_input,
+        "blocked_clients": 0,
+        "tracking_clients": 0,
+        "pubsub_clients": 0,
+        "watching_clients": 0,
+    }
+
+
+def _memory(session: Session) -> Facts:
+    engine = session.engine
+    return {
+        "maxmemory": engine.configuration.integer("maxmemory"),
+        "maxmemory_policy": engine.configuration.text("maxmemory-policy").decode(),
+        "keyspace_slots": sum(database.slots_allocated() for database in engine.databases),
+        "mem_allocator": "python",
+    }
+
+
+def _persistence(session: Session) -> Facts:
+    return {
+        "loading": 0,
+        "async_loading": 0,
+        "rdb_changes_since_last_save": session.engine.dirty,
+        "rdb_bgsave_in_progress": 0,
+        "aof_enabled": 0,
+        "aof_rewrite_in_progress": 0,
+    }
+
+
+def _stats(session: Session) -> Facts:
+    engine = session.engine
+    stats = engine.stats
+    return {
+        "total_connections_received": engine.connections_received,
+        "total_commands_processed": engine.commands_processed() - engine.reset_commands,
+        "instantaneous_ops_per_sec": engine.ops_per_second,
+        "total_net_input_bytes": engine.total_bytes_in() - engine.reset_bytes_in,
+        "total_net_output_bytes": engine.total_bytes_out() - engine.reset_bytes_out,
+        "expired_keys": stats.expired_keys,
+        "evicted_keys": 0,
+        "keyspace_hits": stats.hits,
+        "keyspace_misses": stats.misses,
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "total_error_replies": sum(engine.error_counts.values()),
+    }
+
+
+def _replication(session: Session) -> Facts:
+    return {
+        "role": "master",
+        "connected_slaves": 0,
+        "master_failover_state": "no-failover",
+        "master_replid": session.engine.run_id,
+        "master_replid2": "0" * 40,
+        "master_repl_offset": 0,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+    }
+
+
+def _keyspace(session: Session) -> Facts:
+    facts: Facts = {}
+    for database in session.engine.databases:
+        if len(database):
+            facts[f"db{database.index}"] = (
+                f"keys={len(database)},expires={database.expiring_count},avg_ttl={database.average_ttl_ms},subexpiry=0"
+            )
+    return facts
+
+
+def _error_stats(session: Session) -> Facts:
+    counts = session.engine.error_counts
+    return {f"errorstat_{code.decode('latin-1')}": f"count={counts[code]}" for code in sorted(counts)}
+
+
+def _command_stats(session: Session) -> Facts:
+    facts: Facts = {}
+    for command in session.engine.registry.every():
+        if command.calls or command.rejected_calls or command.failed_calls:
+            facts[f"cmdstat_{command.full_name.decode()}"] = (
+                f"calls={command.calls},rejected_calls={command.rejected_calls},failed_calls={command.failed_calls}"
+            )
+    return facts
+
+
+def _section(session: Session, name: str) -> Facts:
+    """The engine's own facts of a section, then those of the providers."""
+    facts: Facts = {}
+    if name == "server":
+        facts = _server(session)
+    elif name == "clients":
+        facts = _clients(session)
+    elif name == "memory":
+        facts = _memory(session)
+    elif name == "persistence":
+        facts = _persistence(session)
+    elif name == "stats":
+        facts = _stats(session)
+    elif name == "replication":
+        facts = _replication(session)
+    elif name == "errorstats":
+        facts = _error_stats(session)
+    elif name == "cluster":
+        facts = {"cluster_enabled": 0}
+    elif name == "keyspace":
+        facts = _keyspace(session)
+    elif name == "commandstats":
+        facts = _command_stats(session)
+    facts.update(session.engine.provided_info(name))
+    return facts
+
+
+_TITLES: Final = {"cpu": "CPU"}
+
+
+def info(session: Session, args: list[bytes]) -> object:
+    provided = [name for name in session.engine.provided_sections() if name not in _DEFAULT]
+    known = _DEFAULT + [name for name in provided if name not in _EXTRA] + _EXTRA
+    wanted: set[str] = set()
+    for text in args[1:] or [b"default"]:
+        name = text.decode("latin-1").lower()
+        if name in ("all", "everything"):
+            wanted.update(known)
+        elif name == "default":
+            wanted.update(known[: -len(_EXTRA)])
+        else:
+            wanted.add(name)
+    blocks: list[str] = []
+    for name in known:
+        if name in wanted:
+            lines = [f"{field}:{value}\r\n" for field, value in _section(session, name).items()]
+            blocks.append(f"# {_TITLES.get(name, name.capitalize())}\r\n" + "".join(lines))
+    return Verbatim("\r\n".join(blocks).encode("utf-8"))
+
+
+# CONFIG ---------------------------------------------------------------------------------------------------------------
+
+
+def config_get(session: Session, args: list[bytes]) -> object:
+    flat: list[object] = []
+    for name, value in session.engine.configuration.matching(args[2:]):
+        flat.append(name)
+        flat.append(value)
+    return Map(flat)
+
+
+def config_set(session: Session, args: list[bytes]) -> object:
+    if len(args) % 2:
+        raise CommandError(errors.wrong_arity(b"config|set"))
+    session.engine.configuration.set_many([(args[at], args[at + 1]) for at in range(2, len(args), 2)])
+    session.engine.configuration_changed()
+    return OK
+
+
+def config_resetstat(session: Session, args: list[bytes]) -> object:
+    session.engine.reset_stats()
+    return OK
+
+
+def config_rewrite(session: Session, args: list[bytes]) -> object:
+    raise CommandError(b"ERR The server is running without a config file")
+
+
+def config_help(session: Session, args: list[bytes]) -> object:
+    return help_reply(
+        b"CONFIG",
+        [
+            (b"GET <pattern> [<pattern> ...]", b"Parameters that match, and their values."),
+            (b"SET <parameter> <value> [<parameter> <value> ...]", b"Set parameters, all or none."),
+            (b"RESETSTAT", b"Set the counters of INFO back to zero."),
+            (b"REWRITE", b"Write the configuration file; there is none."),
+        ],
+    )
+
+
+# COMMAND --------------------------------------------------------------------------------------------------------------
+
+
+def command(session: Session, args: list[bytes]) -> object:
+    return [each.info() for each in session.engine.registry.commands.values()]
+
+
+def _named(session: Session, name: bytes) -> Command | None:
+    """The command `name`, or the subcommand of `container|name`."""
+    registry = session.engine.registry
+    container_name, mark, subcommand = name.partition(b"|")
+    found = registry.find(container_name)
+    if found is None or not mark:
+        return found
+    return None if found.subcommands is None else found.subcommands.get(subcommand.lower())
+
+
+def command_count(session: Session, args: list[bytes]) -> object:
+    return len(session.engine.registry.commands)
+
+
+def command_info(session: Session, args: list[bytes]) -> object:
+    if len(args) == 2:
+        return command(session, args)
+    found: list[object] = []
+    for name in args[2:]:
+        named = _named(session, name)
+        found.append(NULL_ARRAY if named is None else named.info())
+    return found
+
+
+def command_docs(session: Session, args: list[bytes]) -> object:
+    flat: list[object] = []
+    if len(args) == 2:
+        for each in session.engine.registry.commands.values():
+            flat += [each.full_name, each.docs()]
+    for name in args[2:]:
+        named = _named(session, name)
+        if named is not None:
+            flat += [named.full_name, named.docs()]
+    return Map(flat)
+
+
+def command_list(session: Session, args: list[bytes]) -> object:
+    every = session.engine.registry.every()
+    if len(args) == 2:
+        return SetReply([each.full_name for each in every])
+    if len(args) != 5 or args[2].lower() != b"filterby":
+        raise CommandError(errors.SYNTAX)
+    kind = args[3].lower()
+    if kind == b"module":
+        every = []
+    elif kind == b"aclcat":
+        wanted = args[4].lower().decode("latin-1")
+        every = [each for each in every if wanted in each.categories()]
+    elif kind == b"pattern":
+        every = [each for each in every if glob_match(args[4], each.full_name, ignore_case=True)]
+    else:
+        raise CommandError(errors.SYNTAX)
+    return SetReply([each.full_name for each in every])
+
+
+def _keys_of_request(session: Session, args: list[bytes]) -> list[tuple[bytes, list[str]]]:
+    request = args[2:]
+    try:
+        named = session.engine.registry.resolve(request)
+    except CommandError:
+        raise CommandError(b"ERR Invalid command specified") from None
+    if not named.key_specs:
+        raise CommandError(b"ERR The command has no key arguments")
+    if not named.accepts(len(request)):
+        raise CommandError(b"ERR Invalid number of arguments specified for command")
+    return named.keys_of(request)
+
+
+def command_getkeys(session: Session, args: list[bytes]) -> object:
+    return [key for key, _ in _keys_of_request(session, args)]
+
+
+def command_getkeysandflags(session: Session, args: list[bytes]) -> object:
+    found: list[object] = []
+    for key, names in _keys_of_request(session, args):
+        flags: list[object] = [SimpleString(name.encode()) for name in names]
+        found.append([key, SetReply(flags)])
+    return found
+
+
+def command_help(session: Session, args: list[bytes]) -> object:
+    return help_reply(
+        b"COMMAND",
+        [
+            (b"(no subcommand)", b"Describe all commands."),
+            (b"COUNT", b"Count the commands."),
+            (b"DOCS [<command-name> ...]", b"Explain commands."),
+            (b"GETKEYS <full-command>", b"The keys in a request."),
+            (b"GETKEYSANDFLAGS <full-command>", b"The keys in a request and how each is used."),
+            (b"INFO [<command-name> ...]", b"Describe commands."),
+            (b"LIST [FILTERBY (MODULE|ACLCAT|PATTERN) <value>]", b"Names of commands."),
+        ],
+    )
+
+
+# The rest -------------------------------------------------------------------------------------------------------------
+
+
+def time(session: Session, args: list[bytes]) -> object:
+    now_us: int = session.clock.now_us
+    return [b"%d" % (now_us // 1_000_000), b"%d" % (now_us % 1_000_000)]
+
+
+def shutdown(session: Session, args: list[bytes]) -> object:
+    words = [word.lower() for word in args[1:]]
+    if any(word not in (b"save", b"nosave", b"now", b"force", b"abort") for word in words):
+        raise CommandError(errors.SYNTAX)
+    if (b"abort" in words and any(word != b"abort" for word in words)) or (b"save" in words and b"nosave" in words):
+        raise CommandError(errors.SYNTAX)
+    if b"abort" in words:
+        raise CommandError(b"ERR No shutdown in progress.")
+    if b"save" in words and b"force" not in words:
+        # There is nowhere to save to; a client that insists on it must not lose its data unawares.
+        raise CommandError(b"ERR Errors trying to SHUTDOWN. Check logs.")
+    session.engine.shutdown_requested = True
+    session.is_closing = True
+    return NO_REPLY
+
+
+def lolwut(session: Session, args: list[bytes]) -> object:
+    settings = session.engine.settings
+    picture = "~~~ o ~~~ every segment was ours ~~~ o ~~~\n"
+    return Verbatim(f"{picture}{settings.server_name} ver. {settings.version}\n".encode())
+
+
+def commands() -> list[Command]:
+    """The table of this group."""
+    admin = "admin noscript loading stale"
+    nodes = "request_policy:all_nodes response_policy:all_succeeded"
+    about = "loading stale"
+    return [
+        Command(
+            "command", -1, command, flags=about, group="server", categories="connection",
+            tips="nondeterministic_output_order", since="2.8.13", complexity="O(n) in the commands",
+            summary="Describes all commands.",
+            subcommands=[
+                Command(
+                    "count", 2, command_count, flags=about, group="server", categories="connection", since="2.8.13",
+                    summary="Counts the commands.",
+                ),
+                Command(
+                    "docs", -2, command_docs, flags=about, group="server", categories="connection",
+                    tips="nondeterministic_output_order", since="7.0.0", complexity="O(n) in the commands asked for",
+                    summary="Explains commands.",
+                ),
+                Command(
+                    "getkeys", -3, command_getkeys, flags=about, group="server", categories="connection",
+                    since="2.8.13", complexity="O(n) in the arguments", summary="Finds the keys in a request.",
+                ),
+                Command(
+                    "getkeysandflags", -3, command_getkeysandflags, flags=about, group="server",
+                    categories="connection", since="7.0.0", complexity="O(n) in the arguments",
+                    summary="Finds the keys in a request, and how each is used.",
+                ),
+                Command(
+                    "help", 2, command_help, flags=about, group="server", categories="connection", since="5.0.0",
+                    summary="Explains the subcommands.",
+                ),
+                Command(
+                    "info", -2, command_info, flags=about, group="server", categories="connection",
+                    tips="nondeterministic_output_order", since="2.8.13", complexity="O(n) in the commands asked for",
+                    summary="Describes commands.",
+                ),
+                Command(
+                    "list", -2, command_list, flags=about, group="server", categories="connection",
+                    tips="nondeterministic_output_order", since="7.0.0", complexity="O(n) in the commands",
+                    summary="Names the commands.",
+                ),
+            ],
+        ),
+        Command(
+            "config", -2, container, group="server", since="2.0.0", complexity="Depends on subcommand.",
+            summary="Commands on parameters of the server.",
+            subcommands=[
+                Command(
+                    "get", -3, config_get, flags=admin, group="server", since="2.0.0",
+                    complexity="O(n) in the parameters", summary="Gives parameters that match a pattern.",
+                ),
+                Command(
+                    "help", 2, config_help, flags=about, group="server", since="5.0.0",
+                    summary="Explains the subcommands.",
+                ),
+                Command(
+                    "resetstat", 2, config_resetstat, flags=admin, group="server", tips=nodes, since="2.0.0",
+                    summary="Sets the counters of INFO back to zero.",
+                ),
+                Command(
+                    "rewrite", 2, config_rewrite, flags=admin, group="server", tips=nodes, since="2.8.0",
+                    summary="Writes the configuration file.",
+                ),
+                Command(
+                    "set", -4, config_set, flags=admin, group="server", tips=nodes, since="2.0.0",
+                    complexity="O(n) in the parameters given", summary="Sets parameters.",
+                ),
+            ],
+        ),
+        Command(
+            "info", -1, info, flags=about, group="server", categories="dangerous",
+            tips="nondeterministic_output request_policy:all_shards response_policy:special",
+            summary="Describes the state of the server.",
+        ),
+        Command(
+            "lolwut", -1, lolwut, flags="readonly fast", group="server", since="5.0.0", summary="Shows a small picture.",
+        ),
+        Command(
+            "shutdown", -1, shutdown, flags="admin noscript loading stale no_multi allow_busy", group="server",
+            summary="Ends the server.",
+        ),
+        Command(
+            "time", 1, time, flags="loading stale fast", group="server", tips="nondeterministic_output", since="2.6.0",
+            summary="Gives the server's time.",
+        ),
+    ]

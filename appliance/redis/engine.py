@@ -1,0 +1,274 @@
+"""The engine: databases, sessions, configuration and counters behind one Redis endpoint.
+
+It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a clock
+or makes randomness; both come in as arguments.
+
+Units:      microseconds of Unix time (now_us).
+Invariants: `databases[i].index == i`; a session is in `sessions` from create_session to Session.close.
+Errors:     ValueError for settings out of range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mypy_extensions import i64
+
+from appliance.redis.commands import all_commands
+from appliance.redis.config import Configuration
+from appliance.redis.keyspace import Clock, Database, KeyspaceStats
+from appliance.redis.registry import Registry
+from appliance.redis.session import Session
+
+REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
+
+# One call of cron looks at no more keys, and moves no more table slots, than this.
+_EXPIRE_BUDGET: Final = 4000
+_EXPIRE_SAMPLE: Final = 20
+_RESIZE_BUDGET: Final = 16384
+
+InfoProvider = Callable[[], dict[str, str | int]]
+
+
+class EngineSettings:
+    """What the engine is started with; CONFIG SET may change most of it later."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 6379,
+        databases: int = 16,
+        requirepass: str = "",
+        maxclients: int = 10_000,
+        maxmemory: int = 0,
+        proto_max_bulk_len: int = 512 * 1024 * 1024,
+        server_name: str = "redis",
+        version: str = REDIS_VERSION,
+    ) -> None:
+        if not 1 <= databases <= 1 << 16:
+            raise ValueError(f"databases: {databases} is not in 1..65536")
+        self.port = port
+        self.databases = databases
+        self.requirepass = requirepass
+        self.maxclients = maxclients
+        self.maxmemory = maxmemory
+        self.proto_max_bulk_len = proto_max_bulk_len
+        self.server_name = server_name
+        self.version = version
+
+
+class Engine:
+    """One Redis endpoint."""
+
+    def __init__(self, settings: EngineSettings, random_bytes: Callable[[int], bytes]) -> None:
+        """An empty engine.
+
+        Args:
+            settings: sizes, limits and names.
+            random_bytes: gives that many random bytes; seeds the keyed hash, the run id and sampling.
+        """
+        self.settings = settings
+        self.clock = Clock()
+        self.stats = KeyspaceStats()
+        secret = random_bytes(8)
+        self.databases: list[Database] = [
+            Database(index, secret, self.clock, self.stats) for index in range(settings.databases)
+        ]
+        self.registry = Registry(all_commands())
+        self.configuration = Configuration(settings_overrides(settings))
+        self.max_bulk: i64 = settings.proto_max_bulk_len
+        self.run_id: str = random_bytes(20).hex()
+        self.sessions: dict[int, Session] = {}
+        self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
+        self.shutdown_requested = False
+        self.started_us: i64 = 0
+        self.error_counts: dict[bytes, int] = {}
+        self.connections_received: i64 = 0
+        self.commands_by_closed: i64 = 0
+        self.bytes_in_by_closed: i64 = 0
+        self.bytes_out_by_closed: i64 = 0
+        self.reset_commands: i64 = 0  # totals at the last CONFIG RESETSTAT
+        self.reset_bytes_in: i64 = 0
+        self.reset_bytes_out: i64 = 0
+        self.ops_per_second: i64 = 0
+        self.peak_sessions: i64 = 0
+        self._info_providers: dict[str, list[InfoProvider]] = {}
+        self._pending: list[Session] = []
+        self._next_session_id = 1
+        # xorshift32 must not start at zero.
+        self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
+        self._sampled_us: i64 = 0
+        self._sampled_commands: i64 = 0
+        self._cron_db: i64 = 0
+
+    # Sessions -----------------------------------------------------------------------------------------------------
+
+    def create_session(self, *, remote: str, local: str, now_us: int) -> Session:
+        """A session for a new connection.
+
+        Args:
+            remote: the peer as CLIENT LIST shows it, `10.77.0.1:4711`.
+            local: our end, in the same form.
+            now_us: wall clock, Unix microseconds.
+        """
+        self.clock.set_us(now_us)
+        if self.started_us == 0:
+            self.started_us = now_us
+        session_id = self._next_session_id
+        self._next_session_id += 1
+        session = Session(self, session_id, remote, local, now_us, self.configuration.requirepass != b"")
+        self.sessions[session_id] = session
+        self.connections_received += 1
+        if len(self.sessions) > self.peak_sessions:
+            self.peak_sessions = len(self.sessions)
+        return session
+
+    def forget_session(self, session: Session) -> None:
+        """Drop a closed session, keeping what it counted."""
+        if self.sessions.pop(session.id, None) is not None:
+            self.commands_by_closed += session.commands_executed
+            self.bytes_in_by_closed += session.bytes_in
+            self.bytes_out_by_closed += session.bytes_out
+
+    def mark_pending(self, session: Session) -> None:
+        """The session has output, or must be closed, without having received anything itself."""
+        if session not in self._pending:
+            self._pending.append(session)
+
+    def take_pending_sessions(self) -> list[Session]:
+        """Sessions marked since the last call, each once: send their output, close those that are closing."""
+        pending = self._pending
+        if len(pending) == 0:
+            return pending
+        self._pending = []
+        return pending
+
+    # Time ---------------------------------------------------------------------------------------------------------
+
+    def cron(self, now_us: int) -> None:
+        """Bounded housekeeping, to be called about every 100 ms: active expiry, resizing, rates."""
+        self.clock.set_us(now_us)
+        if self.started_us == 0:
+            self.started_us = now_us
+        self._active_expiry()
+        left: i64 = _RESIZE_BUDGET
+        for database in self.databases:
+            if left > 0 and database.is_resizing:
+                database.work(left)
+                left -= _RESIZE_BUDGET // 4
+        self._sample_rate(now_us)
+
+    def _active_expiry(self) -> None:
+        """Sample keys with an expire time; go on with a database while a quarter of its sample had expired.
+
+        The databases take turns at being first, so a busy one cannot use up the budget of all for ever.
+        """
+        budget: i64 = _EXPIRE_BUDGET
+        count: i64 = len(self.databases)
+        step: i64 = 0
+        while step < count and budget > 0:
+            database = self.databases[(self._cron_db + step) % count]
+            step += 1
+            while budget > 0 and database.expiring_count > 0:
+                looked, expired = database.expire_sample(_EXPIRE_SAMPLE, self.random)
+                budget -= looked
+                if expired * 4 <= looked:
+                    break
+        self._cron_db = (self._cron_db + 1) % count
+
+    def _sample_rate(self, now_us: i64) -> None:
+        elapsed = now_us - self._sampled_us
+        if elapsed < 100_000:
+            return
+        total = self.commands_processed()
+        if self._sampled_us != 0:
+            self.ops_per_second = (total - self._sampled_commands) * 1_000_000 // elapsed
+        self._sampled_us = now_us
+        self._sampled_commands = total
+
+    # Services to handlers -----------------------------------------------------------------------------------------
+
+    def random(self) -> int:
+        """A number in 1 .. 2**32 - 1 (Marsaglia's xorshift32): for sampling, not for secrets."""
+        x = self._random_state
+        x ^= (x << 13) & 0xFFFF_FFFF
+        x ^= x >> 17
+        x ^= (x << 5) & 0xFFFF_FFFF
+        self._random_state = x
+        return x
+
+    def count_error(self, code: bytes) -> None:
+        self.error_counts[code] = self.error_counts.get(code, 0) + 1
+
+    def commands_processed(self) -> i64:
+        total = self.commands_by_closed
+        for session in self.sessions.values():
+            total += session.commands_executed
+        return total
+
+    def total_bytes_in(self) -> i64:
+        total = self.bytes_in_by_closed
+        for session in self.sessions.values():
+            total += session.bytes_in
+        return total
+
+    def total_bytes_out(self) -> i64:
+        total = self.bytes_out_by_closed
+        for session in self.sessions.values():
+            total += session.bytes_out
+        return total
+
+    def reset_stats(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.stats.reset()
+        self.error_counts = {}
+        self.connections_received = 0
+        self.reset_commands = self.commands_processed()
+        self.reset_bytes_in = self.total_bytes_in()
+        self.reset_bytes_out = self.total_bytes_out()
+        for command in self.registry.every():
+            command.calls = 0
+            command.rejected_calls = 0
+            command.failed_calls = 0
+
+    def configuration_changed(self) -> None:
+        """Apply CONFIG SET to what keeps a copy of a parameter."""
+        self.max_bulk = self.configuration.integer("proto-max-bulk-len")
+        for session in self.sessions.values():
+            session.parser.max_bulk = self.max_bulk
+        if self.configuration.requirepass == b"":
+            for session in self.sessions.values():
+                session.must_authenticate = False
+                session.parser.is_restricted = False
+
+    def set_info_provider(self, section: str, fn: InfoProvider) -> None:
+        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same name.
+
+        Args:
+            section: as a client asks for it (`memory`, `stack`), in any case.
+            fn: called at each INFO; field name to value, in order.
+        """
+        self._info_providers.setdefault(section.lower(), []).append(fn)
+
+    def provided_info(self, section: str) -> dict[str, str | int]:
+        """What the providers say of a section."""
+        facts: dict[str, str | int] = {}
+        for provider in self._info_providers.get(section, []):
+            facts.update(provider())
+        return facts
+
+    def provided_sections(self) -> list[str]:
+        return list(self._info_providers)
+
+
+def settings_overrides(settings: EngineSettings) -> dict[str, str]:
+    """The configuration parameters that the settings decide."""
+    return {
+        "port": str(settings.port),
+        "databases": str(settings.databases),
+        "requirepass": settings.requirepass,
+        "maxclients": str(settings.maxclients),
+        "maxmemory": str(settings.maxmemory),
+        "proto-max-bulk-len": str(settings.proto_max_bulk_len),
+    }

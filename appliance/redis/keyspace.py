@@ -1,0 +1,710 @@
+"""The keyspace: a Robin Hood hash table per database, and the times at which keys expire.
+
+One flat list of entries, open addressing, linear probing. An entry sits at or behind its home slot
+`hash & mask`, and along a run the homes never decrease; an insertion takes the place of the first entry that is
+nearer to its home (Celis, "Robin Hood Hashing", 1986) and a deletion shifts the rest of the run back by one,
+so there are no tombstones and a lookup may stop at the first entry nearer to its home than the key would be.
+
+Resizing is incremental. The list of the next size is grown by a bounded number of slots per write (PREPARING),
+then every write moves a bounded number of slots over (MOVING); the old list shrinks as it drains, so neither
+allocation nor release of a large list ever happens at once. While moving, new entries go to the new list and
+lookups try both.
+
+The old list is drained downwards, from the end of a run: its last entry can leave without shifting any other.
+
+SCAN walks *home slots* in reversed-binary order (Pieter Noordhuis's cursor in Redis): a cursor is a home slot with
+its bits carried from the top down, so growing and shrinking split and merge home slots the walk has either
+wholly passed or wholly before it. All entries of a home slot lie in one run, in order, so they are found in O(run).
+
+Hash:       keyed. Python's hash of bytes is SipHash-1-3 under a key drawn per process, unless PYTHONHASHSEED
+            pins it; so its halves go through a multiply-add by two secret odd numbers of this table (a universal
+            family), and flooding a slot needs full 64-bit collisions of SipHash instead of equal low bits.
+Units:      milliseconds of the wall clock for expiry (int, Unix time), seconds for the access clock.
+Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
+Errors:     none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+MIN_SLOTS: Final = 16
+# Up to here a list is allocated in one go.
+_AT_ONCE: Final = 1024
+# Slots prepared per write: growing starts at 5/8 full, so 2n slots are ready after n/32 writes, at 21/32 full.
+_PREPARE_PER_WRITE: Final = 64
+# Old slots visited per write while moving: n writes / 16, by when the new list is less than half full.
+_MOVE_PER_WRITE: Final = 16
+
+_PREPARED: Final[list["Entry | None"]] = [None] * _PREPARE_PER_WRITE
+
+NO_EXPIRY: Final = -1
+
+
+@mypyc_attr(acyclic=True)
+class Entry:
+    """One key with its value. Never hold one across commands: the key may have gone."""
+
+    def __init__(self, key: bytes, value: object, hash_: i64) -> None:
+        self.key = key
+        self.value = value
+        self.hash: i64 = hash_
+        self.expire_at_ms: i64 = NO_EXPIRY
+        self.expire_index: i64 = -1  # place in Database._expiring
+        self.accessed_s: i64 = 0
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r}, {self.value!r})"
+
+
+class Table:
+    """The hash table alone: no expiry, no clock."""
+
+    def __init__(self, secret: bytes) -> None:
+        """An empty table.
+
+        Args:
+            secret: at least 8 random bytes; the key of the hash.
+        """
+        # 30 bits each: a product with 32 bits of a hash stays within a signed 64-bit integer, as does the sum.
+        self._secret_low: i64 = (int.from_bytes(secret[0:4], "little") & 0x3FFF_FFFF) | 1
+        self._secret_high: i64 = (int.from_bytes(secret[4:8], "little") & 0x3FFF_FFFF) | 1
+        self._slots: list[Entry | None] = [None] * MIN_SLOTS
+        self._mask: i64 = MIN_SLOTS - 1
+        self._used: i64 = 0  # entries in _slots
+        # While moving: the list being drained. It was _old_mask + 1 long and loses its tail.
+        self._is_moving = False
+        self._old: list[Entry | None] = []
+        self._old_mask: i64 = 0
+        self._old_used: i64 = 0
+        self._head: i64 = -1  # slots _head, _head - 1 … 0 of the old list are drained first
+        # While preparing: the list to come.
+        self._next_size: i64 = 0
+        self._next: list[Entry | None] = []
+
+    def __len__(self) -> int:
+        return self._used + self._old_used
+
+    def hash_of(self, key: bytes) -> i64:
+        """32 bits, keyed."""
+        h: i64 = hash(key)
+        mixed = (h & 0xFFFF_FFFF) * self._secret_low + ((h >> 32) & 0xFFFF_FFFF) * self._secret_high
+        return (mixed >> 30) & 0xFFFF_FFFF
+
+    def find(self, key: bytes) -> Entry | None:
+        h = self.hash_of(key)
+        slots = self._slots
+        mask = self._mask
+        at = h & mask
+        distance: i64 = 0
+        while True:
+            entry = slots[at]
+            if entry is None:
+                break
+            if entry.hash == h and entry.key == key:
+                return entry
+            if (at - entry.hash) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+        if self._is_moving:
+            at = self._find_old(key, h)
+            if at >= 0:
+                return self._old[at]
+        return None
+
+    def _find_old(self, key: bytes, h: i64) -> i64:
+        """The slot of the old list that holds key, or -1."""
+        old = self._old
+        mask = self._old_mask
+        length: i64 = len(old)
+        at = h & mask
+        distance: i64 = 0
+        while at < length:
+            entry = old[at]
+            if entry is None:
+                break
+            if entry.hash == h and entry.key == key:
+                return at
+            if (at - entry.hash) & mask < distance:
+                break
+            # Once the tail is gone the run cannot go on at 0: slots 0 … _head were drained before it.
+            at = (at + 1) & mask if length > mask else at + 1
+            distance += 1
+        return -1
+
+    def insert(self, key: bytes, value: object) -> Entry:
+        """Add a key that is not in the table."""
+        entry = Entry(key, value, self.hash_of(key))
+        size = self._mask + 1
+        used = self._used
+        if self._is_moving or self._next_size != 0:
+            self._work(_MOVE_PER_WRITE)
+            # Never seen, by the arithmetic at the constants; the table stays correct if it is wrong.
+            while self._is_moving and (self._used + 1) * 8 > (self._mask + 1) * 7:
+                self._move(self._mask + 1)
+            if (self._used + 1) * 8 > (self._mask + 1) * 7:
+                self._prepare((self._mask + 1) * 2)
+                while self._next_size != 0:
+                    self._work(_MOVE_PER_WRITE)
+        elif (used + 1) * 8 > size * 5:
+            self._prepare(size * 2)
+        self._place(entry)
+        return entry
+
+    def _place(self, entry: Entry) -> None:
+        slots = self._slots
+        mask = self._mask
+        at = entry.hash & mask
+        distance: i64 = 0
+        while True:
+            other = slots[at]
+            if other is None:
+                slots[at] = entry
+                self._used += 1
+                return
+            if (at - other.hash) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+        # The rest of the run moves back by one.
+        carried: Entry = entry
+        while True:
+            other = slots[at]
+            slots[at] = carried
+            if other is None:
+                break
+            carried = other
+            at = (at + 1) & mask
+        self._used += 1
+
+    def remove(self, key: bytes) -> Entry | None:
+        """Take the key out; its entry, or None when there was none."""
+        h = self.hash_of(key)
+        slots = self._slots
+        mask = self._mask
+        at = h & mask
+        distance: i64 = 0
+        removed: Entry | None = None
+        while True:
+            entry = slots[at]
+            if entry is None:
+                break
+            if entry.hash == h and entry.key == key:
+                removed = entry
+                break
+            if (at - entry.hash) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+        if removed is not None:
+            self._close_gap(at)
+            self._used -= 1
+        elif self._is_moving:
+            at = self._find_old(key, h)
+            if at < 0:
+                return None
+            removed = self._old[at]
+            self._close_old_gap(at)
+            self._old_used -= 1
+        else:
+            return None
+        if self._is_moving or self._next_size != 0:
+            self._work(_MOVE_PER_WRITE)
+        elif mask >= MIN_SLOTS and self._used * 8 < mask + 1:
+            size: i64 = MIN_SLOTS
+            while size < self._used * 2:
+                size *= 2
+            self._prepare(size)
+        return removed
+
+    def _close_gap(self, at: i64) -> None:
+        slots = self._slots
+        mask = self._mask
+        while True:
+            following = (at + 1) & mask
+            entry = slots[following]
+            if entry is None or (following - entry.hash) & mask == 0:
+                slots[at] = None
+                return
+            slots[at] = entry
+            at = following
+
+    def _close_old_gap(self, at: i64) -> None:
+        old = self._old
+        mask = self._old_mask
+        length: i64 = len(old)
+        while True:
+            following = (at + 1) & mask if length > mask else at + 1
+            if following >= length:
+                old[at] = None
+                return
+            entry = old[following]
+            if entry is None or (following - entry.hash) & mask == 0:
+                old[at] = None
+                return
+            old[at] = entry
+            at = following
+
+    # Resizing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_resizing(self) -> bool:
+        return self._is_moving or self._next_size != 0
+
+    def work(self, slots: int) -> bool:
+        """Do a bounded piece of a resize under way; whether there is more to do."""
+        if self._next_size != 0 or self._is_moving:
+            left: i64 = slots
+            while left > 0 and self._next_size != 0:
+                self._work(_MOVE_PER_WRITE)
+                left -= _PREPARE_PER_WRITE
+            if left > 0 and self._is_moving:
+                self._move(left)
+        return self._is_moving or self._next_size != 0
+
+    def _work(self, slots: i64) -> None:
+        if self._next_size != 0:
+            self._next.extend(_PREPARED)
+            if len(self._next) >= self._next_size:
+                self._begin_move()
+        elif self._is_moving:
+            self._move(slots)
+
+    def _prepare(self, size: i64) -> None:
+        self._next_size = size
+        if size <= _AT_ONCE:
+            self._next = [None] * size
+            self._begin_move()
+        else:
+            self._next = []
+
+    def _begin_move(self) -> None:
+        size = self._next_size
+        incoming = self._next
+        self._next_size = 0
+        self._next = []
+        if self._used * 8 > size * 5:  # a smaller list, and the table grew again meanwhile
+            return
+        self._old = self._slots
+        self._old_mask = self._mask
+        self._old_used = self._used
+        self._slots = incoming
+        self._mask = size - 1
+        self._used = 0
+        self._is_moving = True
+        # A run that wraps round the end goes on in slots 0 … _head.
+        old = self._old
+        mask = self._old_mask
+        head: i64 = -1
+        while head < mask:
+            entry = old[head + 1]
+            if entry is None or (head + 1 - entry.hash) & mask == 0:
+                break
+            head += 1
+        self._head = head
+
+    def _move(self, slots: i64) -> None:
+        """Drain up to `slots` slots of the old list into the new one."""
+        old = self._old
+        left = slots
+        while left > 0 and self._head >= 0:
+            entry = old[self._head]
+            if entry is not None:
+                old[self._head] = None
+                self._old_used -= 1
+                self._place(entry)
+            self._head -= 1
+            left -= 1
+        while left > 0 and self._old_used > 0:
+            entry = old.pop()
+            if entry is not None:
+                self._old_used -= 1
+                self._place(entry)
+            left -= 1
+        if self._old_used == 0:
+            # What is left of the list is empty: give its tail back in pieces too.
+            keep: i64 = len(old) - left * 64
+            if keep > 0:
+                del old[keep:]
+            else:
+                self._old = []
+                self._is_moving = False
+                self._head = -1
+
+    # Looking at everything ----------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All entries, in no order."""
+        found: list[Entry] = []
+        for entry in self._slots:
+            if entry is not None:
+                found.append(entry)
+        for entry in self._old:
+            if entry is not None:
+                found.append(entry)
+        return found
+
+    def random_entry(self, random: Callable[[], int]) -> Entry | None:
+        """An entry chosen uniformly: slots are drawn until one is taken, about twice on average.
+
+        Args:
+            random: gives a non-negative int below 2**31 or larger at each call.
+        """
+        if self._used + self._old_used == 0:
+            return None
+        size: i64 = len(self._slots)
+        total: i64 = size + len(self._old)
+        while True:
+            drawn: i64 = random()
+            at = drawn % total
+            entry = self._slots[at] if at < size else self._old[at - size]
+            if entry is not None:
+                return entry
+
+    def scan(self, cursor: int, out: list[Entry]) -> int:
+        """Append the entries of one step of a SCAN to out; the next cursor, 0 at the end.
+
+        An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at least once.
+        """
+        state: i64 = cursor & 0xFFFF_FFFF
+        mask = self._mask
+        if not self._is_moving:
+            self._emit_home(state & mask, out)
+            return _advance(state & mask, mask)
+        small = mask
+        large = self._old_mask
+        small_is_new = mask <= self._old_mask
+        if not small_is_new:
+            small = self._old_mask
+            large = mask
+        if small_is_new:
+            self._emit_home(state & small, out)
+        else:
+            self._emit_old_home(state & small, out)
+        state &= large
+        # Every home of the larger list that the smaller one folds into the one just seen.
+        while True:
+            if small_is_new:
+                self._emit_old_home(state, out)
+            else:
+                self._emit_home(state, out)
+            state = _advance(state, large)
+            if state & (small ^ large) == 0:
+                return state
+
+    def _emit_home(self, home: i64, out: list[Entry]) -> None:
+        slots = self._slots
+        mask = self._mask
+        at = home
+        distance: i64 = 0
+        while True:
+            entry = slots[at]
+            if entry is None:
+                return
+            actual = (at - entry.hash) & mask
+            if actual < distance:
+                return
+            if actual == distance:
+                out.append(entry)
+            at = (at + 1) & mask
+            distance += 1
+
+    def _emit_old_home(self, home: i64, out: list[Entry]) -> None:
+        old = self._old
+        mask = self._old_mask
+        length: i64 = len(old)
+        at = home
+        distance: i64 = 0
+        while at < length:
+            entry = old[at]
+            if entry is None:
+                return
+            actual = (at - entry.hash) & mask
+            if actual < distance:
+                return
+            if actual == distance:
+                out.append(entry)
+            at = (at + 1) & mask if length > mask else at + 1
+            distance += 1
+
+    def slots_allocated(self) -> int:
+        """Slots of all lists, for INFO and tests."""
+        return len(self._slots) + len(self._old) + len(self._next)
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError when the structure is broken. O(n): tests only."""
+        mask = self._mask
+        assert len(self._slots) == mask + 1 and (mask + 1) & mask == 0
+        used: i64 = 0
+        for index in range(len(self._slots)):
+            entry = self._slots[index]
+            if entry is None:
+                continue
+            used += 1
+            at: i64 = index
+            distance = (at - entry.hash) & mask
+            previous = self._slots[(at - 1) & mask]
+            if distance > 0:
+                assert previous is not None, "a gap between an entry and its home"
+                assert (at - 1 - previous.hash) & mask >= distance - 1, "homes decrease along a run"
+            assert self.find(entry.key) is entry
+        assert used == self._used
+        old_used: i64 = 0
+        for entry in self._old:
+            if entry is not None:
+                old_used += 1
+                assert self.find(entry.key) is entry
+        assert old_used == self._old_used
+        assert self._is_moving or (self._old_used == 0 and len(self._old) == 0)
+        assert not (self._is_moving and self._next_size != 0)
+
+
+def _advance(state: i64, mask: i64) -> i64:
+    """Add one to the bits of `state` under `mask`, carrying from the highest bit down."""
+    bit = (mask + 1) >> 1
+    while state & bit != 0:
+        state ^= bit
+        bit >>= 1
+    return state | bit
+
+
+class Clock:
+    """The time of the command being executed; every database of an engine shares one.
+
+    Invariant: fixed while a command runs, so that a key cannot expire between two looks of one command.
+    """
+
+    def __init__(self) -> None:
+        self.now_us: i64 = 0
+        self.now_ms: i64 = 0
+        self.now_s: i64 = 0
+
+    def set_us(self, now_us: i64) -> None:
+        self.now_us = now_us
+        self.now_ms = now_us // 1000
+        self.now_s = now_us // 1_000_000
+
+
+class KeyspaceStats:
+    """Counters of INFO's stats section that the keyspace itself keeps."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.hits: i64 = 0
+        self.misses: i64 = 0
+        self.expired_keys: i64 = 0
+        self.expired_lazily: i64 = 0
+
+
+class Database:
+    """One numbered database: keys, values, expire times.
+
+    Every lookup takes the time from the shared clock and removes the key it finds expired.
+    """
+
+    def __init__(self, index: int, secret: bytes, clock: Clock, stats: KeyspaceStats) -> None:
+        self.index = index
+        self._secret = secret
+        self._clock = clock
+        self._stats = stats
+        self._table = Table(secret)
+        # Entries with an expire time, dense, so that sampling is O(1): Entry.expire_index is the place in here.
+        self._expiring: list[Entry] = []
+        self.average_ttl_ms: i64 = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def expiring_count(self) -> int:
+        return len(self._expiring)
+
+    # Lookup -------------------------------------------------------------------------------------------------------
+
+    def find(self, key: bytes) -> Entry | None:
+        """The live entry of key, or None. Touches neither access time nor the hit counters."""
+        entry = self._table.find(key)
+        if entry is not None and entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms:
+            self._expire(entry)
+            self._stats.expired_lazily += 1
+            return None
+        return entry
+
+    def lookup_read(self, key: bytes) -> object:
+        """The value of key for a command that reads, or None; counts a hit or a miss."""
+        entry = self.find(key)
+        if entry is None:
+            self._stats.misses += 1
+            return None
+        self._stats.hits += 1
+        entry.accessed_s = self._clock.now_s
+        return entry.value
+
+    def lookup_write(self, key: bytes) -> Entry | None:
+        """The entry of key for a command that will change it, or None."""
+        entry = self.find(key)
+        if entry is not None:
+            entry.accessed_s = self._clock.now_s
+        return entry
+
+    def read_entry(self, key: bytes) -> Entry | None:
+        """As lookup_read, giving the entry."""
+        entry = self.find(key)
+        if entry is None:
+            self._stats.misses += 1
+            return None
+        self._stats.hits += 1
+        entry.accessed_s = self._clock.now_s
+        return entry
+
+    # Change -------------------------------------------------------------------------------------------------------
+
+    def set_value(self, key: bytes, value: object) -> Entry:
+        """Give key a value whether or not it had one; an expire time it had is gone."""
+        entry = self.find(key)
+        if entry is None:
+            entry = self._table.insert(key, value)
+        else:
+            entry.value = value
+            if entry.expire_at_ms != NO_EXPIRY:
+                self.clear_expiry(entry)
+        entry.accessed_s = self._clock.now_s
+        return entry
+
+    def add(self, key: bytes, value: object) -> Entry:
+        """Insert a key known to be absent."""
+        entry = self._table.insert(key, value)
+        entry.accessed_s = self._clock.now_s
+        return entry
+
+    def delete(self, key: bytes) -> bool:
+        """Remove the key; whether it was there (and alive)."""
+        entry = self._table.remove(key)
+        if entry is None:
+            return False
+        if entry.expire_at_ms != NO_EXPIRY:
+            expired = entry.expire_at_ms < self._clock.now_ms
+            self.clear_expiry(entry)
+            if expired:
+                self._stats.expired_keys += 1
+                return False
+        return True
+
+    def set_expiry(self, entry: Entry, expire_at_ms: int) -> None:
+        if entry.expire_index < 0:
+            entry.expire_index = len(self._expiring)
+            self._expiring.append(entry)
+        entry.expire_at_ms = expire_at_ms
+
+    def clear_expiry(self, entry: Entry) -> None:
+        at = entry.expire_index
+        if at < 0:
+            return
+        last = self._expiring.pop()
+        if last is not entry:
+            self._expiring[at] = last
+            last.expire_index = at
+        entry.expire_index = -1
+        entry.expire_at_ms = NO_EXPIRY
+
+    def clear(self) -> int:
+        """Remove everything; how many keys there were."""
+        count = len(self._table)
+        self._table = Table(self._secret)
+        self._expiring = []
+        self.average_ttl_ms = 0
+        return count
+
+    def swap_with(self, other: Database) -> None:
+        """Exchange all keys with another database; sessions keep the number they selected."""
+        self._table, other._table = other._table, self._table
+        self._expiring, other._expiring = other._expiring, self._expiring
+        self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
+
+    # Expiry -------------------------------------------------------------------------------------------------------
+
+    def _expire(self, entry: Entry) -> None:
+        self.clear_expiry(entry)
+        self._table.remove(entry.key)
+        self._stats.expired_keys += 1
+
+    def expire_sample(self, count: int, random: Callable[[], int]) -> tuple[int, int]:
+        """Look at up to `count` random keys with an expire time and remove the expired ones.
+
+        Returns:
+            How many keys were looked at, and how many of them had expired.
+        """
+        now_ms = self._clock.now_ms
+        looked: i64 = 0
+        expired: i64 = 0
+        ttl_sum: i64 = 0
+        wanted: i64 = min(count, len(self._expiring))
+        while looked < wanted and len(self._expiring) > 0:
+            drawn: i64 = random()
+            total: i64 = len(self._expiring)
+            entry = self._expiring[drawn % total]
+            looked += 1
+            if entry.expire_at_ms < now_ms:
+                self._expire(entry)
+                expired += 1
+            else:
+                ttl_sum += entry.expire_at_ms - now_ms
+        if looked > expired:
+            average = ttl_sum // (looked - expired)
+            # The server's running average: 2 % of each new sample.
+            if self.average_ttl_ms == 0:
+                self.average_ttl_ms = average
+            else:
+                self.average_ttl_ms = (self.average_ttl_ms * 49 + average) // 50
+        return looked, expired
+
+    # Everything ---------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All entries, expired ones not yet removed included, in no order."""
+        return self._table.entries()
+
+    def random_key(self, random: Callable[[], int]) -> bytes | None:
+        """A live key chosen uniformly, or None when there is none."""
+        while True:
+            entry = self._table.random_entry(random)
+            if entry is None:
+                return None
+            if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= self._clock.now_ms:
+                return entry.key
+            self._expire(entry)
+
+    def scan(self, cursor: int, out: list[Entry]) -> int:
+        """One step of a SCAN: see Table.scan. Entries may have expired."""
+        return self._table.scan(cursor, out)
+
+    def is_expired(self, entry: Entry) -> bool:
+        return entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms
+
+    def work(self, slots: int) -> bool:
+        """A bounded piece of a resize under way; whether there is more to do."""
+        return self._table.work(slots)
+
+    @property
+    def is_resizing(self) -> bool:
+        return self._table.is_resizing
+
+    def slots_allocated(self) -> int:
+        return self._table.slots_allocated()
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError when the structure is broken. O(n): tests only."""
+        self._table.check_invariants()
+        with_expiry = 0
+        for entry in self._table.entries():
+            assert (entry.expire_at_ms == NO_EXPIRY) == (entry.expire_index < 0)
+            if entry.expire_index >= 0:
+                with_expiry += 1
+                assert self._expiring[entry.expire_index] is entry
+        assert with_expiry == len(self._expiring)

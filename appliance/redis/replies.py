@@ -1,0 +1,283 @@
+"""Typed replies and their encoding in RESP2 and RESP3.
+
+A handler returns a value whose *type* says what goes on the wire; nothing is guessed from its text:
+
+    value a handler returns      RESP2                RESP3
+    bytes                        bulk string          bulk string
+    int                          integer              integer
+    None                         $-1                  _
+    bool                         :1 / :0              #t / #f
+    float                        bulk string          , double
+    list, tuple                  array                array
+    SimpleString, SimpleError    + / -                + / -
+    NullArray                    *-1                  _
+    Map, SetReply, Push          flat array           % / ~ / >
+    Verbatim, BigNumber          bulk string          = / (
+    NoReply                      nothing              nothing
+
+Source:     https://redis.io/docs/latest/develop/reference/protocol-spec/ and the server's own replies.
+Invariants: a ReplyBuffer gets whole replies; a bulk string of BIG_BULK bytes or more
+            is appended by reference and never copied here.
+Errors:     TypeError for a value of another type: a handler's bug.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+CRLF: Final = b"\r\n"
+# From here on a copy into the joined output costs more than one more element for the shell to send.
+BIG_BULK: Final = 16 * 1024
+
+_PREBUILT: Final = 1024
+INTEGERS: Final[list[bytes]] = [b":%d\r\n" % n for n in range(_PREBUILT)]
+BULK_HEADERS: Final[list[bytes]] = [b"$%d\r\n" % n for n in range(_PREBUILT)]
+DIGITS: Final[list[bytes]] = [b"%d" % n for n in range(_PREBUILT)]
+# An integer of up to six or seven digits goes out as two prebuilt pieces: `:123` and `456 CR LF`.
+_INTEGER_HEADS: Final[list[bytes]] = [b":%d" % n for n in range(_PREBUILT)]
+_INTEGER_TAILS: Final[list[bytes]] = [b"%03d\r\n" % n for n in range(1000)]
+_TWO_PIECES: Final = _PREBUILT * 1000
+
+
+class SimpleString:
+    """`+text`; `text` holds no CR or LF. The wire form is built once."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.wire: bytes = b"+" + text + CRLF
+
+    def __repr__(self) -> str:
+        return f"SimpleString({self.text!r})"
+
+
+class SimpleError:
+    """`-text`; CR and LF inside become spaces, at the end they are dropped."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text.strip(CRLF).replace(b"\r", b" ").replace(b"\n", b" ")
+        self.wire: bytes = b"-" + self.text + CRLF
+
+    def __repr__(self) -> str:
+        return f"SimpleError({self.text!r})"
+
+
+class NullArray:
+    """A null where RESP2 clients expect an array."""
+
+
+class NoReply:
+    """The handler has answered already, or there is nothing to answer."""
+
+
+class Map:
+    """Pairs in order, flat: key, value, key, value …"""
+
+    def __init__(self, flat: list[object]) -> None:
+        self.flat = flat
+
+
+class SetReply:
+    """An unordered collection."""
+
+    def __init__(self, items: list[object]) -> None:
+        self.items = items
+
+
+class Push:
+    """Out of band data; RESP2 clients see an array."""
+
+    def __init__(self, items: list[object]) -> None:
+        self.items = items
+
+
+class Verbatim:
+    """Text that a client shows as it is; `kind` is three bytes, `txt` or `mkd`."""
+
+    def __init__(self, text: bytes, kind: bytes = b"txt") -> None:
+        self.text = text
+        self.kind = kind
+
+
+class BigNumber:
+    """An integer beyond 64 bits."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+OK: Final = SimpleString(b"OK")
+PONG: Final = SimpleString(b"PONG")
+RESET: Final = SimpleString(b"RESET")
+NULL_ARRAY: Final = NullArray()
+NO_REPLY: Final = NoReply()
+
+NULL_RESP2: Final = b"$-1\r\n"
+NULL_RESP3: Final = b"_\r\n"
+
+
+def integer_text(value: int) -> bytes:
+    """The decimal text of an integer."""
+    if 0 <= value < _PREBUILT:
+        return DIGITS[value]
+    return str(value).encode("ascii")
+
+
+def double_text(value: float) -> bytes:
+    """The shortest text that reads back as the same double, as the server writes it (`3`, `0.1`, `inf`, `1e+20`)."""
+    if value != value:
+        return b"nan"
+    if value in (float("inf"), float("-inf")):
+        return b"inf" if value > 0 else b"-inf"
+    if value == int(value) and abs(value) < 1e17:
+        text = str(int(value))
+        return b"-0" if text == "0" and str(value)[0] == "-" else text.encode("ascii")
+    text = repr(value)
+    mantissa, mark, exponent = text.partition("e")
+    if mark:
+        text = mantissa + "e" + exponent[0] + exponent[1:].lstrip("0") if exponent[0] in "+-" else text
+    return text.encode("ascii")
+
+
+class ReplyBuffer:
+    """The replies one client has not been sent yet, as pieces to join."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._has_big = False
+
+    def bulk(self, value: bytes) -> None:
+        """Append one bulk string: header, value (by reference), CRLF."""
+        parts = self._parts
+        length: i64 = len(value)
+        if length < _PREBUILT:
+            parts.append(BULK_HEADERS[length])
+        else:
+            parts.append(b"$" + str(length).encode("ascii") + CRLF)
+            if length >= BIG_BULK:
+                self._has_big = True
+        parts.append(value)
+        parts.append(CRLF)
+
+    def raw(self, wire: bytes) -> None:
+        """Append bytes that are in wire form already."""
+        self._parts.append(wire)
+
+    def _header(self, mark: bytes, count: int) -> None:
+        self._parts.append(mark + integer_text(count) + CRLF)
+
+    def reply(self, reply: object, resp3: bool) -> None:
+        """Append the wire form of a reply, which may be nested.
+
+        Args:
+            reply: a value from the table in the module's docstring.
+            resp3: whether the client asked for RESP3 (`HELLO 3`).
+        """
+        if isinstance(reply, bytes):
+            self.bulk(reply)
+        elif isinstance(reply, SimpleString):
+            self._parts.append(reply.wire)
+        elif reply is None:
+            self._parts.append(NULL_RESP3 if resp3 else NULL_RESP2)
+        elif isinstance(reply, bool):  # before int: a bool is an int to Python
+            if resp3:
+                self._parts.append(b"#t\r\n" if reply else b"#f\r\n")
+            else:
+                self._parts.append(INTEGERS[1] if reply else INTEGERS[0])
+        elif isinstance(reply, int):
+            if 0 <= reply < _PREBUILT:
+                self._parts.append(INTEGERS[reply])
+            elif 0 <= reply < _TWO_PIECES:
+                self._parts.append(_INTEGER_HEADS[reply // 1000])
+                self._parts.append(_INTEGER_TAILS[reply % 1000])
+            else:
+                self._parts.append(b":" + str(reply).encode("ascii") + CRLF)
+        elif isinstance(reply, list):
+            self._header(b"*", len(reply))
+            for item in reply:
+                self.reply(item, resp3)
+        else:
+            self._rare(reply, resp3)
+
+    def _items(self, mark: bytes, items: list[object], resp3: bool) -> None:
+        self._header(mark, len(items))
+        for item in items:
+            self.reply(item, resp3)
+
+    def _rare(self, reply: object, resp3: bool) -> None:
+        if isinstance(reply, SimpleError):
+            self._parts.append(reply.wire)
+        elif isinstance(reply, tuple):
+            self._items(b"*", list(reply), resp3)
+        elif isinstance(reply, NullArray):
+            self._parts.append(NULL_RESP3 if resp3 else b"*-1\r\n")
+        elif isinstance(reply, NoReply):
+            pass
+        elif isinstance(reply, Map):
+            self._header(b"%" if resp3 else b"*", len(reply.flat) // 2 if resp3 else len(reply.flat))
+            for item in reply.flat:
+                self.reply(item, resp3)
+        elif isinstance(reply, SetReply):
+            self._items(b"~" if resp3 else b"*", reply.items, resp3)
+        elif isinstance(reply, Push):
+            self._items(b">" if resp3 else b"*", reply.items, resp3)
+        elif isinstance(reply, float):
+            text = double_text(reply)
+            if resp3:
+                self._parts.append(b"," + text + CRLF)
+            else:
+                self.bulk(text)
+        elif isinstance(reply, Verbatim):
+            if resp3:
+                self._header(b"=", len(reply.text) + 4)
+                self._parts.append(reply.kind + b":")
+                self._parts.append(reply.text)
+                self._parts.append(CRLF)
+            else:
+                self.bulk(reply.text)
+        elif isinstance(reply, BigNumber):
+            text = str(reply.value).encode("ascii")
+            if resp3:
+                self._parts.append(b"(" + text + CRLF)
+            else:
+                self.bulk(text)
+        else:
+            raise TypeError(f"a handler returned {type(reply).__name__}, which is no reply")
+
+    def is_empty(self) -> bool:
+        return len(self._parts) == 0
+
+    def clear(self) -> None:
+        self._parts = []
+        self._has_big = False
+
+    def take(self) -> list[bytes]:
+        """Everything appended since the last call: one element, or more around big bulk strings; [] when nothing."""
+        parts = self._parts
+        if len(parts) == 0:
+            return []
+        self._parts = []
+        if not self._has_big:
+            return [b"".join(parts)] if len(parts) > 1 else parts
+        self._has_big = False
+        output: list[bytes] = []
+        small: list[bytes] = []
+        for part in parts:
+            if len(part) < BIG_BULK:
+                small.append(part)
+                continue
+            if len(small) > 0:
+                output.append(b"".join(small))
+                small = []
+            output.append(part)
+        if len(small) > 0:
+            output.append(b"".join(small))
+        return output
+
+
+def encode_reply(reply: object, resp3: bool = False) -> bytes:
+    """The wire form of one reply."""
+    buffer = ReplyBuffer()
+    buffer.reply(reply, resp3)
+    return b"".join(buffer.take())

@@ -1,0 +1,99 @@
+"""What a key may hold.
+
+A string is kept in one of three forms, which OBJECT ENCODING tells apart:
+
+    int             the text is the canonical decimal of a 64-bit integer   "int"
+    bytes           as it came                                               "embstr" up to 44 bytes, else "raw"
+    StringBuffer    changed in place (APPEND, SETRANGE)                      "raw"
+
+Later types are classes of their own; `type_name` is the one place that lists them.
+
+Invariants: an int is within 64 bits, signed. A StringBuffer belongs to one key: COPY makes a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from appliance.redis import errors
+from appliance.redis.errors import CommandError
+from appliance.redis.integers import parse_integer
+from appliance.redis.replies import integer_text
+
+EMBSTR_LIMIT: Final = 44
+_INTEGER_TEXT_LIMIT: Final = 20
+
+
+class StringBuffer:
+    """A string that is being changed: appending costs amortized O(appended)."""
+
+    def __init__(self, text: bytes) -> None:
+        self.data = bytearray(text)
+
+    def __repr__(self) -> str:
+        return f"StringBuffer({bytes(self.data)!r})"
+
+
+def string_value(text: bytes) -> object:
+    """The form in which a string that a client sent is kept."""
+    length: i64 = len(text)
+    if length > _INTEGER_TEXT_LIMIT or length == 0:
+        return text
+    first: i64 = text[0]
+    if first > 57 or first < 45:  # neither digit nor minus: most values leave here
+        return text
+    number = parse_integer(text)
+    return text if number is None else number
+
+
+def string_text(value: object) -> bytes:
+    """The bytes of a string value.
+
+    Raises:
+        CommandError: WRONGTYPE, the value is no string.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, int):
+        return integer_text(value)
+    if isinstance(value, StringBuffer):
+        return bytes(value.data)
+    raise CommandError(errors.WRONG_TYPE)
+
+
+def string_length(value: object) -> int:
+    """The length of a string value in bytes; WRONGTYPE for others."""
+    if isinstance(value, StringBuffer):
+        return len(value.data)
+    return len(string_text(value))
+
+
+def is_string(value: object) -> bool:
+    return isinstance(value, (bytes, int, StringBuffer))
+
+
+def type_name(value: object) -> bytes:
+    """What TYPE says."""
+    if is_string(value):
+        return b"string"
+    raise TypeError(f"{type(value).__name__} is no value of a key")
+
+
+def encoding_name(value: object) -> bytes:
+    """What OBJECT ENCODING says."""
+    if isinstance(value, int):
+        return b"int"
+    if isinstance(value, bytes):
+        return b"embstr" if len(value) <= EMBSTR_LIMIT else b"raw"
+    if isinstance(value, StringBuffer):
+        return b"raw"
+    raise TypeError(f"{type(value).__name__} is no value of a key")
+
+
+def copied(value: object) -> object:
+    """A value for another key: immutable forms are shared."""
+    if isinstance(value, StringBuffer):
+        return StringBuffer(bytes(value.data))
+    return value
