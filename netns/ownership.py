@@ -138,7 +138,7 @@ def acquire(name: str, run_directory: str = RUN_DIRECTORY) -> Ownership:
             pid = read_record(name, run_directory).get("pid", "unknown")
             raise NameInUse(
                 f"the name {name} is in use by a running redtap (pid {pid})",
-                "stop that one, or choose another --netns",
+                "stop it, or choose another --netns",
             )
         time.sleep(_RETRY_S)
     return Ownership(name, path, descriptor, _parse(os.pread(descriptor, 1 << 20, 0)))

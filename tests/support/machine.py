@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("REDTAP_", "REDIS")) or name == "REDTAP_PURE"
+        if not name.startswith(("REDTAP_", "REDIS", "XDG_RUNTIME_DIR")) or name == "REDTAP_PURE"
     }
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 

@@ -327,8 +327,7 @@ def test_serve_without_the_device_is_one_line() -> None:
 def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -> None:
     links = host_links()
     script = 'ip -br addr show redtap0; redis-cli -h "$REDIS_HOST" ping; ls "$REDTAP_CONTROL_SOCKET"; exit 9'
-    prefix = (*with_device("0666"), *nobody, "env", "-u", "XDG_RUNTIME_DIR")
-    done = redtap("exec", "--rootless", "--", "sh", "-c", script, prefix=prefix)
+    done = redtap("exec", "--rootless", "--", "sh", "-c", script, prefix=(*with_device("0666"), *nobody))
     assert done.returncode == 9, done.stderr
     address, pong, control = done.stdout.splitlines()
     assert "10.77.0.1/24" in address
@@ -348,11 +347,11 @@ def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tu
     )
 
 
-def test_rootless_without_user_namespaces_says_which_of_the_two_is_missing(nobody: tuple[str, ...]) -> None:
+def test_rootless_without_user_namespaces_says_which_of_the_two_is_missing() -> None:
     """A limit of 0 in a user namespace of the test's own, which holds for everybody below it."""
     limit = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'
-    prefix = (*with_device("0666"), "unshare", "--user", "--map-users=0,0,65535", "--map-groups=0,0,65535")
-    done = redtap("exec", "--rootless", "true", prefix=(*prefix, "sh", "-ec", limit, "sh"))
+    inner = ("unshare", "--user", "--map-root-user", "sh", "-ec", limit, "sh")
+    done = redtap("exec", "--rootless", "true", prefix=(*with_device("0666"), *inner))
     assert done.returncode == 1
     assert done.stderr == (
         "redtap: rootless is not possible here: user namespaces: not allowed to this user "

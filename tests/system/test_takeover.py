@@ -185,7 +185,7 @@ def test_serve_takeover_mistakes_are_one_line(pair: tuple[str, str]) -> None:
         (
             ("--takeover", "eth0", "--address", "10.0.0.2/24"),
             2,
-            "redtap: --address: not together with --takeover",
+            "redtap: --address: not together with",
         ),
     ):
         done = redtap("serve", *arguments, prefix=enter)
