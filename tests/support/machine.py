@@ -129,6 +129,21 @@ def running(*arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[Running]:
                     process.kill()
 
 
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def why_nobody_cannot_run_python() -> str | None:
+    """A reason to skip: the interpreter, or the tree under test, may lie where only root can read."""
+    done = subprocess.run(
+        [*NOBODY, sys.executable, "-c", "import appliance, netns.rootless"],
+        env=environment(),
+        cwd="/",
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    return None if done.returncode == 0 else f"the user nobody cannot run {sys.executable} in {ROOT}"
+
+
 @contextmanager
 def network_namespace() -> Iterator[str]:
     """A namespace of the test's own, loopback up."""

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.machine import (
     PATIENCE_S,
-    ROOT,
     environment,
     fresh_name,
     host_links,
@@ -204,6 +203,43 @@ def test_exec_forwards_signals_and_ends_with_the_command(number: int, trap: str,
     assert_nothing_left(f"redtap-{appliance.process.pid}-")
 
 
+def test_exec_ctrl_c_reaches_the_command_once() -> None:
+    """The terminal sends SIGINT to the whole foreground group; passing it on as well would make it two."""
+    controller, terminal = os.openpty()
+    script = "n=0; trap 'n=$((n+1))' INT; echo ready; read a; read b; echo got $n"
+    command = [
+        "setsid",
+        "--ctty",
+        "--wait",
+        sys.executable,
+        "-m",
+        "appliance",
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
+    with subprocess.Popen(
+        command, env=environment(), stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        with open(controller, "r+b", buffering=0) as keyboard:
+            seen = b""
+            while b"ready" not in seen:
+                seen += keyboard.read(1024)
+            keyboard.write(b"\x03")
+            while b"^C" not in seen:
+                seen += keyboard.read(1024)
+            # Two lines: a shell may give up the first `read` when the trap has run.
+            keyboard.write(b"a\nb\n")
+            while b"got" not in seen.split(b"ready")[1]:
+                seen += keyboard.read(1024)
+            process.wait(PATIENCE_S)
+    assert b"got 1" in seen
+    assert process.returncode == 0
+
+
 def test_exec_command_ended_by_a_signal_gives_128_and_its_number() -> None:
     assert redtap("exec", "--", "sh", "-c", "kill -KILL $$").returncode == 137
 
@@ -262,26 +298,6 @@ def test_capture_holds_the_session(tmp_path: Path) -> None:
 
 
 # Rights
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
-def _why_nobody_cannot_run_python() -> str | None:
-    done = subprocess.run(
-        [*NOBODY, sys.executable, "-c", "import appliance, netns.rootless"],
-        env=environment(),
-        cwd="/",
-        timeout=60,
-    )
-    return None if done.returncode == 0 else f"the user nobody cannot run {sys.executable} in {ROOT}"
-
-
-@pytest.fixture
-def nobody() -> tuple[str, ...]:
-    reason = _why_nobody_cannot_run_python()
-    if reason is not None:
-        pytest.skip(reason)
-    return NOBODY
 
 
 def test_serve_without_capabilities_is_one_line(nobody: tuple[str, ...]) -> None:

@@ -48,7 +48,8 @@ def pair() -> Iterator[tuple[str, str]]:
     """A container's namespace with eth0, and its sibling's."""
     with network_namespace() as container, network_namespace() as sibling:
         sh(
-            f"ip -n {container} link add eth0 address {MAC} mtu 1400 type veth peer name eth0 netns {sibling};"
+            f"ip -n {container} link add eth0 mtu 1400 type veth peer name eth0 netns {sibling};"
+            f"ip -n {container} link set eth0 address {MAC};"
             f"ip -n {sibling} link set eth0 mtu 1400 up;"
             f"ip -n {sibling} addr add 172.30.0.1/16 dev eth0;"
             f"ip -n {container} link set eth0 up;"
@@ -168,6 +169,39 @@ def test_serve_takeover_answers_the_sibling_and_restores_the_link(
         assert (said.returncode, len(said.stderr.splitlines())) == (1, 1)
         assert "run redis-cli on a neighbour" in said.stderr
         assert appliance.end(number)[0] == 0
+    assert picture(container) == before
+
+
+# What the image's entry point makes of the container's root: a user with one capability.
+ONE_CAPABILITY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+    *("--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"),
+)
+# A mount namespace of its own: /dev/net/tun open to all, /run/redtap of that user, /proc/sys read-only, as in a
+# container.
+CONTAINER = """
+mount --make-rprivate /
+mount -t tmpfs none /mnt
+mknod -m 0666 /mnt/tun c 10 200
+mount --bind /mnt/tun /dev/net/tun
+mount -t tmpfs -o mode=0755 none /run
+install -d -o 65534 -g 65534 /run/redtap
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+exec "$@"
+"""
+
+
+def test_serve_takeover_needs_no_more_than_net_admin(pair: tuple[str, str], nobody: tuple[str, ...]) -> None:
+    container, sibling = pair
+    before = picture(container)
+    prefix = ("nsenter", f"--net=/run/netns/{container}", "unshare", "-m", "sh", "-ec", CONTAINER, "sh")
+    with running("serve", "--takeover", "eth0", prefix=(*prefix, *ONE_CAPABILITY)) as appliance:
+        assert appliance.ready.startswith("redtap: ready on 172.30.0.2:6379, taken over from eth0, ")
+        assert appliance.ready.endswith("control socket /run/redtap/redtap.sock")
+        assert sh(f"ip netns exec {sibling} redis-cli -h 172.30.0.2 ping") == "PONG\n"
+        code, err = appliance.end()
+        assert code == 0, err
     assert picture(container) == before
 
 
