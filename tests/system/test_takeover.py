@@ -177,8 +177,8 @@ ONE_CAPABILITY = (
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
     *("--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"),
 )
-# A mount namespace of its own: /dev/net/tun open to all, /run/redtap of that user, /proc/sys read-only, as in a
-# container.
+# A mount namespace of its own, as a container has it: /dev/net/tun open to all, /run/redtap of that user,
+# /proc/sys read-only.
 CONTAINER = """
 mount --make-rprivate /
 mount -t tmpfs none /mnt
