@@ -23,6 +23,7 @@ from tests.support.machine import (
     redtap,
     running,
     sh,
+    wait_until,
 )
 
 pytestmark = pytest.mark.system
@@ -232,8 +233,14 @@ def test_exec_ctrl_c_reaches_the_command_once() -> None:
             while b"ready" not in seen:
                 seen += keyboard.read(1024)
             parent = int(seen.split()[1])
+            # Stopped meanwhile: a SIGINT passed on at once could melt into the one the terminal sends.
+            os.kill(parent, signal.SIGSTOP)
+            wait_until(lambda: b") T " in Path(f"/proc/{parent}/stat").read_bytes(), "redtap to be stopped")
             keyboard.write(b"\x03")
+            while b"seen" not in seen:
+                seen += keyboard.read(1024)
             os.kill(parent, signal.SIGUSR1)
+            os.kill(parent, signal.SIGCONT)
             while seen.count(b"seen") < 2:
                 seen += keyboard.read(1024)
             process.wait(PATIENCE_S)
