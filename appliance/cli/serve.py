@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import click
 
-from appliance.cli.options import ALL, setting_options, settle, was_given
+from appliance.cli.options import ALL, setting_options, settle
 from appliance.config import runtime_directory
 from appliance.errors import ConfigError, HostError
 
@@ -42,12 +42,12 @@ def serve(**flags: str | None) -> None:
     """
     settings = settle(flags)
     _configure_logs(settings)
-    with _build_for_serve(settings, flags) as built:
+    with _build_for_serve(settings) as built:
         for note in built.notes:
             _say(note)
         taken = _as_takeover(built)
         if taken is not None:
-            settings = _settings_of(taken, settings, was_given("mtu", flags, settings))
+            settings = _settings_of(taken, settings)
         place = f"taken over from {settings.takeover}" if taken else f"in namespace {settings.netns}"
 
         def on_ready(ready: Ready) -> None:
@@ -78,13 +78,13 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     """
     settings = settle(flags)
     if settings.takeover is not None:
-        raise ConfigError("--takeover: not for exec; takes part in serve only")
-    if not was_given("netns", flags, settings):
+        raise ConfigError("--takeover: not for exec; takes effect in serve only")
+    if "netns" not in settings.given:
         settings = replace(settings, netns=f"redtap-{os.getpid()}-{secrets.token_hex(3)}")
     # Asked before the user changes: inside a user namespace everybody is root.
     control_path = settings.control_path()
     settings = replace(settings, control=control_path)
-    if not was_given("log_level", flags, settings):
+    if "log_level" not in settings.given:
         settings = replace(settings, log_level="warning")  # standard error is the command's
     _configure_logs(settings)
     if rootless:
@@ -192,7 +192,7 @@ def _topology(settings: Settings) -> Topology:
     )
 
 
-def _build_for_serve(settings: Settings, flags: dict[str, str | None]) -> BuiltTopology | BuiltTakeover:
+def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover:
     companions = [settings.control_path()]
     if settings.takeover is None:
         from netns.build import build
@@ -201,7 +201,7 @@ def _build_for_serve(settings: Settings, flags: dict[str, str | None]) -> BuiltT
     from netns.takeover import build_takeover
     from netns.topology import TakeoverTopology
 
-    tap = settings.tap if was_given("tap", flags, settings) else TakeoverTopology.tap
+    tap = settings.tap if "tap" in settings.given else TakeoverTopology.tap
     topology = TakeoverTopology(settings.takeover, tap=tap)
     return build_takeover(topology, run_directory=runtime_directory(), companions=companions)
 
@@ -220,10 +220,11 @@ def _as_takeover(built: BuiltTopology | BuiltTakeover) -> BuiltTakeover | None:
     return built if isinstance(built, BuiltTakeover) else None
 
 
-def _settings_of(taken: BuiltTakeover, settings: Settings, mtu_given: bool) -> Settings:
+def _settings_of(taken: BuiltTakeover, settings: Settings) -> Settings:
     """The settings with what the link had in place of what a namespace of ours would have."""
     import ipaddress
 
+    mtu_given = "mtu" in settings.given
     if mtu_given and settings.mtu > taken.mtu:
         raise ConfigError(
             f"--mtu: '{settings.mtu}' is more than {settings.takeover} carries; takes up to {taken.mtu}"

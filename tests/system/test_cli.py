@@ -366,6 +366,15 @@ def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -
     assert done.stderr == ""
 
 
+def test_rootless_cli_enters_from_outside(nobody: tuple[str, ...], tmp_path: Path) -> None:
+    control = f"/tmp/{fresh_name()}.sock"
+    arguments = ("exec", "--rootless", "--control", control, "--", "sh", "-c", "echo ready; exec sleep 1000")
+    with running(*arguments, prefix=(*with_device("0666"), *nobody)) as appliance:
+        assert redtap("cli", "--control", control, "ping", prefix=nobody).stdout == "PONG\n"
+        assert appliance.end()[0] == 143
+    assert not os.path.exists(control)
+
+
 def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tuple[str, ...]) -> None:
     done = redtap("exec", "--rootless", "true", prefix=(*with_device("0600"), *nobody))
     assert done.returncode == 1

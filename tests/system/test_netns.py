@@ -296,3 +296,23 @@ def test_tap_device_that_is_missing_or_forbidden_is_one_line_each(tmp_path: Path
     with pytest.raises(MissingDevice):
         open_tap("tap0", vnet_header=True, offloads=True, path=str(tmp_path / "none"))
     assert why_unusable() is None
+
+
+def test_module_commands_work_without_the_appliance() -> None:
+    name = fresh_name()
+    run_module = [sys.executable, "-c", "import sys; from netns.__main__ import main; sys.exit(main())"]
+
+    def netns(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*run_module, *arguments], env=environment(), capture_output=True, text=True, timeout=60
+        )
+
+    assert netns("up", name, "--mtu", "1300").stdout == f"namespace {name} is up\n"
+    assert f'"name": "{name}", "state": "kept"' in netns("show").stdout
+    assert netns("down", name).stdout == f"removed namespace {name}\n"
+    again = netns("down", name)
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"netns: cannot take down {name}: there is no such namespace\n",
+    )
+    assert netns("up", name, "--mtu", "1").stderr == "netns: 1 is not an MTU; takes 576 to 65521\n"

@@ -94,7 +94,7 @@ def test_every_option_but_free_text_has_a_wrong_value_in_these_tests() -> None:
 
 
 def test_options_and_settings_are_the_same_list() -> None:
-    assert {entry.field for entry in OPTIONS} == {field.name for field in fields(Settings)}
+    assert {entry.field for entry in OPTIONS} == {field.name for field in fields(Settings)} - {"given"}
 
 
 def test_nothing_given_gives_the_defaults() -> None:
@@ -112,6 +112,13 @@ def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
     settings = load({"mtu": "3000"}, environ)
     assert (settings.mtu, settings.port, settings.seed, settings.databases) == (3000, 2000, 1000, 16)
     assert settings.config == path
+
+
+def test_value_that_somebody_gave_is_told_from_the_default(tmp_path: Path) -> None:
+    path = written(tmp_path, 'netns = "redtap"\n')
+    settings = load({"mtu": "1500"}, {"REDTAP_CONFIG": path, "REDTAP_PORT": "6379"})
+    assert settings == load({"config": path}, {})
+    assert settings.given == {"netns", "mtu", "port", "config"}
 
 
 def test_value_that_is_overridden_is_not_judged(tmp_path: Path) -> None:

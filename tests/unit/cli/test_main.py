@@ -132,7 +132,7 @@ def test_takeover_from_a_variable_is_refused_by_exec(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDTAP_TAKEOVER", "eth0")
-    assert complaint(capsys, "exec", "true") == "redtap: --takeover: not for exec; takes part in serve only"
+    assert complaint(capsys, "exec", "true") == "redtap: --takeover: not for exec; takes effect in serve only"
 
 
 @pytest.mark.parametrize("command", [["status"], ["conns"], ["top"], ["cli", "get", "a"]])
