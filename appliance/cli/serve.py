@@ -74,7 +74,8 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     """Run COMMAND beside an appliance of its own, and exit with its status.
 
     COMMAND finds the appliance by REDIS_HOST, REDIS_PORT and REDIS_URL, inside a namespace with a name of
-    its own unless --netns gives one. Nothing is left behind. Write -- before a COMMAND with options.
+    its own unless --netns gives one. Nothing is left behind, programs that COMMAND left running included.
+    Write -- before a COMMAND with options.
     """
     settings = settle(flags)
     if settings.takeover is not None:

@@ -26,7 +26,7 @@ _RATES: Final = (
     ("bytes in", "bytes_in"),
     ("bytes out", "bytes_out"),
     ("retransmitted", "segments_retransmitted"),
-    ("resets sent", "resets_sent"),
+    ("resets sent", "resets_out"),
 )
 
 

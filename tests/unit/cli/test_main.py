@@ -15,8 +15,10 @@ from appliance import __version__
 from appliance.cli.main import run
 from appliance.cli.redis_cli import _move_beside
 from appliance.cli.serve import _client_environment
+from appliance.cli.top import _RATES
 from appliance.config import OPTIONS, Settings
 from appliance.errors import HostError
+from appliance.stack.counters import Counters
 from tests.support.control_server import answering, request
 
 ROOT = Path(__file__).parents[3]
@@ -189,6 +191,7 @@ def test_top_shows_rates_and_the_busiest_first(capsys: pytest.CaptureFixture[str
         assert run(["top", "--count", "2", "--interval", "0.1", "--control", path]) == 0
     assert seen == [STATUS, COUNTERS, CONNS] * 2
     said = capsys.readouterr().out
+    assert {name for _, name in _RATES} <= set(Counters().as_dict())
     assert "frames in" in said
     assert "1,234" in said
     assert "10.77.0.1:4711" in said
