@@ -96,7 +96,9 @@ def ask(client: socket.socket, sent: bytes, reply: bytes) -> None:
 class RunningAppliance:
     """One `redtap serve`, from its ready line to its end."""
 
-    def __init__(self, namespace: str, control_path: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, namespace: str, control_path: str, process: subprocess.Popen[bytes], log: Path
+    ) -> None:
         self.namespace = namespace
         self.control_path = control_path
         self.process = process
@@ -284,7 +286,9 @@ def running_appliance(
         running.process.stdout.close()
 
 
-def run_redtap(*arguments: str, seconds: float = 120.0, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run_redtap(
+    *arguments: str, seconds: float = 120.0, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
     """Run the command `redtap` to its end."""
     return subprocess.run(
         redtap_command(*arguments),

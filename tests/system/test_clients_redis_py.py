@@ -47,7 +47,12 @@ def test_redis_py_strings_and_counters(session: Callable[..., Any]) -> None:
         assert client.getrange("name", 0, 4) == b"third"
         assert client.setrange("name", 5, "+") == 10
         assert client.strlen("name") == 10
-        assert [client.incr("n"), client.incrby("n", 41), client.decrby("n", 2), client.decr("n")] == [1, 42, 40, 39]
+        assert [client.incr("n"), client.incrby("n", 41), client.decrby("n", 2), client.decr("n")] == [
+            1,
+            42,
+            40,
+            39,
+        ]
         assert client.incrbyfloat("n", 0.5) == 39.5
         assert client.mset({"a": 1, "b": b"\0\r\n\xff", "c": ""}) is True
         assert client.mget("a", "b", "missing", "c") == [b"1", b"\0\r\n\xff", None, b""]

@@ -14,13 +14,13 @@ from tests.support.running import ADDRESS, needs_program, request, run_redtap
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from netns.inside import spawn
-from tests.support.running import RunningAppliance
+    from tests.support.running import RunningAppliance
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(
-        bool(needs_program("redis-cli", "redis-benchmark")), reason=needs_program("redis-cli", "redis-benchmark")
+        bool(needs_program("redis-cli", "redis-benchmark")),
+        reason=needs_program("redis-cli", "redis-benchmark"),
     ),
 ]
 
@@ -40,7 +40,9 @@ def test_redis_cli_one_command_each(own_appliance: RunningAppliance) -> None:
     assert run(*_CLI, "-r", "3", "incr", "a") == "3\n4\n5\n"
 
 
-def test_redis_cli_reads_commands_from_standard_input(own_appliance: RunningAppliance, tmp_path: Path) -> None:
+def test_redis_cli_reads_commands_from_standard_input(
+    own_appliance: RunningAppliance, tmp_path: Path
+) -> None:
     script = tmp_path / "commands"
     script.write_text('set greeting "hello world"\nget greeting\nstrlen greeting\nexists greeting nobody\n')
     with script.open("rb") as file:

@@ -58,7 +58,9 @@ def _check_all_answer(clients: list[socket.socket]) -> None:
         assert client.recv(100) == _PONG
 
 
-def test_10000_clients_are_open_and_answered_and_the_next_is_refused(tmp_path: Path, is_compiled: bool) -> None:
+def test_10000_clients_are_open_and_answered_and_the_next_is_refused(
+    tmp_path: Path, is_compiled: bool
+) -> None:
     count = 10_000
     with _descriptors(count + 200), running_appliance(tmp_path) as appliance, ExitStack() as stack:
         # What the first client causes, such as imports, is nobody's cost per connection.
@@ -93,7 +95,8 @@ def test_10000_clients_are_open_and_answered_and_the_next_is_refused(tmp_path: P
         stack.close()
         until(lambda: _connections(appliance) == 0, what="all connections are gone")
         until(
-            lambda: appliance.control_map("REDTAP", "STATUS")["timer_tasks"] == 0, what="and so are their tasks"
+            lambda: appliance.control_map("REDTAP", "STATUS")["timer_tasks"] == 0,
+            what="and so are their tasks",
         )
         appliance.ping()
 
