@@ -310,7 +310,7 @@ async def test_tls_over_tcp_stream_with_a_kernel_client(tmp_path: Path) -> None:
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     make += ["-days", "2", "-subj", "/CN=appliance", "-addext", f"subjectAltName=IP:{ADDRESS}"]
     make += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True, timeout=30)
+    await trio.to_thread.run_sync(partial(subprocess.run, make, check=True, capture_output=True, timeout=30))
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_context.load_cert_chain(certificate, key)
     client_context = ssl.create_default_context(cafile=str(certificate))
@@ -354,6 +354,6 @@ async def test_thousand_streams_leave_no_task_behind() -> None:
 
         await line.inside(talk)
         network = line.network
-        while network.pump.timer_tasks:
+        while network.pump.timer_tasks:  # noqa: ASYNC110 - nobody tells when the last task ends
             await trio.sleep(0.005)
         assert network.interface.connections() == []
