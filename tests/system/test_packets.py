@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import packets
-from tests.support.packets import ACK, FIN, PSH, RST, SYN
+from tests.support import forged
+from tests.support.forged import ACK, FIN, PSH, RST, SYN
 from tests.support.running import ADDRESS, CLIENT_ADDRESS, PORT, ask, request, until
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def test_icmp_echo_is_answered_with_the_same_data(appliance: RunningAppliance, s
     data = random.Random(size).randbytes(size)
     rest = struct.pack("!HH", 0x4D52, size)
     with appliance.inside(_raw(socket.IPPROTO_ICMP)) as raw:
-        raw.sendto(packets.icmp(8, 0, rest, data), (ADDRESS, 0))
+        raw.sendto(forged.icmp(8, 0, rest, data), (ADDRESS, 0))
         while True:
             datagram, sender = raw.recvfrom(65_535)
             message = datagram[20:]
             if message[4:8] == rest and message[0] == 0:
                 break
     assert sender[0] == ADDRESS
-    assert message == packets.icmp(0, 0, rest, data)
+    assert message == forged.icmp(0, 0, rest, data)
     assert datagram[8] == 64  # TTL
 
 
@@ -97,7 +97,7 @@ def test_arp_request_for_us_is_answered_with_our_mac(appliance: RunningAppliance
             link.settimeout(20)
             question = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1) + _PEER_MAC + socket.inet_aton("10.77.0.77")
             question += bytes(6) + socket.inet_aton(ADDRESS)
-            link.send(packets.ethernet(_BROADCAST, _PEER_MAC, _ARP, question))
+            link.send(forged.ethernet(_BROADCAST, _PEER_MAC, _ARP, question))
             while True:
                 frame = link.recv(2048)
                 if frame[20:22] == b"\0\2":
@@ -114,36 +114,36 @@ def test_arp_request_for_us_is_answered_with_our_mac(appliance: RunningAppliance
 
 
 def _ip(protocol: int, payload: bytes, **fields: int) -> bytes:
-    return packets.ethernet(
-        _OUR_MAC, _PEER_MAC, _IPV4, packets.ipv4(CLIENT_ADDRESS, ADDRESS, protocol, payload, **fields)
+    return forged.ethernet(
+        _OUR_MAC, _PEER_MAC, _IPV4, forged.ipv4(CLIENT_ADDRESS, ADDRESS, protocol, payload, **fields)
     )
 
 
 def _tcp(flags: int = SYN, *, options: bytes = b"", **fields: int) -> bytes:
-    segment = packets.tcp(CLIENT_ADDRESS, ADDRESS, 4711, PORT, flags, options=options, **fields)
+    segment = forged.tcp(CLIENT_ADDRESS, ADDRESS, 4711, PORT, flags, options=options, **fields)
     return _ip(socket.IPPROTO_TCP, segment)
 
 
 def _from(source: str) -> bytes:
-    segment = packets.tcp(source, ADDRESS, 4711, PORT, SYN)
-    return packets.ethernet(_OUR_MAC, _PEER_MAC, _IPV4, packets.ipv4(source, ADDRESS, 6, segment))
+    segment = forged.tcp(source, ADDRESS, 4711, PORT, SYN)
+    return forged.ethernet(_OUR_MAC, _PEER_MAC, _IPV4, forged.ipv4(source, ADDRESS, 6, segment))
 
 
 def _to(destination: str, link_destination: bytes = _BROADCAST) -> bytes:
-    segment = packets.tcp(CLIENT_ADDRESS, destination, 4711, PORT, SYN)
-    datagram = packets.ipv4(CLIENT_ADDRESS, destination, 6, segment)
-    return packets.ethernet(link_destination, _PEER_MAC, _IPV4, datagram)
+    segment = forged.tcp(CLIENT_ADDRESS, destination, 4711, PORT, SYN)
+    datagram = forged.ipv4(CLIENT_ADDRESS, destination, 6, segment)
+    return forged.ethernet(link_destination, _PEER_MAC, _IPV4, datagram)
 
 
 def _arp(body: bytes) -> bytes:
-    return packets.ethernet(_BROADCAST, _PEER_MAC, _ARP, body)
+    return forged.ethernet(_BROADCAST, _PEER_MAC, _ARP, body)
 
 
 _ADDRESSES = _PEER_MAC + socket.inet_aton(CLIENT_ADDRESS) + bytes(6) + socket.inet_aton(ADDRESS)
 
 _BROKEN = {
     # name: (frame, the counter it adds one to)
-    "ipv4 without a header": (packets.ethernet(_OUR_MAC, _PEER_MAC, _IPV4, b""), "dropped_malformed"),
+    "ipv4 without a header": (forged.ethernet(_OUR_MAC, _PEER_MAC, _IPV4, b""), "dropped_malformed"),
     "ipv4 header cut": (_ip(6, b"")[: 14 + 19], "dropped_malformed"),
     "ipv4 version 6": (_ip(6, b"x" * 20, version=6), "dropped_malformed"),
     "ipv4 header of 4 words": (_ip(6, b"x" * 20, header_words=4), "dropped_malformed"),
@@ -178,18 +178,18 @@ _BROKEN = {
     "tcp SACK of length 7": (_tcp(options=b"\x05\x07\0\0\0\0\0\1"), "dropped_malformed"),
     "tcp timestamps of length 6": (_tcp(options=b"\x08\x06\0\0\0\0\1\1"), "dropped_malformed"),
     "icmp cut": (_ip(1, b"\x08\0\xf7"), "dropped_malformed"),
-    "icmp wrong checksum": (_ip(1, packets.icmp(8, 0, b"\0\0\0\0", checksum_error=1)), "dropped_malformed"),
+    "icmp wrong checksum": (_ip(1, forged.icmp(8, 0, b"\0\0\0\0", checksum_error=1)), "dropped_malformed"),
     "arp cut": (_arp(b"\0\1\x08\0\x06\x04\0\1"), "dropped_malformed"),
     "arp of another hardware": (_arp(b"\0\x06\x08\0\x06\x04\0\1" + _ADDRESSES), "dropped_malformed"),
     "arp with long addresses": (_arp(b"\0\1\x08\0\xff\xff\0\1" + _ADDRESSES), "dropped_malformed"),
     "arp of unknown operation": (_arp(b"\0\1\x08\0\x06\x04\0\x09" + _ADDRESSES), "dropped_malformed"),
-    "ipv6": (packets.ethernet(_OUR_MAC, _PEER_MAC, 0x86DD, b"\x60" + bytes(60)), "dropped_unknown_ethertype"),
+    "ipv6": (forged.ethernet(_OUR_MAC, _PEER_MAC, 0x86DD, b"\x60" + bytes(60)), "dropped_unknown_ethertype"),
     "vlan tag": (
-        packets.ethernet(_OUR_MAC, _PEER_MAC, 0x8100, b"\0\1\x08\0" + bytes(40)),
+        forged.ethernet(_OUR_MAC, _PEER_MAC, 0x8100, b"\0\1\x08\0" + bytes(40)),
         "dropped_unknown_ethertype",
     ),
     "frame for another station": (
-        packets.ethernet(b"\x02\0\0\0\0\x99", _PEER_MAC, _IPV4, bytes(40)),
+        forged.ethernet(b"\x02\0\0\0\0\x99", _PEER_MAC, _IPV4, bytes(40)),
         "dropped_not_for_us",
     ),
 }
@@ -232,7 +232,7 @@ def test_segments_with_any_flags_leave_the_service_whole(appliance: RunningAppli
             # By a 4-tuple that nobody has, and into the middle of a live connection.
             port = client.getsockname()[1]
             for source_port, seq in ((4711, 1000), (port, flags << 24)):
-                segment = packets.tcp(
+                segment = forged.tcp(
                     CLIENT_ADDRESS,
                     ADDRESS,
                     source_port,
@@ -263,7 +263,7 @@ def test_blind_reset_inside_the_window_is_challenged_and_harmless(appliance: Run
         rcv_nxt = sequence_number(port)
         for flags in (RST, SYN):
             seq = (rcv_nxt + 100) & 0xFFFF_FFFF
-            segment = packets.tcp(CLIENT_ADDRESS, ADDRESS, port, PORT, flags, seq=seq)
+            segment = forged.tcp(CLIENT_ADDRESS, ADDRESS, port, PORT, flags, seq=seq)
             link.send(_ip(socket.IPPROTO_TCP, segment))
         until(lambda: appliance.counters()["challenge_acks"] >= before + 2, what="both were challenged")
         ask(client, request("PING"), b"+PONG\r\n")
@@ -272,14 +272,14 @@ def test_blind_reset_inside_the_window_is_challenged_and_harmless(appliance: Run
 def test_noise_is_counted_and_the_service_goes_on(appliance: RunningAppliance, is_compiled: bool) -> None:
     count = 20_000 if is_compiled else 5_000
     chance = random.Random(1)
-    valid = [_tcp(SYN), _tcp(ACK | PSH), _tcp(FIN | ACK), _ip(1, packets.icmp(8, 0, b"\0\0\0\0", b"x" * 56))]
+    valid = [_tcp(SYN), _tcp(ACK | PSH), _tcp(FIN | ACK), _ip(1, forged.icmp(8, 0, b"\0\0\0\0", b"x" * 56))]
     valid += [_arp(b"\0\1\x08\0\x06\x04\0\1" + _PEER_MAC + socket.inet_aton("10.77.0.78") + _ADDRESSES[10:])]
     before = appliance.counters()
     with appliance.connect() as client, appliance.inside(_packet_socket) as link:
         for number in range(count):
             if number % 3 == 0:
                 kind = chance.choice([_IPV4, _ARP, 0x86DD])
-                frame = packets.ethernet(_OUR_MAC, _PEER_MAC, kind, chance.randbytes(chance.randrange(1400)))
+                frame = forged.ethernet(_OUR_MAC, _PEER_MAC, kind, chance.randbytes(chance.randrange(1400)))
             else:
                 frame_bytes = bytearray(chance.choice(valid))
                 for _ in range(chance.randrange(1, 6)):
