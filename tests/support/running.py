@@ -7,9 +7,9 @@ and through the kernel's TCP.
 
 from __future__ import annotations
 
-import itertools
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,38 +21,18 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from appliance.cli.control_client import ControlClient
 from netns.inside import RUN_NETNS, inside, spawn
+from tests.support.machine import environment, fresh_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from appliance.cli.control_client import Reply
 
 _T = TypeVar("_T")
 
-ROOT: Final = Path(__file__).parents[2]
 ADDRESS: Final = "10.77.0.2"
 CLIENT_ADDRESS: Final = "10.77.0.1"
 PORT: Final = 6379
-
-_numbers = itertools.count(1)
-
-
-def unique_name(what: str) -> str:
-    """A name for a namespace that nobody else has."""
-    return f"rt-{what}-{os.getpid()}-{next(_numbers)}"
-
-
-def redtap_command(*arguments: str) -> list[str]:
-    """argv of the command `redtap` of this source tree."""
-    return [sys.executable, "-m", "appliance", *arguments]
-
-
-def redtap_environment(**extra: str) -> dict[str, str]:
-    """Our environment without settings of the developer's own, and with this source tree first."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("REDTAP_")}
-    if "REDTAP_PURE" in os.environ:
-        kept["REDTAP_PURE"] = os.environ["REDTAP_PURE"]
-    return {**kept, "PYTHONPATH": str(ROOT), **extra}
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0, what: str = "") -> None:
@@ -109,14 +89,24 @@ class RunningAppliance:
     @classmethod
     def start(cls, directory: Path, *flags: str, env: Mapping[str, str] | None = None) -> Self:
         """Start it with `flags` and wait for the ready line; logs go to a file in `directory`."""
-        namespace = unique_name("serve")
+        namespace = fresh_name("serve")
         control_path = str(directory / f"{namespace}.sock")
         log = directory / f"{namespace}.log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                redtap_command("serve", "--netns", namespace, "--control", control_path, *flags),
-                cwd=ROOT,
-                env=redtap_environment(**(env or {})),
+                [
+                    sys.executable,
+                    "-m",
+                    "appliance",
+                    "serve",
+                    "--netns",
+                    namespace,
+                    "--control",
+                    control_path,
+                    *flags,
+                ],
+                cwd="/",
+                env={**environment(), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -286,29 +276,7 @@ def running_appliance(
         running.process.stdout.close()
 
 
-def run_redtap(
-    *arguments: str, seconds: float = 120.0, stdin: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    """Run the command `redtap` to its end."""
-    return subprocess.run(
-        redtap_command(*arguments),
-        cwd=ROOT,
-        env=redtap_environment(),
-        input=stdin,
-        capture_output=True,
-        timeout=seconds,
-        check=False,
-    )
-
-
 def needs_program(*names: str) -> str:
     """The reason to skip when one of these programs is not installed, else ""."""
-    import shutil
-
     missing = [name for name in names if shutil.which(name) is None]
     return f"needs {', '.join(missing)}" if missing else ""
-
-
-def children(pid: int) -> Sequence[int]:
-    """Ids of the processes that `pid` started and that still live."""
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

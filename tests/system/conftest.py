@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance._build import build_kind
+from tests.support.machine import NOBODY, why_nobody_cannot_run_python
 from tests.support.running import running_appliance
 
 if TYPE_CHECKING:
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
     from tests.support.running import RunningAppliance
 
 
+@pytest.fixture
+def nobody() -> tuple[str, ...]:
+    """The words that run what follows as the user nobody."""
+    reason = why_nobody_cannot_run_python()
+    if reason is not None:
+        pytest.skip(reason)
+    return NOBODY
+
+
 @pytest.fixture(scope="session")
 def is_compiled() -> bool:
-    """The pure build is slower by an order of magnitude: tests that move much move less on it."""
+    """The pure build is several times slower: tests that move much move less on it."""
     return build_kind() == "compiled"
 
 

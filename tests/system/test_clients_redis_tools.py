@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netns.inside import spawn
-from tests.support.running import ADDRESS, needs_program, request, run_redtap
+from tests.support.machine import redtap
+from tests.support.running import ADDRESS, needs_program, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,14 +111,14 @@ def test_redis_cli_pipe_loads_a_million_keys(
 
 
 def _check_benchmark(arguments: str, tests: int) -> None:
-    done = run_redtap("exec", "--", "sh", "-c", _BENCHMARK + arguments, seconds=150)
-    report = done.stdout.decode().replace("\r", "\n") + done.stderr.decode()
+    done = redtap("exec", "--", "sh", "-c", _BENCHMARK + arguments)
+    report = done.stdout.replace("\r", "\n") + done.stderr
     assert done.returncode == 0, report
     rates = re.findall(r"^([A-Z_]+(?: \(10 keys\))?): ([0-9.]+) requests per second", report, re.MULTILINE)
     assert len(rates) == tests, report
     assert all(float(rate) > 0 for _, rate in rates)
     assert "rror" not in report, report
-    assert done.stderr == b""
+    assert done.stderr == ""
 
 
 def test_redis_benchmark_pipelined_through_exec(is_compiled: bool) -> None:

@@ -26,7 +26,8 @@ from appliance.stack.interface import InterfaceConfig
 from netns.build import build
 from netns.inside import inside, spawn
 from netns.topology import Topology
-from tests.support.running import ADDRESS, CLIENT_ADDRESS, ROOT, needs_program, receive_to_end, unique_name
+from tests.support.machine import ROOT, fresh_name
+from tests.support.running import ADDRESS, CLIENT_ADDRESS, needs_program, receive_to_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -58,7 +59,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(*, mtu: int = 1500, vnet_header: bool = True, offloads: bool = True) -> AsyncIterator[Wire]:
-    namespace = unique_name("wire")
+    namespace = fresh_name("wire")
     topology = Topology(
         namespace=namespace,
         tap="tap0",
