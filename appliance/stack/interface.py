@@ -381,7 +381,8 @@ class Interface:
         host = self._host
         start = self._ethernet_start
         if frame[start + 6] & 1:
-            self.counters.dropped_bad_source += 1  # no station sends from a group address: never answer to one
+            # No station sends from a group address: never answer to one.
+            self.counters.dropped_bad_source += 1
             return
         host.identification = (host.identification + 1) & 0xFFFF
         self._neighbors.frames.append(

@@ -100,7 +100,12 @@ def test_fuzz_mutated_segment_in_every_state(state: object, data: st.DataObject)
     frame = bytearray(
         pk.vnet_header(2)
         + frame_of(
-            pk.ipv4(peer.segment(data.draw(st.sampled_from([".", "F.", "S", "R", "S.", "P."])), data=b"x" * data.draw(st.integers(0, 20))))
+            pk.ipv4(
+                peer.segment(
+                    data.draw(st.sampled_from([".", "F.", "S", "R", "S.", "P."])),
+                    data=b"x" * data.draw(st.integers(0, 20)),
+                )
+            )
         )
     )
     for _ in range(data.draw(st.integers(1, 4))):
@@ -113,11 +118,19 @@ def test_fuzz_mutated_segment_in_every_state(state: object, data: st.DataObject)
 
 def valid_frames() -> list[bytes]:
     peer = in_state(STATES[2])
-    segment = peer.segment(".", data=b"hello", options=pk.timestamps_option(1, 2) + pk.sack_option((1, 2), (3, 4)))
+    segment = peer.segment(
+        ".", data=b"hello", options=pk.timestamps_option(1, 2) + pk.sack_option((1, 2), (3, 4))
+    )
     return [
         frame_of(pk.ipv4(segment)),
         frame_of(pk.ipv4(segment, options=b"\x94\x04\x00\x00")),
-        frame_of(pk.ipv4(pk.tcp("S", seq=1, options=pk.mss_option(1460) + pk.SACK_PERMITTED + pk.window_scale_option(7)))),
+        frame_of(
+            pk.ipv4(
+                pk.tcp(
+                    "S", seq=1, options=pk.mss_option(1460) + pk.SACK_PERMITTED + pk.window_scale_option(7)
+                )
+            )
+        ),
         frame_of(pk.ipv4(pk.icmp(8, 0, 1, b"ping"), 1)),
         frame_of(pk.ipv4(pk.icmp(3, 3, 0, pk.ipv4(pk.tcp("S", seq=1), source=STACK, destination=PEER)), 1)),
         frame_of(pk.ipv4(b"12345678", 17)),
@@ -155,7 +168,9 @@ def test_every_single_bit_error_is_survived_and_none_reaches_tcp(which: int) -> 
 def test_fuzz_random_segments_for_a_while(seed: int) -> None:
     """Segments near the window, in any order, with time passing and an application that does as it likes."""
     rng = random.Random(seed)
-    peer = in_state(rng.choice(STATES), stack_iss=rng.choice([None, 0xFFFF_FFF0]), iss=rng.choice([1000, 0xFFFF_FFF0]))
+    peer = in_state(
+        rng.choice(STATES), stack_iss=rng.choice([None, 0xFFFF_FFF0]), iss=rng.choice([1000, 0xFFFF_FFF0])
+    )
     connection = peer.connection
     for _ in range(40):
         if connection.is_closed:
@@ -163,7 +178,11 @@ def test_fuzz_random_segments_for_a_while(seed: int) -> None:
             break
         choice = rng.random()
         if choice < 0.6:
-            flags = rng.choice([".", ".", ".", "P.", "F.", "-", "S", "S.", "R", "R.", "FSRPUEW."]) if rng.random() < 0.5 else "."
+            flags = (
+                rng.choice([".", ".", ".", "P.", "F.", "-", "S", "S.", "R", "R.", "FSRPUEW."])
+                if rng.random() < 0.5
+                else "."
+            )
             base = peer.next + rng.choice([0, 0, 0, -1, 1, 5, 100, -100, 65535, 70000])
             ack = peer.seen + rng.choice([0, 0, 0, -1, 1, -5, 100, 100_000])
             peer.datagram(

@@ -8,7 +8,7 @@
 
 Sequence numbers are relative: 0 is the SYN of whoever counts, 1 its first byte. `inject` uses the peer's next
 number and acknowledges all it has seen, unless told otherwise. Whatever the stack sends waits in `peer.sent`
-until an `expect` takes it; `expect_nothing` says that there is nothing left. ARP is answered behind the scenes.
+until an `expect` takes it; `expect_nothing` says that there is nothing left. ARP is answered by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from appliance.stack.interface import Interface, InterfaceConfig
-from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.stack.listener import Listener
+    from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.connection import Connection
 
 MASK = 0xFFFF_FFFF
@@ -120,7 +120,7 @@ class Peer:
         keyed = self.interface._host.initial_sequence_number(four_tuple, 0)
         return (((iss - keyed) & MASK) << 2) + (1 << 34)
 
-    # -- frames ----------------------------------------------------------------------------------------
+    # -- frames ----------------------------------------------------------------------------------
 
     def resolve(self, mac: bytes = PEER_MAC, address: int = PEER) -> None:
         """Let the stack learn the peer's MAC by the peer asking for the stack's."""
@@ -143,7 +143,11 @@ class Peer:
         new: list[Packet] = []
         for frame in self.interface.frames_to_send(self.now):
             packet = pk.parse(frame, self.vnet, self.now)
-            if packet.kind == "tcp" and packet.source_port == self.port and packet.destination_port == self.peer_port:
+            if (
+                packet.kind == "tcp"
+                and packet.source_port == self.port
+                and packet.destination_port == self.peer_port
+            ):
                 if packet.bits & pk.FLAG_BITS["S"] and not self.seen:
                     self.stack_iss = packet.seq
                 end = (packet.seq - self.stack_iss + packet.segment_length) & MASK
@@ -153,7 +157,12 @@ class Peer:
                 new.append(packet)
             else:
                 self.other.append(packet)
-                if packet.kind == "arp" and packet.op == 1 and packet.destination == PEER and self.answers_arp:
+                if (
+                    packet.kind == "arp"
+                    and packet.op == 1
+                    and packet.destination == PEER
+                    and self.answers_arp
+                ):
                     self.interface.receive_frame(
                         (pk.vnet_header() if self.vnet else b"")
                         + pk.ethernet(pk.arp(2, PEER_MAC, PEER, STACK_MAC, STACK), 0x0806),
@@ -164,7 +173,7 @@ class Peer:
         self.interface.check_invariants()
         return new
 
-    # -- segments --------------------------------------------------------------------------------------
+    # -- segments --------------------------------------------------------------------------------
 
     def segment(self, flags: str, *, seq: int | None = None, ack: int | None = None, **more: Any) -> bytes:
         bits = pk.flag_bits(flags)
@@ -175,11 +184,22 @@ class Peer:
         more.setdefault("source_port", self.peer_port)
         more.setdefault("destination_port", self.port)
         return pk.tcp(
-            flags, seq=self.iss + seq, ack=0 if ack is None else self.stack_iss + ack, partial=self.partial, **more
+            flags,
+            seq=self.iss + seq,
+            ack=0 if ack is None else self.stack_iss + ack,
+            partial=self.partial,
+            **more,
         )
 
     def inject(
-        self, flags: str, *, seq: int | None = None, ack: int | None = None, data: bytes = b"", flush: bool = True, **more: Any
+        self,
+        flags: str,
+        *,
+        seq: int | None = None,
+        ack: int | None = None,
+        data: bytes = b"",
+        flush: bool = True,
+        **more: Any,
     ) -> None:
         """Send a segment to the stack. window is in bytes (scaled here); more goes to `packets.tcp`."""
         payload = self.segment(flags, seq=seq, ack=ack, data=data, **more)
@@ -240,7 +260,7 @@ class Peer:
         ack = (packet.ack - self.iss) & MASK
         return f"[{packet.at}] {packet.flags} {seq}:{seq + len(packet.data)} ack {ack} win {packet.window}"
 
-    # -- time ------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------
 
     def advance(self, microseconds: int) -> list[Packet]:
         """Let time pass, deadline by deadline; returns the segments that were sent meanwhile."""
@@ -254,7 +274,9 @@ class Peer:
             new = self.flush()
             sent += new
             after = self.interface.next_deadline()
-            assert after > self.now or new or len(self.other) > others or before < self.now, "time stands still"
+            assert after > self.now or new or len(self.other) > others or before < self.now, (
+                "time stands still"
+            )
         self.now = target
         return sent
 
@@ -262,7 +284,7 @@ class Peer:
         deadline = self.interface.next_deadline()
         return NEVER if deadline >= NEVER else deadline - self.now
 
-    # -- the stack's side ------------------------------------------------------------------------------
+    # -- the stack's side ------------------------------------------------------------------------
 
     @property
     def connection(self) -> Connection:
@@ -300,10 +322,12 @@ class Peer:
         getattr(self.connection, method)(*arguments)
         self.flush()
 
-    # -- openings --------------------------------------------------------------------------------------
+    # -- openings --------------------------------------------------------------------------------
 
     def syn_options(self, mss: int | None, shift: int | None) -> bytes:
-        return (b"" if mss is None else mss_option(mss)) + (b"" if shift is None else window_scale_option(shift))
+        return (b"" if mss is None else mss_option(mss)) + (
+            b"" if shift is None else window_scale_option(shift)
+        )
 
     def agree(self, packet: Packet, shift: int | None) -> None:
         """Note the window scaling of a handshake whose SYN or SYN,ACK from the stack is `packet`."""

@@ -109,8 +109,9 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         elif count < 0:
             count = 0
         if tcb.is_forced:
-            # After a retransmission timeout: a segment that was out already, even beyond a shrunk window (MAY-7).
-            # After the override timeout: what the window takes, silly or not (MUST-38). New data never beyond it.
+            # After a retransmission timeout: a segment that was out already, even beyond a shrunk window
+            # (MAY-7). After the override timeout: what the window takes, silly or not (MUST-38). New data
+            # never go beyond it.
             sent_before = in_flight - offset
             if sent_before > smss:
                 sent_before = smss

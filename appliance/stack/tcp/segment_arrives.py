@@ -155,7 +155,7 @@ def _check_sequence(tcb: Tcb, seg: Segment, now: i64) -> bool:
         tcb.last_received_at = now
         tcb.must_ack_now = True
     elif tcb.may_send_challenge_ack(now):
-        # Without text it may be an ACK for an ACK of ours that the peer found as wrong: no endless game of that.
+        # Without text it may answer an ACK of ours that the peer found as wrong: no endless game of that.
         tcb.must_ack_now = True
     return False
 
@@ -272,8 +272,8 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: i64) -> None:
         congestion.on_ack(acked, flight_before * 2 >= congestion.cwnd)
         if congestion.is_after_timeout and seq_ge(ack, congestion.recover):
             congestion.is_after_timeout = False
-    # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7): were
-    # it to fall back here, a path slower than the timeout would be sent everything twice, and never be measured.
+    # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7):
+    # were it to fall back here, a path slower than the timeout would carry all twice and never be measured.
     tcb.retransmissions = 0
     tcb.persist_shift = 0
     tcb.host.neighbors.confirm(tcb.neighbor, now)
@@ -361,7 +361,8 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         ahead = 0
         tcb.must_ack_now = True
     elif ahead > 0:
-        tcb.must_ack_now = True  # RFC 5681 §4.2: at once, for the peer's fast retransmit; for a bare FIN as well
+        # RFC 5681 §4.2: at once, for the peer's fast retransmit; for a bare FIN as well.
+        tcb.must_ack_now = True
     if ahead + (end - begin) > window:
         end = begin + window - ahead
         tcb.must_ack_now = True

@@ -93,8 +93,8 @@ def _on_persist_timeout(tcb: Tcb, now: i64) -> None:
         tcb.is_forced = True
         return
     config = tcb.host.config
-    # MUST-37 keeps a zero window open while the peer answers; but when our side is closed, nobody is left to give
-    # up, and the peer could hold the memory for ever (Linux limits such orphans as well).
+    # MUST-37 keeps a zero window open while the peer answers; but when our side is closed, nobody is left to
+    # give up, and the peer could hold the memory for ever (Linux limits such orphans as well).
     if tcb.unanswered_probes >= config.r2 or (tcb.is_reading_ended and tcb.persist_shift >= config.r2):
         out.send_reset(tcb, now)
         tcb.end(TimedOut)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -159,7 +161,7 @@ def check(queue: Reassembly, model: dict[int, int]) -> None:
     blocks = queue.blocks()
     assert len(queue) == len(blocks)
     assert all(start < end for start, end in blocks)
-    assert all(before[1] <= after[0] for before, after in zip(blocks, blocks[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(blocks))
     assert {position for start, end in blocks for position in range(start, end)} == set(model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from appliance.errors import LocalProtocolError, Refused
@@ -10,8 +9,19 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
-from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, ethernet, icmp, ip, ipv4, mss_option, tcp
-from tests.support.peer import MS, S, Peer, established, make_interface, syn_received, syn_sent, time_wait
+from tests.support.packets import (
+    BROADCAST_MAC,
+    PEER,
+    PEER_MAC,
+    STACK,
+    ethernet,
+    icmp,
+    ip,
+    ipv4,
+    mss_option,
+    tcp,
+)
+from tests.support.peer import MS, Peer, S, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
 LISTENING = 6379
@@ -32,11 +42,11 @@ def syn(**more: object) -> bytes:
     return tcp("S", seq=1, **more)  # type: ignore[arg-type]
 
 
-# -- Ethernet ----------------------------------------------------------------------------------------------------
+# -- Ethernet ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("vnet_header", [True, False])
-@pytest.mark.parametrize("length", range(0, 24))
+@pytest.mark.parametrize("length", range(24))
 def test_runt_is_counted_as_malformed(vnet_header: bool, length: int) -> None:
     interface = make_interface(vnet_header=vnet_header)
     frame = (bytes(10) if vnet_header else b"") + ethernet(b"")
@@ -60,7 +70,11 @@ def test_unknown_ethertype_is_dropped() -> None:
     assert peer.counter("dropped_unknown_ethertype") == 1
 
 
-@pytest.mark.parametrize("what", [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)], ids=["tcp", "echo", "protocol"])
+@pytest.mark.parametrize(
+    "what",
+    [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)],
+    ids=["tcp", "echo", "protocol"],
+)
 def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
     peer = listening()
     peer.frame(ethernet(what, source=bytes.fromhex("01005e000001")))
@@ -68,7 +82,7 @@ def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
     assert peer.counter("dropped_bad_source") == 1
 
 
-# -- IPv4 --------------------------------------------------------------------------------------------------------
+# -- IPv4 ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -83,7 +97,16 @@ def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
         ipv4(syn())[:19],
         ipv4(b"", total_length=20, ihl=6),
     ],
-    ids=["version", "ihl below 5", "ihl beyond", "total below header", "total beyond", "checksum", "short", "ihl beyond total"],
+    ids=[
+        "version",
+        "ihl below 5",
+        "ihl beyond",
+        "total below header",
+        "total beyond",
+        "checksum",
+        "short",
+        "ihl beyond total",
+    ],
 )
 def test_malformed_datagram_is_counted_and_dropped(datagram: bytes) -> None:
     peer = listening()
@@ -131,7 +154,19 @@ def test_unicast_segment_in_a_broadcast_frame_is_dropped() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-63")
-@pytest.mark.parametrize("source", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.77.0.255", "10.77.0.2"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "10.77.0.255",
+        "10.77.0.2",
+    ],
+)
 @pytest.mark.parametrize("protocol", [1, 6, 17])
 def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> None:
     peer = listening()
@@ -171,7 +206,7 @@ def test_point_to_point_prefix_has_no_broadcast_address() -> None:
     assert peer.other[0].icmp_type == 0
 
 
-# -- checksums -----------------------------------------------------------------------------------------------------
+# -- checksums -----------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-3")
@@ -203,7 +238,7 @@ def test_without_virtio_header_nothing_vouches() -> None:
     assert peer.connection.receivable() == 0
 
 
-# -- ICMP ----------------------------------------------------------------------------------------------------------
+# -- ICMP ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 1472, 40000])
@@ -260,7 +295,9 @@ def test_unserved_protocol_gets_unreachable_with_a_quote(protocol: int, code: in
 @pytest.mark.parametrize("protocol", [17, 200])
 def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
     peer = Peer()
-    peer.frame(ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC))
+    peer.frame(
+        ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC)
+    )
     peer.frame(ethernet(ipv4(b"0123456789", protocol), destination=BROADCAST_MAC))
     silence(peer)
 
@@ -353,7 +390,7 @@ def test_icmp_error_touches_only_the_connection_it_quotes() -> None:
     assert other.state == State.SYN_SENT
 
 
-# -- CLOSED: RFC 9293 §3.10.7.1 ------------------------------------------------------------------------------------
+# -- CLOSED: RFC 9293 §3.10.7.1 ------------------------------------------------------------------
 
 
 def reset_of(peer: Peer) -> tuple[str, int, int]:
@@ -373,7 +410,9 @@ def reset_of(peer: Peer) -> tuple[str, int, int]:
         ("F.", 5, 0, b"x", ("R", 0, 0)),
     ],
 )
-def test_closed_segment_gets_rst(flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]) -> None:
+def test_closed_segment_gets_rst(
+    flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]
+) -> None:
     peer = Peer()
     peer.datagram(tcp(flags, seq=seq, ack=ack, data=data))
     assert reset_of(peer) == answer
@@ -386,7 +425,7 @@ def test_closed_rst_is_never_answered(flags: str) -> None:
     silence(peer)
 
 
-# -- LISTEN: RFC 9293 §3.10.7.2 ------------------------------------------------------------------------------------
+# -- LISTEN: RFC 9293 §3.10.7.2 ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", ["R", "R.", "SR", "-", "F", "P", "SF"])
@@ -522,7 +561,7 @@ def test_half_open_connection_does_not_block_the_port() -> None:
     assert peer.other[-1].flags == "S."
 
 
-# -- the pool ------------------------------------------------------------------------------------------------------
+# -- the pool ------------------------------------------------------------------------------------
 
 
 def test_syn_beyond_the_pool_gets_rst() -> None:
@@ -549,11 +588,14 @@ def test_connect_beyond_the_pool_is_an_error() -> None:
         peer.interface.connect(PEER, 80, peer.now)
 
 
-# -- connect -------------------------------------------------------------------------------------------------------
+# -- connect -------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-46")
-@pytest.mark.parametrize("address", ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"])
+@pytest.mark.parametrize(
+    "address",
+    ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"],
+)
 def test_connect_to_no_single_reachable_host_is_an_error(address: str) -> None:
     peer = Peer()
     with pytest.raises(LocalProtocolError):
@@ -590,7 +632,7 @@ def test_ephemeral_ports_differ_and_are_in_range() -> None:
     assert max(ports) <= 65535
 
 
-# -- ISN -----------------------------------------------------------------------------------------------------------
+# -- ISN -----------------------------------------------------------------------------------------
 
 
 def isn(seed: int = 1, port: int = 40000, now: int = 0) -> int:
@@ -616,7 +658,7 @@ def test_isns_of_neighbouring_ports_look_random() -> None:
     assert len(set(numbers)) == 100
 
 
-# -- the contract with who drives it ---------------------------------------------------------------------------------
+# -- the contract with who drives it -------------------------------------------------------------
 
 
 def test_ended_connection_is_not_found_by_segments_before_the_flush() -> None:
@@ -692,5 +734,3 @@ def test_every_counter_is_reported() -> None:
     counters = make_interface().counters
     names = [name for name in dir(counters) if not name.startswith("_") and name != "as_dict"]
     assert sorted(counters.as_dict()) == sorted(names)
-
-

@@ -8,7 +8,7 @@ from appliance.stack.neighbor import MAX_NEIGHBORS, MAX_QUEUED_FRAMES
 from appliance.stack.tcp.config import TcpConfig
 from tests.support import packets as pk
 from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, STACK_MAC, arp, ethernet, ip
-from tests.support.peer import S, Peer, established, make_interface
+from tests.support.peer import Peer, S, established, make_interface
 
 NEW_MAC = bytes.fromhex("02005e1000aa")
 
@@ -98,7 +98,17 @@ def test_requests_come_once_a_second_three_times_then_the_entry_fails() -> None:
     start = peer.now
     peer.advance(20 * S)
     # The SYN's retransmission at 7 s, after the hold of 3 s, asks anew.
-    assert [packet.at - start for packet in peer.other] == [0, S, 2 * S, 7 * S, 8 * S, 9 * S, 15 * S, 16 * S, 17 * S]
+    assert [packet.at - start for packet in peer.other] == [
+        0,
+        S,
+        2 * S,
+        7 * S,
+        8 * S,
+        9 * S,
+        15 * S,
+        16 * S,
+        17 * S,
+    ]
     assert peer.counter("arp_failures") >= 2
 
 

@@ -8,7 +8,7 @@ from appliance.errors import Reset
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_CLOSED
 from appliance.stack.tcp.state import State
-from tests.support.peer import S, SYNCHRONIZED, Peer, established, in_state, time_wait
+from tests.support.peer import SYNCHRONIZED, Peer, S, established, in_state, time_wait
 
 RECEIVING = [State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2]
 TOLD_OF_RESET = [State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSE_WAIT]
@@ -26,7 +26,7 @@ def challenge(peer: Peer) -> None:
     peer.expect_nothing()
 
 
-# -- first: sequence -----------------------------------------------------------------------------------------------
+# -- first: sequence -----------------------------------------------------------------------------
 
 
 @every_state
@@ -102,7 +102,7 @@ def test_segment_beyond_the_right_edge_is_trimmed() -> None:
     assert peer.receive() == b"a" * 1000
 
 
-# -- second: RST ---------------------------------------------------------------------------------------------------
+# -- second: RST ---------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("5961", "3.2")
@@ -167,7 +167,7 @@ def test_data_received_before_a_reset_can_still_be_read() -> None:
     assert not peer.connection.at_eof()
 
 
-# -- fourth: SYN ---------------------------------------------------------------------------------------------------
+# -- fourth: SYN ---------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("5961", "4.2")
@@ -213,7 +213,7 @@ def test_two_stacks_out_of_step_do_not_acknowledge_each_other_for_ever() -> None
     assert len(peer.drain()) <= 10
 
 
-# -- fifth: ACK ----------------------------------------------------------------------------------------------------
+# -- fifth: ACK ----------------------------------------------------------------------------------
 
 
 @every_state
@@ -282,7 +282,7 @@ def test_send_window_is_not_taken_from_an_older_ack() -> None:
     assert peer.connection.snd_wnd == 4000
 
 
-# -- sixth, seventh: URG, text ---------------------------------------------------------------------------------------
+# -- sixth, seventh: URG, text -------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-30")
@@ -300,7 +300,9 @@ def test_text_is_received_while_the_peer_may_send(state: State) -> None:
     assert peer.state == state
 
 
-@pytest.mark.parametrize("state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT], ids=lambda s: s.name
+)
 def test_text_after_the_peers_fin_is_ignored(state: State) -> None:
     peer = in_state(state)
     peer.inject(".", data=b"more", ack=1)
@@ -322,7 +324,7 @@ def test_data_offset_that_does_not_fit_is_malformed(offset: int) -> None:
     assert peer.counter("dropped_malformed") == 1
 
 
-# -- eighth: FIN -----------------------------------------------------------------------------------------------------
+# -- eighth: FIN ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,9 @@ def test_fin_wait_1_fin_with_our_ack_goes_to_time_wait() -> None:
     assert peer.state == State.TIME_WAIT
 
 
-@pytest.mark.parametrize("state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name
+)
 def test_fin_again_is_acknowledged_and_changes_nothing(state: State) -> None:
     peer = in_state(state)
     for _ in range(20):  # more often than challenge ACKs are allowed
@@ -387,7 +391,7 @@ def test_fin_with_out_of_order_data_is_held() -> None:
     assert peer.state == State.CLOSE_WAIT
 
 
-# -- TIME-WAIT -------------------------------------------------------------------------------------------------------
+# -- TIME-WAIT -----------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-13")

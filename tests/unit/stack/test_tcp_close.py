@@ -1,6 +1,8 @@
-"""Closing: CLOSE, ABORT and half-close in each state, and how long a connection may take to end (RFC 9293 §3.6, §3.10)."""
+"""Closing: CLOSE, ABORT and half-close in each state, and how long an end may take (RFC 9293 §3.6, §3.10)."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 
@@ -8,7 +10,7 @@ from appliance.errors import LocalProtocolError, TimedOut
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_CLOSED, EVENT_PEER_CLOSED
 from appliance.stack.tcp.state import State
-from tests.support.peer import S, SYNCHRONIZED, established, fin_wait_2, in_state, last_ack
+from tests.support.peer import SYNCHRONIZED, S, established, fin_wait_2, in_state, last_ack
 
 every_state = pytest.mark.parametrize("state", SYNCHRONIZED, ids=lambda state: state.name)
 
@@ -70,7 +72,9 @@ def test_fin_rides_on_the_last_data() -> None:
     peer.expect_nothing()
 
 
-@pytest.mark.parametrize("state", [State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name
+)
 def test_own_fin_is_retransmitted_at_doubling_intervals(state: State) -> None:
     peer = in_state(state)
     start = peer.now
@@ -78,8 +82,8 @@ def test_own_fin_is_retransmitted_at_doubling_intervals(state: State) -> None:
     assert {packet.flags for packet in peer.sent} == {"F."}
     assert {packet.seq for packet in peer.sent} == {peer.stack_iss + 1 & 0xFFFF_FFFF}
     times = [start] + [packet.at for packet in peer.sent]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
-    assert all(after == 2 * before for before, after in zip(gaps, gaps[1:], strict=False)), gaps
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert all(after == 2 * before for before, after in itertools.pairwise(gaps)), gaps
 
 
 @pytest.mark.rfc("9293", "3.6.1")
@@ -92,11 +96,13 @@ def test_half_closed_connection_goes_on_receiving() -> None:
     assert peer.state == State.FIN_WAIT_2, "a half-close has no time limit"
 
 
-# -- SHLD-3 --------------------------------------------------------------------------------------------------------
+# -- SHLD-3 --------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "SHLD-3")
-@pytest.mark.parametrize("state", [State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2], ids=lambda state: state.name
+)
 def test_close_with_unread_data_resets(state: State) -> None:
     peer = in_state(state)
     peer.inject(".", data=b"unread", ack=1)
@@ -106,7 +112,9 @@ def test_close_with_unread_data_resets(state: State) -> None:
     assert peer.connection.is_closed
 
 
-@pytest.mark.parametrize("state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name
+)
 def test_close_with_unread_data_resets_after_the_peers_fin_too(state: State) -> None:
     peer = established()
     if state == State.CLOSING:
@@ -152,7 +160,7 @@ def test_data_after_shutdown_is_received() -> None:
     assert peer.receive() == b"more"
 
 
-# -- how long ------------------------------------------------------------------------------------------------------
+# -- how long ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["close first", "close later"])
@@ -176,7 +184,9 @@ def test_fin_wait_2_after_close_ends_by_itself(order: str) -> None:
     peer.expect("R")
 
 
-@pytest.mark.parametrize("state", [State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK], ids=lambda state: state.name
+)
 def test_unanswered_fin_is_given_up(state: State) -> None:
     peer = in_state(state)
     connection = peer.connection
@@ -202,7 +212,7 @@ def test_closed_window_cannot_hold_a_closed_connection_for_ever() -> None:
     assert isinstance(connection.failure(), TimedOut)
 
 
-# -- ABORT ---------------------------------------------------------------------------------------------------------
+# -- ABORT ---------------------------------------------------------------------------------------
 
 
 @every_state
@@ -228,12 +238,20 @@ def test_abort_drops_what_was_queued() -> None:
     assert peer.connection.unsent_and_unacked() == 0
 
 
-# -- calls in the wrong state ----------------------------------------------------------------------------------------
+# -- calls in the wrong state --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "state",
-    [State.SYN_SENT, State.SYN_RECEIVED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING, State.LAST_ACK, State.TIME_WAIT],
+    [
+        State.SYN_SENT,
+        State.SYN_RECEIVED,
+        State.FIN_WAIT_1,
+        State.FIN_WAIT_2,
+        State.CLOSING,
+        State.LAST_ACK,
+        State.TIME_WAIT,
+    ],
     ids=lambda state: state.name,
 )
 def test_send_where_it_is_not_allowed_is_an_error(state: State) -> None:

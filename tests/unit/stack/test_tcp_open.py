@@ -1,4 +1,4 @@
-"""Opening: passive, active, simultaneous; SYN-SENT and SYN-RECEIVED check by check (RFC 9293 §3.5, §3.10.7)."""
+"""Opening: passive, active, simultaneous; SYN-SENT, SYN-RECEIVED check by check (RFC 9293 §3.5, §3.10.7)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_CLOSED, EVENT_OPENED, EVENT_PEER_CLOSED, EVENT_READABLE
 from appliance.stack.tcp.state import State
 from tests.support.packets import mss_option, window_scale_option
-from tests.support.peer import MS, S, Peer, established, syn_received, syn_received_active, syn_sent
+from tests.support.peer import MS, Peer, S, established, syn_received, syn_received_active, syn_sent
 
-# -- passive -----------------------------------------------------------------------------------------------------
+# -- passive -------------------------------------------------------------------------------------
 
 
 def test_passive_open_reaches_established_and_tells() -> None:
@@ -154,7 +154,7 @@ def test_syn_received_abort_sends_rst() -> None:
     assert peer.connection.is_closed
 
 
-# -- active ------------------------------------------------------------------------------------------------------
+# -- active --------------------------------------------------------------------------------------
 
 
 def test_active_open_sends_syn_with_mss_and_window_scale() -> None:
@@ -249,7 +249,7 @@ def test_syn_sent_close_ends_silently(method: str) -> None:
     assert peer.connection.failure() is None
 
 
-# -- simultaneous --------------------------------------------------------------------------------------------------
+# -- simultaneous --------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-10")
@@ -306,7 +306,7 @@ def test_simultaneous_open_takes_no_sample_from_the_repeated_number() -> None:
     assert peer.connection.info()["srtt_us"] == 0
 
 
-# -- options -------------------------------------------------------------------------------------------------------
+# -- options -------------------------------------------------------------------------------------
 
 
 def flight(peer: Peer, amount: int = 100_000) -> list[int]:
@@ -369,7 +369,18 @@ def test_window_scale_outside_syn_is_ignored() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-7")
-@pytest.mark.parametrize("options", [b"\x02\x00", b"\x02\x01", b"\x08\xff\0\0", b"\x01\x01\x01\x02", b"\x02\x05\0\0\0\0\0\0", b"\x03\x04\0\0", b"\x05\x02\x01\x01"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"\x02\x00",
+        b"\x02\x01",
+        b"\x08\xff\0\0",
+        b"\x01\x01\x01\x02",
+        b"\x02\x05\0\0\0\0\0\0",
+        b"\x03\x04\0\0",
+        b"\x05\x02\x01\x01",
+    ],
+)
 def test_option_with_an_illegal_length_drops_the_segment_only(options: bytes) -> None:
     peer = Peer()
     peer.listen()
@@ -406,7 +417,7 @@ def test_option_may_come_in_any_segment(flags: str) -> None:
     assert peer.receive() == b"x"
 
 
-# -- the timeout after the handshake ---------------------------------------------------------------------------------
+# -- the timeout after the handshake -------------------------------------------------------------
 
 
 @pytest.mark.rfc("6298", "5.7")

@@ -16,7 +16,7 @@ def pattern(start: int, length: int) -> bytes:
     return bytes((start + index) % 251 for index in range(length))
 
 
-# -- order ---------------------------------------------------------------------------------------------------------
+# -- order ---------------------------------------------------------------------------------------
 
 
 def test_data_in_order_is_readable_and_tells() -> None:
@@ -92,7 +92,7 @@ def test_duplicate_is_acknowledged_and_not_delivered() -> None:
     assert peer.counter("segments_duplicate") == 1
 
 
-# -- acknowledging ---------------------------------------------------------------------------------------------------
+# -- acknowledging -------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-40")
@@ -143,7 +143,7 @@ def test_acks_draw_no_acks() -> None:
     peer.expect_nothing()
 
 
-# -- the window ------------------------------------------------------------------------------------------------------
+# -- the window ----------------------------------------------------------------------------------
 
 
 def small(limit: int = 4000, **settings: object) -> Peer:

@@ -1,4 +1,4 @@
-"""Sending: segmentation, Nagle, windows small and shut, probes, keep-alive, events (RFC 9293 §3.7.4, §3.8.4 - §3.8.6)."""
+"""Sending: segments, Nagle, windows small and shut, probes, keep-alive, events (RFC 9293 §3.7.4, §3.8)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from appliance.errors import TimedOut
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_WRITABLE
 from appliance.stack.tcp.state import State
-from tests.support.peer import MS, S, Peer, established, in_state
+from tests.support.peer import MS, Peer, S, established, in_state
 
 
 def sizes(peer: Peer) -> list[int]:
     return [len(packet.data) for packet in peer.drain()]
 
 
-# -- segments ------------------------------------------------------------------------------------------------------
+# -- segments ------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-60")
@@ -56,7 +56,9 @@ def test_big_send_leaves_as_one_super_segment(mss: int) -> None:
 
 
 def test_super_segment_is_at_most_a_datagram() -> None:
-    peer = established(mss=1460, shift=7, window=1 << 22, tcp=TcpConfig(initial_window=1000, send_buffer_initial=1 << 22))
+    peer = established(
+        mss=1460, shift=7, window=1 << 22, tcp=TcpConfig(initial_window=1000, send_buffer_initial=1 << 22)
+    )
     peer.send(bytes(200_000))
     for packet in peer.sent[:-1]:
         assert len(packet.data) % 1460 == 0
@@ -64,7 +66,9 @@ def test_super_segment_is_at_most_a_datagram() -> None:
     assert sum(len(packet.data) for packet in peer.sent) == 200_000 - 200_000 % 1460
 
 
-@pytest.mark.parametrize("settings", [{"gso": False}, {"vnet_header": False}], ids=["no gso", "no virtio header"])
+@pytest.mark.parametrize(
+    "settings", [{"gso": False}, {"vnet_header": False}], ids=["no gso", "no virtio header"]
+)
 def test_without_offload_no_segment_is_larger_than_the_mss(settings: dict[str, bool]) -> None:
     peer = established(**settings)  # type: ignore[arg-type]
     peer.send(bytes(50_000))
@@ -112,7 +116,7 @@ def test_window_is_unsigned() -> None:
     assert sum(sizes(peer)) == 40_000
 
 
-# -- Nagle ---------------------------------------------------------------------------------------------------------
+# -- Nagle ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "SHLD-7")
@@ -161,7 +165,7 @@ def test_shutdown_releases_what_nagle_held() -> None:
     peer.expect("F.", seq=11, length=10)
 
 
-# -- silly windows: the sender ---------------------------------------------------------------------------------------
+# -- silly windows: the sender -------------------------------------------------------------------
 
 
 @pytest.mark.rfc("9293", "MUST-38")
@@ -210,7 +214,7 @@ def test_half_of_the_largest_window_is_enough() -> None:
     assert sizes(peer) == [300]
 
 
-# -- shut windows ----------------------------------------------------------------------------------------------------
+# -- shut windows --------------------------------------------------------------------------------
 
 
 def shut(amount: int = 100, **settings: object) -> Peer:
@@ -292,7 +296,7 @@ def test_no_probe_without_data() -> None:
     assert peer.time_to_deadline() > 1 << 60
 
 
-# -- shrunk windows --------------------------------------------------------------------------------------------------
+# -- shrunk windows ------------------------------------------------------------------------------
 
 
 def shrunk(window: int) -> Peer:
@@ -355,7 +359,7 @@ def test_shrunk_window_that_opens_again_completes() -> None:
     assert got == 8001
 
 
-# -- events ----------------------------------------------------------------------------------------------------------
+# -- events --------------------------------------------------------------------------------------
 
 
 def test_writable_follows_a_short_send_when_a_third_is_free() -> None:
@@ -380,7 +384,7 @@ def test_no_writable_event_without_a_short_send() -> None:
     assert peer.connection.take_events() == 0
 
 
-# -- keep-alive --------------------------------------------------------------------------------------------------------
+# -- keep-alive ----------------------------------------------------------------------------------
 
 ALIVE = TcpConfig(keepalive_idle_us=10 * S, keepalive_interval_us=2 * S, keepalive_probes=3)
 

@@ -15,7 +15,7 @@ U32 = st.integers(0, 0xFFFF_FFFF)
 MACS = st.binary(min_size=6, max_size=6)
 
 
-# -- fields ----------------------------------------------------------------------------------------------------------
+# -- fields --------------------------------------------------------------------------------------
 
 
 @given(value=U32, before=st.binary(max_size=5))
@@ -27,13 +27,15 @@ def test_fields_read_back_what_was_put(value: int, before: bytes) -> None:
     fields.put_u16_le(writer, value & 0xFFFF)
     data = writer.getvalue()
     start = len(before)
-    assert data[start:] == value.to_bytes(4, "big") + (value & 0xFFFF).to_bytes(2, "big") + (value & 0xFFFF).to_bytes(2, "little")
+    assert data[start:] == value.to_bytes(4, "big") + (value & 0xFFFF).to_bytes(2, "big") + (
+        value & 0xFFFF
+    ).to_bytes(2, "little")
     assert fields.read_u32(data, start) == value
     assert fields.read_u16(data, start + 4) == value & 0xFFFF
     assert fields.read_u16_le(data, start + 6) == value & 0xFFFF
 
 
-# -- checksum --------------------------------------------------------------------------------------------------------
+# -- checksum ------------------------------------------------------------------------------------
 
 
 @given(data=st.binary(max_size=300), start=st.integers(0, 20))
@@ -42,7 +44,9 @@ def test_checksum_agrees_with_the_slow_way(data: bytes, start: int) -> None:
     assert checksum.checksum(data, start, len(data)) == pk.internet_checksum(data[start:])
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 7, b"\xff" * 65535, b"\0" * 65535, bytes(range(256)) * 256], ids=len)
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"\xff" * 7, b"\xff" * 65535, b"\0" * 65535, bytes(range(256)) * 256], ids=len
+)
 def test_checksum_of_the_extremes(data: bytes) -> None:
     assert checksum.checksum(data, 0, len(data)) == pk.internet_checksum(data)
 
@@ -63,10 +67,13 @@ def test_rfc_1071_example() -> None:
 @given(source=U32, destination=U32, length=U16)
 def test_pseudo_header_sum_is_that_of_its_bytes(source: int, destination: int, length: int) -> None:
     raw = pk.pseudo_header(source, destination, 6, length)
-    assert checksum.fold(checksum.pseudo_header_sum(source, destination, 6, length)) == pk.internet_checksum(raw) ^ 0xFFFF
+    assert (
+        checksum.fold(checksum.pseudo_header_sum(source, destination, 6, length))
+        == pk.internet_checksum(raw) ^ 0xFFFF
+    )
 
 
-# -- Ethernet ----------------------------------------------------------------------------------------------------------
+# -- Ethernet ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", range(14))
@@ -92,7 +99,7 @@ def test_mac_text() -> None:
             ethernet.parse_mac(text)
 
 
-# -- ARP ---------------------------------------------------------------------------------------------------------------
+# -- ARP -----------------------------------------------------------------------------------------
 
 
 @given(op=st.sampled_from([1, 2]), sha=MACS, spa=U32, tha=MACS, tpa=U32, start=st.integers(0, 30))
@@ -121,7 +128,7 @@ def test_arp_truncated_is_an_error(length: int) -> None:
         arp.parse(pk.arp(1, PEER_MAC, PEER, STACK_MAC, STACK)[:length], 0)
 
 
-# -- IPv4 --------------------------------------------------------------------------------------------------------------
+# -- IPv4 ----------------------------------------------------------------------------------------
 
 
 @given(
@@ -135,7 +142,14 @@ def test_arp_truncated_is_an_error(length: int) -> None:
     payload=st.binary(max_size=50),
 )
 def test_ipv4_is_read_back(
-    source: int, destination: int, protocol: int, identification: int, ttl: int, flags: int, tos: int, payload: bytes
+    source: int,
+    destination: int,
+    protocol: int,
+    identification: int,
+    ttl: int,
+    flags: int,
+    tos: int,
+    payload: bytes,
 ) -> None:
     raw = ipv4.build_header(source, destination, protocol, len(payload), identification, ttl, flags, tos)
     assert pk.internet_checksum(raw) == 0
@@ -149,7 +163,10 @@ def test_ipv4_is_read_back(
     assert frame[header.payload_start : header.payload_end] == payload
 
 
-@pytest.mark.parametrize(("fragment", "expected"), [(0, False), (0x4000, False), (0x8000, False), (0x2000, True), (1, True), (0x1FFF, True)])
+@pytest.mark.parametrize(
+    ("fragment", "expected"),
+    [(0, False), (0x4000, False), (0x8000, False), (0x2000, True), (1, True), (0x1FFF, True)],
+)
 def test_ipv4_fragments_are_recognized(fragment: int, expected: bool) -> None:
     header = ipv4.Ipv4Header()
     ipv4.parse_into(header, pk.ipv4(b"x", fragment=fragment), 0)
@@ -181,7 +198,21 @@ def test_ipv4_options_move_the_payload() -> None:
         pk.ipv4(b"x", checksum=0),
         pk.ipv4(b"x", checksum=0xFFFF),
     ],
-    ids=["empty", "short", "version 5", "version 6", "ihl 0", "ihl 4", "ihl 15", "total 0", "total 19", "total 22", "total max", "sum 0", "sum ffff"],
+    ids=[
+        "empty",
+        "short",
+        "version 5",
+        "version 6",
+        "ihl 0",
+        "ihl 4",
+        "ihl 15",
+        "total 0",
+        "total 19",
+        "total 22",
+        "total max",
+        "sum 0",
+        "sum ffff",
+    ],
 )
 def test_ipv4_that_does_not_fit_is_an_error(datagram: bytes) -> None:
     with pytest.raises(WireError):
@@ -194,16 +225,36 @@ def test_address_text(text: str) -> None:
     assert ipv4.parse_address(text) == pk.ip(text)
 
 
-@pytest.mark.parametrize("text", ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1.2.3.-4", "1.2.3.x", "1..3.4", "1.2.3.4 ", "1.2.3.٤", "0001.2.3.4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1.2.3",
+        "1.2.3.4.5",
+        "1.2.3.256",
+        "1.2.3.-4",
+        "1.2.3.x",
+        "1..3.4",
+        "1.2.3.4 ",
+        "1.2.3.٤",
+        "0001.2.3.4",
+    ],
+)
 def test_address_text_that_is_none(text: str) -> None:
     with pytest.raises(ValueError):
         ipv4.parse_address(text)
 
 
-# -- ICMP --------------------------------------------------------------------------------------------------------------
+# -- ICMP ----------------------------------------------------------------------------------------
 
 
-@given(kind=st.integers(0, 255), code=st.integers(0, 255), rest=U32, data=st.binary(max_size=60), start=st.integers(0, 30))
+@given(
+    kind=st.integers(0, 255),
+    code=st.integers(0, 255),
+    rest=U32,
+    data=st.binary(max_size=60),
+    start=st.integers(0, 30),
+)
 def test_icmp_is_read_back(kind: int, code: int, rest: int, data: bytes, start: int) -> None:
     raw = icmp.build(kind, code, rest, data)
     assert raw == pk.icmp(kind, code, rest, data)
@@ -225,7 +276,7 @@ def test_icmp_checksum_is_verified() -> None:
         icmp.parse(raw, 0, len(raw))
 
 
-# -- TCP ---------------------------------------------------------------------------------------------------------------
+# -- TCP -----------------------------------------------------------------------------------------
 
 
 def parsed(raw: bytes) -> tcp.Segment:
@@ -234,8 +285,18 @@ def parsed(raw: bytes) -> tcp.Segment:
     return segment
 
 
-@given(seq=U32, ack=U32, ports=st.tuples(U16, U16), bits=st.integers(0, 255), window=U16, urgent=U16, data=st.binary(max_size=50))
-def test_tcp_header_is_read(seq: int, ack: int, ports: tuple[int, int], bits: int, window: int, urgent: int, data: bytes) -> None:
+@given(
+    seq=U32,
+    ack=U32,
+    ports=st.tuples(U16, U16),
+    bits=st.integers(0, 255),
+    window=U16,
+    urgent=U16,
+    data=st.binary(max_size=50),
+)
+def test_tcp_header_is_read(
+    seq: int, ack: int, ports: tuple[int, int], bits: int, window: int, urgent: int, data: bytes
+) -> None:
     segment = parsed(
         pk.tcp(
             pk.flag_text(bits),
@@ -302,7 +363,10 @@ def test_tcp_options_are_read() -> None:
         pk.tcp(
             "S",
             seq=1,
-            options=pk.mss_option(1460) + pk.window_scale_option(20) + pk.SACK_PERMITTED + pk.timestamps_option(0xFFFF_FFFF, 7),
+            options=pk.mss_option(1460)
+            + pk.window_scale_option(20)
+            + pk.SACK_PERMITTED
+            + pk.timestamps_option(0xFFFF_FFFF, 7),
         )
     )
     assert segment.mss == 1460
@@ -323,20 +387,31 @@ def test_tcp_options_behind_eol_are_ignored() -> None:
 
 @pytest.mark.rfc("9293", "MUST-65")
 def test_tcp_handshake_options_count_only_with_syn() -> None:
-    segment = parsed(pk.tcp(".", seq=1, options=pk.mss_option(100) + pk.window_scale_option(3) + pk.SACK_PERMITTED))
+    segment = parsed(
+        pk.tcp(".", seq=1, options=pk.mss_option(100) + pk.window_scale_option(3) + pk.SACK_PERMITTED)
+    )
     assert (segment.mss, segment.window_shift, segment.is_sack_permitted) == (-1, -1, False)
 
 
 def test_tcp_record_forgets_the_options_of_the_segment_before() -> None:
     segment = tcp.Segment()
-    first = pk.tcp("S", seq=1, options=pk.mss_option(1) + pk.SACK_PERMITTED + pk.sack_option((1, 2)) + pk.timestamps_option(1, 2))
+    first = pk.tcp(
+        "S",
+        seq=1,
+        options=pk.mss_option(1) + pk.SACK_PERMITTED + pk.sack_option((1, 2)) + pk.timestamps_option(1, 2),
+    )
     tcp.parse_into(segment, first, 0, len(first))
     bad = pk.tcp("S", seq=1, options=pk.mss_option(9) + b"\xfd\x00\x00\x00")
     with pytest.raises(WireError):
         tcp.parse_into(segment, bad, 0, len(bad))
     plain = pk.tcp(".", seq=2)
     tcp.parse_into(segment, plain, 0, len(plain))
-    assert (segment.mss, segment.is_sack_permitted, segment.has_timestamps, segment.sack_blocks) == (-1, False, False, [])
+    assert (segment.mss, segment.is_sack_permitted, segment.has_timestamps, segment.sack_blocks) == (
+        -1,
+        False,
+        False,
+        [],
+    )
 
 
 @given(
@@ -345,9 +420,15 @@ def test_tcp_record_forgets_the_options_of_the_segment_before() -> None:
     sack=st.booleans(),
     stamps=st.none() | st.tuples(U32, U32),
 )
-def test_tcp_options_built_are_read_back(mss: int | None, shift: int | None, sack: bool, stamps: tuple[int, int] | None) -> None:
+def test_tcp_options_built_are_read_back(
+    mss: int | None, shift: int | None, sack: bool, stamps: tuple[int, int] | None
+) -> None:
     raw = tcp.build_options(
-        -1 if mss is None else mss, -1 if shift is None else shift, sack, -1 if stamps is None else stamps[0], stamps[1] if stamps else 0
+        -1 if mss is None else mss,
+        -1 if shift is None else shift,
+        sack,
+        -1 if stamps is None else stamps[0],
+        stamps[1] if stamps else 0,
     )
     assert len(raw) % 4 == 0
     segment = parsed(pk.tcp("S", seq=1, options=raw))
@@ -364,7 +445,7 @@ def test_tcp_sack_option_built_is_read_back(blocks: list[tuple[int, int]]) -> No
     assert parsed(pk.tcp(".", seq=1, options=raw)).sack_blocks == blocks[:4]
 
 
-# -- virtio-net ----------------------------------------------------------------------------------------------------------
+# -- virtio-net ----------------------------------------------------------------------------------
 
 
 @given(values=st.tuples(st.integers(0, 255), st.integers(0, 255), U16, U16, U16, U16))

@@ -76,11 +76,21 @@ def test_scapy_agrees_on_icmp_checksums(kind: int, code: int, rest: int, data: b
 
 def test_scapy_reads_our_echo_reply_and_errors() -> None:
     peer = Peer()
-    request = Ether(src=PEER_MAC_TEXT, dst=STACK_MAC_TEXT) / IP(src=PEER_TEXT, dst=STACK_TEXT) / ICMP(id=7, seq=9) / Raw(b"ping")
+    request = (
+        Ether(src=PEER_MAC_TEXT, dst=STACK_MAC_TEXT)
+        / IP(src=PEER_TEXT, dst=STACK_TEXT)
+        / ICMP(id=7, seq=9)
+        / Raw(b"ping")
+    )
     peer.interface.receive_frame(virtio.PLAIN + bytes(request), 0)
     reply = checked(frames(peer)[0])
     assert (reply[ICMP].type, reply[ICMP].id, reply[ICMP].seq, bytes(reply[Raw])) == (0, 7, 9, b"ping")
-    probe = Ether(src=PEER_MAC_TEXT, dst=STACK_MAC_TEXT) / IP(src=PEER_TEXT, dst=STACK_TEXT) / UDP(sport=5, dport=6) / Raw(b"x" * 30)
+    probe = (
+        Ether(src=PEER_MAC_TEXT, dst=STACK_MAC_TEXT)
+        / IP(src=PEER_TEXT, dst=STACK_TEXT)
+        / UDP(sport=5, dport=6)
+        / Raw(b"x" * 30)
+    )
     peer.interface.receive_frame(virtio.PLAIN + bytes(probe), 0)
     error = Ether(frames(peer)[0])
     assert (error[ICMP].type, error[ICMP].code) == (3, 3)
@@ -100,7 +110,9 @@ def test_scapy_reads_our_arp() -> None:
 
 @given(sha=st.binary(min_size=6, max_size=6), spa=st.integers(0, 0xFFFF_FFFF), op=st.sampled_from([1, 2]))
 def test_we_read_scapys_arp(sha: bytes, spa: int, op: int) -> None:
-    raw = bytes(ARP(op=op, hwsrc=sha.hex(":"), psrc=ipv4.format_address(spa), hwdst=STACK_MAC_TEXT, pdst=STACK_TEXT))
+    raw = bytes(
+        ARP(op=op, hwsrc=sha.hex(":"), psrc=ipv4.format_address(spa), hwdst=STACK_MAC_TEXT, pdst=STACK_TEXT)
+    )
     packet = arp.parse(raw, 0)
     assert (packet.op, packet.sha, packet.spa, packet.tpa) == (op, sha, spa, STACK)
 
@@ -113,7 +125,9 @@ def test_we_read_scapys_arp(sha: bytes, spa: int, op: int) -> None:
     shift=st.integers(0, 14),
     stamps=st.tuples(st.integers(0, 0xFFFF_FFFF), st.integers(0, 0xFFFF_FFFF)),
 )
-def test_we_read_scapys_segments(seq: int, flags: int, data: bytes, mss: int, shift: int, stamps: tuple[int, int]) -> None:
+def test_we_read_scapys_segments(
+    seq: int, flags: int, data: bytes, mss: int, shift: int, stamps: tuple[int, int]
+) -> None:
     options = [("MSS", mss), ("NOP", None), ("WScale", shift), ("SAckOK", b""), ("Timestamp", stamps)]
     raw = bytes(IP(src=PEER_TEXT, dst=STACK_TEXT) / TCP(seq=seq, flags=flags, options=options) / Raw(data))
     header, segment = ipv4.Ipv4Header(), tcp.Segment()
@@ -144,5 +158,10 @@ def test_a_handshake_and_data_spoken_by_scapy(vnet_header: bool) -> None:
     assert exchange(TCP(sport=5000, dport=6379, flags="A", seq=101, ack=syn_ack[TCP].seq + 1)) == []
     connection = listener.accept()
     assert connection is not None
-    assert exchange(TCP(sport=5000, dport=6379, flags="PA", seq=101, ack=syn_ack[TCP].seq + 1) / Raw(b"PING\r\n")) == []
+    assert (
+        exchange(
+            TCP(sport=5000, dport=6379, flags="PA", seq=101, ack=syn_ack[TCP].seq + 1) / Raw(b"PING\r\n")
+        )
+        == []
+    )
     assert connection.receive(100) == b"PING\r\n"
