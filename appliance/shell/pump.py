@@ -12,7 +12,7 @@ Timers: each connection has one child task, which owns its earliest deadline and
 deadlines lie in one heap, and one task, the keeper, sleeps until the first of them. A deadline that moves
 later is left alone: when its entry comes up the keeper looks, and puts it back or wakes the child. So the
 restart of a retransmission timer by every ACK costs nothing, and a look costs 1 µs and no task switch
-(ADR 0011). When the connection is closed its child ends.
+(ADR 0012). When the connection is closed its child ends.
 
 Before anything is declared due the keeper empties the link: an ACK that waits in its queue came before
 the deadline, and under load a retransmission in its stead would only add to the load.
