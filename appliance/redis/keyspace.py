@@ -50,6 +50,8 @@ _MOVE_PER_WRITE: Final = 16
 _PREPARED: Final[list[Entry | None]] = [None] * _PREPARE_PER_WRITE
 
 NO_EXPIRY: Final = -1
+# A sum of as many times to live as a cron samples must stay within 64 bits.
+_LONGEST_AVERAGED_MS: Final = 1 << 48
 
 
 @mypyc_attr(acyclic=True)
@@ -488,6 +490,8 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
+        # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
+        self.is_touching = True
 
     def set_us(self, now_us: i64) -> None:
         self.now_us = now_us
@@ -543,6 +547,10 @@ class Database:
             return None
         return entry
 
+    def _touch(self, entry: Entry) -> None:
+        if self._clock.is_touching:
+            entry.accessed_s = self._clock.now_s
+
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
         entry = self.find(key)
@@ -550,14 +558,14 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry.value
 
     def lookup_write(self, key: bytes) -> Entry | None:
         """The entry of key for a command that will change it, or None."""
         entry = self.find(key)
         if entry is not None:
-            entry.accessed_s = self._clock.now_s
+            self._touch(entry)
         return entry
 
     def read_entry(self, key: bytes) -> Entry | None:
@@ -567,7 +575,7 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry
 
     # Change ---------------------------------------------------------------------------------------
@@ -661,7 +669,7 @@ class Database:
                 self._expire(entry)
                 expired += 1
             else:
-                ttl_sum += entry.expire_at_ms - now_ms
+                ttl_sum += min(entry.expire_at_ms - now_ms, _LONGEST_AVERAGED_MS)
         if looked > expired:
             average = ttl_sum // (looked - expired)
             # The server's running average: 2 % of each new sample.
