@@ -39,8 +39,7 @@ FROM ${BASE_IMAGE} AS appliance
 RUN useradd --system --user-group --no-create-home --home-dir /nonexistent --uid 910 redtap \
     && install -d -o redtap -g redtap /run/redtap
 COPY --from=builder /opt/redtap /opt/redtap
-# XDG_RUNTIME_DIR: the control socket has the same path for the user `redtap` and for root, who asks in `docker exec`.
-ENV PATH=/opt/redtap/bin:$PATH PYTHONUNBUFFERED=1 XDG_RUNTIME_DIR=/run
+ENV PATH=/opt/redtap/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 6379
 # The container starts as root for the length of one line: the engine hands /dev/net/tun over with the host's mode,
 # often 0600, and gives added capabilities to root alone. The line opens the container's own device node, then becomes the

@@ -9,8 +9,8 @@ Namespaces are named by a `Place`: a name under /run/netns, a path, or None for 
 
 from __future__ import annotations
 
+import ctypes
 import os
-import signal
 import subprocess
 import threading
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 RUN_NETNS = "/run/netns"
+
+_CLONE_NEWUSER = 0x1000_0000  # linux/sched.h
+_CLONE_NEWNET = 0x4000_0000
 
 Place: TypeAlias = "str | None"
 
@@ -103,14 +106,32 @@ def enter(place: str) -> None:
         os.close(descriptor)
 
 
-def exit_status(returncode: int) -> int:
-    """The status a shell would report for a child: its own, or 128 + n when signal n ended it."""
-    return 128 - returncode if returncode < 0 else returncode
+def enter_user_namespace(user_path: str, net_path: str) -> None:
+    """Move this process into a user namespace and the network namespace it owns; needs a single thread.
+
+    Raises:
+        OSError: the two are another user's.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Both are opened first: from inside the user namespace /proc would be looked at with other eyes.
+    with open(user_path, "rb") as user, open(net_path, "rb") as net:
+        for descriptor, kind in ((user.fileno(), _CLONE_NEWUSER), (net.fileno(), _CLONE_NEWNET)):
+            if libc.setns(descriptor, kind) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
 
 
-def signal_name(number: int) -> str:
-    """`SIGTERM` for 15."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def processes(place: Place) -> list[int]:
+    """Ids of the processes that live in `place`, without ourselves and those we may not look at."""
+    wanted = os.stat("/proc/self/ns/net" if place is None else place_path(place))
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            here = os.stat(f"/proc/{entry}/ns/net")
+        except OSError:  # it has ended, or it is somebody else's
+            continue
+        if (here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino):
+            found.append(int(entry))
+    return found

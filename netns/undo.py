@@ -27,15 +27,15 @@ _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @contextmanager
-def held_signals() -> Iterator[None]:
+def held_signals() -> Iterator[list[int]]:
     """Put off SIGINT, SIGTERM, SIGHUP and SIGQUIT until the block is left, then let them act as before.
 
     One that would have ended the process at once (no handler) becomes `SystemExit(128 + n)`, so that the
     caller's own clean-up still runs. Ignored ones stay ignored. Outside the main thread this does nothing,
-    since Python delivers signals to the main thread only.
+    since Python delivers signals to the main thread only. The value is the list of those that have arrived.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
     arrived: list[int] = []
 
@@ -50,7 +50,7 @@ def held_signals() -> Iterator[None]:
     try:
         for signum in before:
             signal.signal(signum, hold)
-        yield
+        yield arrived
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -13,8 +13,9 @@ that moves later is left alone: the child wakes, looks again and sleeps on, so t
 retransmission timer by every ACK costs nothing. One that moves earlier moves the cancel scope's deadline,
 without waking the child. When the connection is closed its child ends.
 
-Invariants: `port.wakes_at` is when the child will look next; it is never later than the connection's
-            deadline after a step. No step runs inside another.
+Invariants: after a step no child sleeps longer than to its connection's deadline: `Connection.rearm` notes
+            what it sleeps for, `Interface.take_rescheduled` gives those that must look earlier.
+            No step runs inside another.
 Fairness:   a batch is bounded, and so is the time spent re-reading without a scheduler round (`_TURN_US`);
             when a step woke a task, the task gets its turn before the next batch.
 """
@@ -27,7 +28,6 @@ import trio
 
 from appliance.shell.clock import trio_time
 from appliance.shell.waiting import Waiter
-from appliance.stack.timebase import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,15 +93,30 @@ DETACHED: Final = _Detached()
 class ConnectionPort:
     """What the shell knows of one connection; `Connection.owner` points to it."""
 
-    __slots__ = ("connection", "handler", "nap", "wakes_at")
+    __slots__ = ("_sleeper", "connection", "handler", "nap")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.handler: Handler = _UNCLAIMED
         self.nap: trio.CancelScope | None = None
-        """Of the child while it sleeps."""
-        self.wakes_at = 0
-        """When the child looks next; 0 while it is awake or not yet started, so nothing is earlier."""
+        """Of the child while it sleeps; its deadline is `connection.armed_deadline`."""
+        self._sleeper: trio.lowlevel.Task | None = None
+
+    async def sleep(self) -> None:
+        """For the child, inside its nap: until the nap's deadline or `wake`."""
+        self._sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_sleep)
+
+    def wake(self) -> None:
+        """End the child's sleep, if it sleeps. Cancelling its nap would do, at three times the cost."""
+        sleeper = self._sleeper
+        if sleeper is not None:
+            self._sleeper = None
+            trio.lowlevel.reschedule(sleeper)
+
+    def _abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _may_be_woken(_raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
@@ -122,6 +137,8 @@ class Pump:
         self.nursery = nursery
         self.now = clock.now()
         """Of the current or the latest step."""
+        self.unix_now = clock.unix_now()
+        """The same on the wall clock."""
         self.has_woken = False
         """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
         self.steps = 0
@@ -197,11 +214,8 @@ class Pump:
         connection = port.connection
         try:
             while not connection.is_closed:
-                deadline = connection.next_deadline()
-                port.wakes_at = deadline
-                with trio.CancelScope(deadline=trio_time(deadline)) as port.nap:
-                    await trio.lowlevel.wait_task_rescheduled(_may_be_woken)
-                port.wakes_at = 0
+                with trio.CancelScope(deadline=trio_time(connection.rearm())) as port.nap:
+                    await port.sleep()
                 port.nap = None
                 now = self.clock.now()
                 if connection.next_deadline() <= now:
@@ -242,6 +256,7 @@ class Pump:
         self._is_stepping = True
         self._flush_wanted = False
         self.now = now
+        self.unix_now = now + self.clock.unix_offset
         self.steps += 1
         try:
             port: ConnectionPort | None
@@ -252,6 +267,8 @@ class Pump:
                     if port is None:
                         port = self.port_of(connection)
                     port.handler.on_events(connection)
+                    if connection.is_closed:
+                        port.wake()
                 for hook in self._step_hooks:
                     hook()
                 # A handler may have ended a connection (ABORT), its own or another one: that is an event too.
@@ -259,27 +276,16 @@ class Pump:
             frames = interface.frames_to_send(now)
             if frames:
                 self.link.write_batch(frames)
-            for connection in interface.take_touched():
+            for connection in interface.take_rescheduled():
                 port = connection.owner  # type: ignore[assignment]
                 if port is None:
-                    if connection.is_closed:
-                        continue
-                    port = self.port_of(connection)
-                deadline = connection.next_deadline()
-                if deadline < port.wakes_at:
-                    self._move_nap(port, deadline)
-                elif deadline >= NEVER and connection.is_closed and port.nap is not None:
-                    port.nap.cancel()
+                    # New, and its child will look for itself.
+                    self.port_of(connection)
+                elif port.nap is not None:
+                    port.nap.deadline = trio_time(connection.armed_deadline)
             deadline = interface.link_deadline()
             if deadline < self._link_wakes_at and self._link_nap is not None:
                 self._link_wakes_at = deadline
                 self._link_nap.deadline = trio_time(deadline)
         finally:
             self._is_stepping = False
-
-    @staticmethod
-    def _move_nap(port: ConnectionPort, deadline: int) -> None:
-        nap = port.nap
-        if nap is not None:
-            port.wakes_at = deadline
-            nap.deadline = trio_time(deadline)

@@ -143,7 +143,8 @@ class TcpStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             while True:
                 self._check_sendable()
-                if self._connection.send_space() > 0:
+                # A byte for which there is no room is not taken: it asks to be told when there is some.
+                if self._connection.send_space() > 0 or self._connection.send(b"\0"):
                     return
                 await self._may_send.wait()
         finally:

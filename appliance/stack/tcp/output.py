@@ -107,7 +107,9 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             count = 0
         if tcb.is_forced:
             if count < smss:
-                count = min(smss, available)
+                # Not beyond the window: what lies there the peer drops, and our SEQ then lies there too, so
+                # that it drops our window updates as well when its own window is shut.
+                count = min(smss, available, max(1, tcb.snd_wnd - offset))
         elif count < smss:
             if count < available:
                 # The window leaves room for less than a segment: MUST-38, send only if it is at least

@@ -1,0 +1,312 @@
+"""`redtap serve` and `redtap exec`: build the topology, run an appliance on it, take everything down.
+
+The topology is built before trio runs and undone after it has ended. Between the two, signals belong to the
+tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. One
+that arrives before a task listens is kept by `held_signals` and acted on at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from appliance.cli.options import ALL, setting_options, settle
+from appliance.config import runtime_directory
+from appliance.errors import ConfigError, HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from appliance.config import Settings
+    from appliance.shell.main import Ready
+    from netns.build import BuiltTopology
+    from netns.takeover import BuiltTakeover
+    from netns.tap import Tap
+    from netns.topology import Topology
+
+
+@click.command()
+@setting_options(ALL)
+def serve(**flags: str | None) -> None:
+    """Run an appliance in the foreground: namespace, TAP, TCP and Redis.
+
+    One ready line on standard output says where it is. Ctrl-C or SIGTERM removes everything it made.
+    """
+    settings = settle(flags)
+    _configure_logs(settings)
+    with _build_for_serve(settings) as built:
+        for note in built.notes:
+            _say(note)
+        taken = _as_takeover(built)
+        if taken is not None:
+            settings = _settings_of(taken, settings)
+        place = f"taken over from {settings.takeover}" if taken else f"in namespace {settings.netns}"
+
+        def on_ready(ready: Ready) -> None:
+            from appliance._build import build_kind
+
+            click.echo(
+                f"redtap: ready on {ready.address}:{ready.port}, {place}, {build_kind()} build, "
+                f"control socket {ready.control_path}"
+            )
+
+        facts: dict[str, str | int] = {
+            "mode": "takeover" if taken else "namespace",
+            "namespace": "" if taken else settings.netns,
+            "tap": built.tap.name,
+        }
+        _run(settings, built.tap, facts, on_ready=on_ready, beside=_until_told)
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.option("--rootless", is_flag=True, help="As an ordinary user, in a new user and network namespace.")
+@setting_options(tuple(field for field in ALL if field != "takeover"))
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) -> int:
+    """Run COMMAND beside an appliance of its own, and exit with its status.
+
+    COMMAND finds the appliance by REDIS_HOST, REDIS_PORT and REDIS_URL, inside a namespace with a name of
+    its own unless --netns gives one. Nothing is left behind, programs that COMMAND left running included.
+    Write -- before a COMMAND with options.
+    """
+    settings = settle(flags)
+    if settings.takeover is not None:
+        raise ConfigError("--takeover: not for exec; takes effect in serve only")
+    if "netns" not in settings.given:
+        settings = replace(settings, netns=f"redtap-{os.getpid()}-{secrets.token_hex(3)}")
+    # Asked before the user changes: inside a user namespace everybody is root.
+    control_path = settings.control_path()
+    settings = replace(settings, control=control_path)
+    if "log_level" not in settings.given:
+        settings = replace(settings, log_level="warning")  # standard error is the command's
+    _configure_logs(settings)
+    if rootless:
+        _check_private(os.path.dirname(control_path))
+        from netns.rootless import enter
+
+        enter()
+    status = 1
+    with _build_for_exec(settings, rootless) as built:
+        for note in built.notes:
+            _say(note)
+        env = {**os.environ, **_client_environment(settings)}
+
+        def report(command_status: int) -> None:
+            nonlocal status
+            status = command_status
+
+        async def run_command(ready: Ready) -> None:
+            from appliance.cli.children import run_child
+
+            try:
+                await run_child(built.place, command, env, report)
+            except (FileNotFoundError, NotADirectoryError):
+                report(127)
+                _say(f"{command[0]}: no such command")
+            except PermissionError:
+                report(126)
+                _say(f"{command[0]}: may not be run")
+
+        facts: dict[str, str | int] = {
+            "mode": "rootless" if rootless else "namespace",
+            "namespace": "" if rootless else settings.netns,
+            "tap": built.tap.name,
+        }
+        try:
+            _run(settings, built.tap, facts, beside=run_command, catch_signals=False)
+        finally:
+            if rootless or not built.is_kept:
+                from appliance.cli.children import end_leftovers
+
+                count = end_leftovers(built.place)
+                if count:
+                    _say(
+                        f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
+                    )
+    _remove_if_empty(os.path.dirname(control_path))
+    return status
+
+
+def _say(text: str) -> None:
+    click.echo(f"redtap: {text}", err=True)
+
+
+def _configure_logs(settings: Settings) -> None:
+    from appliance.shell.logs import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+
+
+def _client_environment(settings: Settings) -> dict[str, str]:
+    from appliance.cli.control_client import CONTROL_VARIABLE
+
+    host, port = str(settings.address.ip), str(settings.port)
+    login = f":{quote(settings.requirepass, safe='')}@" if settings.requirepass else ""
+    environment = {
+        "REDIS_HOST": host,
+        "REDIS_PORT": port,
+        "REDIS_URL": f"redis://{login}{host}:{port}/0",
+        CONTROL_VARIABLE: settings.control_path(),
+    }
+    if settings.requirepass:
+        environment["REDISCLI_AUTH"] = settings.requirepass
+    return environment
+
+
+def _check_private(directory: str) -> None:
+    """A directory below /tmp could be another user's trap: theirs are the sockets in it, then."""
+    for path in (os.path.dirname(directory), directory):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            if path.startswith("/tmp/"):
+                os.mkdir(path, 0o700)
+            continue
+        if path.startswith("/tmp/") and found.st_uid != os.geteuid():
+            raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+
+
+def _remove_if_empty(directory: str) -> None:
+    """Remove the directory of the control socket, and the one round it in /tmp, unless in use."""
+    for path in (directory, os.path.dirname(directory)):
+        if os.path.basename(path).startswith("redtap"):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def _topology(settings: Settings) -> Topology:
+    from netns.topology import Topology
+
+    return Topology(
+        namespace=settings.netns,
+        tap=settings.tap,
+        client_address=str(settings.client_address),
+        mtu=settings.mtu,
+    )
+
+
+def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover:
+    companions = [settings.control_path()]
+    if settings.takeover is None:
+        from netns.build import build
+
+        return build(_topology(settings), companions=companions)
+    from netns.takeover import build_takeover
+    from netns.topology import TakeoverTopology
+
+    tap = settings.tap if "tap" in settings.given else TakeoverTopology.tap
+    topology = TakeoverTopology(settings.takeover, tap=tap)
+    return build_takeover(topology, run_directory=runtime_directory(), companions=companions)
+
+
+def _build_for_exec(settings: Settings, rootless: bool) -> BuiltTopology:
+    from netns.build import build, build_private
+
+    if rootless:
+        return build_private(_topology(settings))
+    return build(_topology(settings), companions=[settings.control_path()])
+
+
+def _as_takeover(built: BuiltTopology | BuiltTakeover) -> BuiltTakeover | None:
+    from netns.takeover import BuiltTakeover
+
+    return built if isinstance(built, BuiltTakeover) else None
+
+
+def _settings_of(taken: BuiltTakeover, settings: Settings) -> Settings:
+    """The settings with what the link had in place of what a namespace of ours would have."""
+    import ipaddress
+
+    mtu_given = "mtu" in settings.given
+    if mtu_given and settings.mtu > taken.mtu:
+        raise ConfigError(
+            f"--mtu: '{settings.mtu}' is more than {settings.takeover} carries; takes up to {taken.mtu}"
+        )
+    return replace(
+        settings,
+        address=ipaddress.IPv4Interface(taken.address),
+        gateway=ipaddress.IPv4Address(taken.gateway) if taken.gateway else None,
+        mac=taken.mac,
+        mtu=settings.mtu if mtu_given else taken.mtu,
+    )
+
+
+async def _until_told(ready: Ready) -> None:
+    """Stop on SIGHUP (the terminal is gone) and SIGQUIT too: what was made must not stay."""
+    import trio
+
+    # Ignored ones stay ignored, as nohup wants it.
+    wanted = [n for n in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(n) is not signal.SIG_IGN]
+    with trio.open_signal_receiver(*wanted) as signals:
+        async for _ in signals:
+            return
+
+
+def _run(
+    settings: Settings,
+    tap: Tap,
+    facts: dict[str, str | int],
+    *,
+    beside: Callable[[Ready], Awaitable[None]],
+    on_ready: Callable[[Ready], None] | None = None,
+    catch_signals: bool = True,
+) -> None:
+    """Run the appliance on `tap` until it ends."""
+    import trio
+
+    from appliance.redis.engine import EngineSettings
+    from appliance.shell.link import TapLink
+    from appliance.shell.main import serve as serve_appliance
+    from appliance.stack.interface import InterfaceConfig
+    from netns.undo import held_signals
+
+    random_bytes = os.urandom if settings.seed is None else random.Random(settings.seed).randbytes
+    interface_config = InterfaceConfig(
+        mac=settings.mac_or_default(),
+        address=int(settings.address.ip),
+        prefix_length=settings.address.network.prefixlen,
+        gateway=int(settings.gateway) if settings.gateway is not None else 0,
+        mtu=settings.mtu,
+        vnet_header=tap.vnet_header,
+        gso=tap.offloads,
+        max_connections=settings.max_connections,
+        random_bytes=random_bytes,
+    )
+    engine_settings = EngineSettings(
+        port=settings.port,
+        databases=settings.databases,
+        requirepass=settings.requirepass,
+        maxclients=settings.max_connections,
+    )
+    link = TapLink(tap.fd, name=tap.name, mtu=settings.mtu, vnet_header=tap.vnet_header, owns_fd=False)
+
+    async def beside_unless_stopped(ready: Ready) -> None:
+        if not arrived:
+            await beside(ready)
+
+    async def main() -> None:
+        await serve_appliance(
+            link,
+            interface_config,
+            engine_settings,
+            name=settings.netns,
+            port=settings.port,
+            control_path=settings.control_path(),
+            capture_path=settings.capture,
+            random_bytes=random_bytes,
+            catch_signals=catch_signals,
+            facts=facts,
+            on_ready=on_ready,
+            beside=beside_unless_stopped,
+        )
+
+    with held_signals() as arrived:
+        trio.run(main)

@@ -1,0 +1,220 @@
+"""The pump, the timer tasks and the life of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.errors import HostError
+from appliance.shell.link import MemoryLink, memory_link_pair
+from appliance.shell.network import open_network
+from appliance.stack.tcp.config import TcpConfig
+from tests.shell.support import (
+    SERVER,
+    connect,
+    interface_config,
+    lose_all,
+    receive_exactly,
+    two_networks,
+    until,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from appliance.shell.network import Network
+    from appliance.shell.tcp_stream import TcpStream
+
+
+def child_tasks(network: Network) -> int:
+    """Timer tasks that trio really has, not what the pump counted."""
+    return sum(task.name == "tcp timer" for task in network.pump.nursery.child_tasks)
+
+
+async def test_each_connection_has_one_task_and_none_stays_behind(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        listener = server.listen_tcp(7)
+        pairs = [await connect(client, server, listener) for _ in range(20)]
+        assert child_tasks(client) == child_tasks(server) == 20
+        for near, far in pairs:
+            await near.aclose()
+            await trio.sleep(0.001)  # or both would close at the same time, and both have a TIME-WAIT
+            await far.aclose()
+        await trio.sleep(0.1)
+        # The side that closed first is in TIME-WAIT, for 2 MSL, and its tasks with it.
+        assert (child_tasks(client), child_tasks(server)) == (20, 0)
+        await trio.sleep(61)
+        assert child_tasks(client) == client.pump.timer_tasks == 0
+        assert client.interface.connections() == server.interface.connections() == []
+
+
+@pytest.mark.parametrize("who", ["near", "far"])
+async def test_reset_ends_the_task_on_both_sides_at_once(autojump_clock: MockClock, who: str) -> None:
+    async with two_networks() as (client, server):
+        near, far = await connect(client, server, server.listen_tcp(7))
+        (near if who == "near" else far).abort()
+        await trio.sleep(0.001)
+        assert child_tasks(client) == child_tasks(server) == 0
+
+
+async def test_half_open_connection_has_a_task_until_it_is_given_up(autojump_clock: MockClock) -> None:
+    near_link, far_link = memory_link_pair()
+    config = TcpConfig(syn_ack_retries=1)
+    async with two_networks(links=(near_link, far_link), tcp=config) as (client, server):
+        server.listen_tcp(7)
+        (await client.open_tcp_stream(SERVER, 7)).abort()
+        await trio.sleep(0.001)
+        far_link.on_write = lose_all  # no SYN,ACK arrives
+        with trio.move_on_after(0.5):
+            await client.open_tcp_stream(SERVER, 7)
+        assert child_tasks(server) == 1
+        near_link.on_write = lose_all
+        await trio.sleep(10)
+        assert child_tasks(server) == 0
+
+
+async def test_lost_segment_is_sent_again_after_the_rto(autojump_clock: MockClock) -> None:
+    near_link, far_link = memory_link_pair()
+    async with two_networks(links=(near_link, far_link)) as (client, server):
+        near, far = await connect(client, server, server.listen_tcp(7))
+        await near.send_all(b"measured")
+        await receive_exactly(far, 8)
+        await trio.sleep(0.1)  # until its delayed ACK has come
+        near_link.on_write = lose_all
+        await near.send_all(b"lost")
+        near_link.on_write = None
+        sent_at = trio.current_time()
+        await receive_exactly(far, 4)
+        assert trio.current_time() - sent_at == pytest.approx(0.2, abs=0.05)  # the floor of the RTO
+        assert client.interface.counters.as_dict()["segments_retransmitted"] == 1
+
+
+async def test_deadline_that_moves_later_does_not_wake_the_child(autojump_clock: MockClock) -> None:
+    """Each ACK restarts the retransmission timer; its keeper looks once per RTO, not once per ACK."""
+    async with two_networks() as (client, server):
+        near, far = await connect(client, server, server.listen_tcp(7))
+        near.set_nodelay(True)
+        connection = client.interface.connections()[0]
+        port = connection.owner
+        naps: set[int] = set()
+        for _ in range(100):
+            await near.send_all(b"x")
+            await receive_exactly(far, 1)
+            await trio.sleep(0.001)
+            naps.add(id(port.nap))  # type: ignore[union-attr]
+        assert len(naps) <= 3
+
+
+async def test_time_spent_idle_costs_no_wakeups(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        await connect(client, server, server.listen_tcp(7))
+        await trio.sleep(5)
+        steps = client.pump.steps, server.pump.steps
+        await trio.sleep(3600)
+        assert (client.pump.steps, server.pump.steps) == steps
+
+
+async def test_flood_of_frames_leaves_other_tasks_their_turn(autojump_clock: MockClock) -> None:
+    """A link that always has one more batch, 0.1 ms apart: a timer must not wait until it has none."""
+    noise = bytes(10) + b"\xff" * 6 + bytes(6) + b"\x88\xb5" + bytes(50)
+    batches = 0
+    ran_at_batch = 0
+
+    class EndlessLink(MemoryLink):
+        async def wait_readable(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+        def read_batch(self, limit: int) -> list[bytes]:
+            nonlocal batches
+            batches += 1
+            autojump_clock.jump(0.0001)
+            return [noise] * limit if batches < 1000 else []
+
+    async def timer() -> None:
+        nonlocal ran_at_batch
+        await trio.sleep(0.005)
+        ran_at_batch = batches
+
+    link = EndlessLink(vnet_header=True, mtu=1500, capacity=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timer)
+        async with open_network(link, interface_config(1)):
+            while batches < 1000:
+                await trio.lowlevel.checkpoint()
+    assert 50 <= ran_at_batch <= 100
+
+
+async def test_link_that_vanishes_is_one_host_error(autojump_clock: MockClock) -> None:
+    near_link, _far_link = memory_link_pair()
+    with pytest.raises(HostError, match="gone"):
+        async with open_network(near_link, interface_config(1)):
+            await trio.sleep(1)
+            near_link.close()
+            await trio.sleep_forever()
+
+
+async def test_leaving_the_block_resets_the_peers(autojump_clock: MockClock) -> None:
+    near_link, far_link = memory_link_pair()
+    async with open_network(near_link, interface_config(1)) as client:
+        async with open_network(far_link, interface_config(2)) as server:
+            listener = server.listen_tcp(7)
+            stream = await client.open_tcp_stream(SERVER, 7)
+            await listener.accept()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+
+async def test_link_without_the_header_is_refused(autojump_clock: MockClock) -> None:
+    near_link, _far_link = memory_link_pair(vnet_header=False)
+    with pytest.raises(ValueError, match="virtio"):
+        async with open_network(near_link, interface_config(1, vnet_header=True)):
+            pass
+
+
+async def test_drain_waits_for_peers_that_finish_and_resets_the_rest(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        listener = server.listen_tcp(7)
+        polite, its_end = await connect(client, server, listener)
+        stubborn, other_end = await connect(client, server, listener)
+        await its_end.aclose()
+        await other_end.aclose()
+
+        async def finish_later() -> None:
+            await trio.sleep(0.3)
+            await polite.aclose()
+
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(finish_later)
+            await server.drain(1.0)
+        assert trio.current_time() - started == pytest.approx(1.0, abs=0.02)
+        # Its FIN came with the first close, the RST with the drain.
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await stubborn.send_all(b"x")
+                await trio.sleep(0.01)
+
+
+async def test_drain_returns_as_soon_as_all_have_finished(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        near, far = await connect(client, server, server.listen_tcp(7))
+        await far.aclose()
+        await near.aclose()
+        started = trio.current_time()
+        await server.drain(5.0)
+        assert trio.current_time() - started < 0.1
+
+
+async def test_pool_cap_the_next_connection_is_reset(autojump_clock: MockClock) -> None:
+    async with two_networks(max_connections=3) as (client, server):
+        server.listen_tcp(7)
+        streams: list[TcpStream] = [await client.open_tcp_stream(SERVER, 7) for _ in range(3)]
+        with pytest.raises(trio.BrokenResourceError):
+            await client.open_tcp_stream(SERVER, 7)
+        streams.pop().abort()
+        await wait_all_tasks_blocked()
+        await client.open_tcp_stream(SERVER, 7)
+        await until(lambda: server.pump.timer_tasks == 3)
