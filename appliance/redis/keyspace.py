@@ -225,11 +225,8 @@ class Table:
             return None
         if self._is_moving or self._next_size != 0:
             self._work(_MOVE_PER_WRITE)
-        elif mask >= MIN_SLOTS and self._used * 8 < mask + 1:
-            size: i64 = MIN_SLOTS
-            while size < self._used * 2:
-                size *= 2
-            self._prepare(size)
+        else:
+            self._shrink_if_sparse()
         return removed
 
     def _close_gap(self, at: i64) -> None:
@@ -267,7 +264,9 @@ class Table:
         return self._is_moving or self._next_size != 0
 
     def work(self, slots: int) -> bool:
-        """Do a bounded piece of a resize under way; whether there is more to do."""
+        """Do a bounded piece of a resize, which begins if the table is sparse; whether there is more to do."""
+        if self._next_size == 0 and not self._is_moving:
+            self._shrink_if_sparse()
         if self._next_size != 0 or self._is_moving:
             left: i64 = slots
             while left > 0 and self._next_size != 0:
@@ -285,6 +284,20 @@ class Table:
         elif self._is_moving:
             self._move(slots)
 
+    def _shrink_if_sparse(self) -> None:
+        """Begin to shrink a table less than 1/8 full, to a quarter at most.
+
+        A larger step could let the new list fill up before the old one is drained; as it is, at most 1/8 + 1/16
+        of the old size comes into a new list of 1/4. What is still too large shrinks again.
+        """
+        current = self._mask + 1
+        if current <= MIN_SLOTS or self._used * 8 >= current:
+            return
+        size: i64 = MIN_SLOTS
+        while size < self._used * 2 or size * 4 < current:
+            size *= 2
+        self._prepare(size)
+
     def _prepare(self, size: i64) -> None:
         self._next_size = size
         if size <= _AT_ONCE:
@@ -298,8 +311,6 @@ class Table:
         incoming = self._next
         self._next_size = 0
         self._next = []
-        if self._used * 8 > size * 5:  # a smaller list, and the table grew again meanwhile
-            return
         self._old = self._slots
         self._old_mask = self._mask
         self._old_used = self._used
