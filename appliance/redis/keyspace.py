@@ -264,7 +264,7 @@ class Table:
         return self._is_moving or self._next_size != 0
 
     def work(self, slots: int) -> bool:
-        """Do a bounded piece of a resize, which begins if the table is sparse; whether there is more to do."""
+        """Do a bounded piece of a resize, begun here if the table is sparse; whether there is more to do."""
         if self._next_size == 0 and not self._is_moving:
             self._shrink_if_sparse()
         if self._next_size != 0 or self._is_moving:
@@ -287,8 +287,8 @@ class Table:
     def _shrink_if_sparse(self) -> None:
         """Begin to shrink a table less than 1/8 full, to a quarter at most.
 
-        A larger step could let the new list fill up before the old one is drained; as it is, at most 1/8 + 1/16
-        of the old size comes into a new list of 1/4. What is still too large shrinks again.
+        A larger step could let the new list fill up before the old one is drained; as it is, at most
+        1/8 + 1/16 of the old size comes into a new list of 1/4. What is still too large shrinks again.
         """
         current = self._mask + 1
         if current <= MIN_SLOTS or self._used * 8 >= current:

@@ -197,7 +197,7 @@ def test_any_sequence_is_answered_as_the_server_does(real_server: RealServer, re
     pair = Pair(real_server)
 
     @given(beginnings, st.lists(requests, min_size=10, max_size=40))
-    @settings(max_examples=4 * settings.default.max_examples)
+    @settings(max_examples=4 * settings().max_examples)
     def run(beginning: list[tuple[Argument, ...]], sequence: list[tuple[Argument, ...]]) -> None:
         pair.reset(resp3=resp3)
         for request in [*beginning, *sequence]:
