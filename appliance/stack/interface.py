@@ -209,6 +209,7 @@ class Interface:
                 return
         segment = self._segment
         tcp.parse_into(segment, frame, start, end)
+        segment.is_ce = datagram.tos & ipv4.ECN_CE == ipv4.ECN_CE
         if datagram.has_options:
             four_tuple = frame[datagram.start + 12 : datagram.start + 20] + frame[start : start + 4]
         else:
@@ -270,7 +271,11 @@ class Interface:
         connection.irs = segment.seq
         connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
-        connection.use_peer_options(segment.mss, segment.window_shift)
+        connection.use_peer_options(segment, now)
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
+        connection.must_send_syn = True
         connection.snd_wnd = segment.window
         connection.max_snd_wnd = segment.window
         connection.snd_wl1 = segment.seq
@@ -283,12 +288,10 @@ class Interface:
         connection.touch()
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
-        iss = self._host.initial_sequence_number(connection.four_tuple, now)
+        iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
         connection.iss = iss
         connection.snd_una = iss
         connection.snd_nxt = iss
-        connection.snd_max = iss
-        connection.congestion.recover = iss
 
     def _make_room(self) -> bool:
         """Whether the pool has room for one more; the oldest TIME-WAIT gives way when it has not."""
@@ -471,6 +474,7 @@ class Interface:
             False,
         )
         self._choose_iss(connection, now)
+        connection.must_send_syn = True
         connection.set_state(st.SYN_SENT)
         self._connections[four_tuple] = connection
         self.counters.connections_opened += 1
