@@ -1,6 +1,7 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
-It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a clock
+It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a
+clock
 or makes randomness; both come in as arguments.
 
 Units:      microseconds of Unix time (now_us).
@@ -102,7 +103,7 @@ class Engine:
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
 
-    # Sessions -----------------------------------------------------------------------------------------------------
+    # Sessions -------------------------------------------------------------------------------------
 
     def create_session(self, *, remote: str, local: str, now_us: int) -> Session:
         """A session for a new connection.
@@ -144,7 +145,7 @@ class Engine:
         self._pending = []
         return pending
 
-    # Time ---------------------------------------------------------------------------------------------------------
+    # Time -----------------------------------------------------------------------------------------
 
     def cron(self, now_us: int) -> None:
         """Bounded housekeeping, to be called about every 100 ms: active expiry, resizing, rates."""
@@ -187,7 +188,7 @@ class Engine:
         self._sampled_us = now_us
         self._sampled_commands = total
 
-    # Services to handlers -----------------------------------------------------------------------------------------
+    # Services to handlers -------------------------------------------------------------------------
 
     def random(self) -> int:
         """A number in 1 .. 2**32 - 1 (Marsaglia's xorshift32): for sampling, not for secrets."""
@@ -243,7 +244,8 @@ class Engine:
                 session.parser.is_restricted = False
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
-        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same name.
+        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same
+        name.
 
         Args:
             section: as a client asks for it (`memory`, `stack`), in any case.

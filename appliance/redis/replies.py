@@ -125,7 +125,7 @@ def integer_text(value: int) -> bytes:
 
 
 def double_text(value: float) -> bytes:
-    """The shortest text that reads back as the same double, as the server writes it (`3`, `0.1`, `inf`, `1e+20`)."""
+    """The shortest text that reads back as the same double, as the server writes it: `3`, `0.1`, `1e+20`."""
     if value != value:
         return b"nan"
     if value in (float("inf"), float("-inf")):
@@ -253,7 +253,7 @@ class ReplyBuffer:
         self._has_big = False
 
     def take(self) -> list[bytes]:
-        """Everything appended since the last call: one element, or more around big bulk strings; [] when nothing."""
+        """All that was appended since the last call: one element, more around big bulk strings, or none."""
         parts = self._parts
         if len(parts) == 0:
             return []

@@ -93,13 +93,30 @@ DETACHED: Final = _Detached()
 class ConnectionPort:
     """What the shell knows of one connection; `Connection.owner` points to it."""
 
-    __slots__ = ("connection", "handler", "nap")
+    __slots__ = ("_sleeper", "connection", "handler", "nap")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.handler: Handler = _UNCLAIMED
         self.nap: trio.CancelScope | None = None
         """Of the child while it sleeps; its deadline is `connection.armed_deadline`."""
+        self._sleeper: trio.lowlevel.Task | None = None
+
+    async def sleep(self) -> None:
+        """For the child, inside its nap: until the nap's deadline or `wake`."""
+        self._sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_sleep)
+
+    def wake(self) -> None:
+        """End the child's sleep, if it sleeps. Cancelling its nap would do, at three times the cost."""
+        sleeper = self._sleeper
+        if sleeper is not None:
+            self._sleeper = None
+            trio.lowlevel.reschedule(sleeper)
+
+    def _abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _may_be_woken(_raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
@@ -120,6 +137,8 @@ class Pump:
         self.nursery = nursery
         self.now = clock.now()
         """Of the current or the latest step."""
+        self.unix_now = clock.unix_now()
+        """The same on the wall clock."""
         self.has_woken = False
         """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
         self.steps = 0
@@ -196,7 +215,7 @@ class Pump:
         try:
             while not connection.is_closed:
                 with trio.CancelScope(deadline=trio_time(connection.rearm())) as port.nap:
-                    await trio.lowlevel.wait_task_rescheduled(_may_be_woken)
+                    await port.sleep()
                 port.nap = None
                 now = self.clock.now()
                 if connection.next_deadline() <= now:
@@ -237,6 +256,7 @@ class Pump:
         self._is_stepping = True
         self._flush_wanted = False
         self.now = now
+        self.unix_now = now + self.clock.unix_offset
         self.steps += 1
         try:
             port: ConnectionPort | None
@@ -247,8 +267,8 @@ class Pump:
                     if port is None:
                         port = self.port_of(connection)
                     port.handler.on_events(connection)
-                    if connection.is_closed and port.nap is not None:
-                        port.nap.cancel()
+                    if connection.is_closed:
+                        port.wake()
                 for hook in self._step_hooks:
                     hook()
                 # A handler may have ended a connection (ABORT), its own or another one: that is an event too.

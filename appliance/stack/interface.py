@@ -26,11 +26,12 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import Connection
 from appliance.stack.tcp.host import TcpHost
 from appliance.stack.tcp.output import output
-from appliance.stack.tcp.segment_arrives import DONE, NEEDS_RESET, segment_arrives
+from appliance.stack.tcp.segment_arrives import DONE, may_reopen, segment_arrives
 from appliance.stack.timebase import NEVER, SECOND
 from appliance.wire import arp, ethernet, icmp, ipv4, tcp, virtio
 from appliance.wire.checksum import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, fold, pseudo_header_sum
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_u32, sum_words
+from appliance.wire.seqnum import seq_lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ _FIRST_EPHEMERAL_PORT: Final = 49152  # RFC 6335 §6
 _EPHEMERAL_PORTS: Final = 65536 - 49152
 _ICMP_ERRORS_PER_SECOND: Final = 100
 _LOOPBACK: Final = 127
+_BEYOND_OLD_CONNECTION: Final = 65537  # Linux's distance: more than an unscaled window
 _LIMITED_BROADCAST: Final = 0xFFFF_FFFF
 
 
@@ -214,19 +216,42 @@ class Interface:
             four_tuple = frame[datagram.start + 12 : datagram.start + 20] + frame[start : start + 4]
         else:
             four_tuple = frame[start - 8 : start + 4]
+        if self._host.closed:
+            self._remove_closed()  # the user ended one since the last flush: segments must not find it
         connection = self._connections.get(four_tuple)
         if connection is not None:
+            if (
+                connection.state == st.TIME_WAIT
+                and self._listener_for(datagram.destination, segment.destination_port) is not None
+                and may_reopen(connection, segment)
+            ):
+                self._reopen(connection, frame, datagram, segment, now)
+                return
             outcome = segment_arrives(connection, segment, now)
             if self._host.closed:
                 self._remove_closed()
             if outcome == DONE:
                 return
-            if outcome == NEEDS_RESET:
-                self._answer_with_reset(frame, datagram, segment)
-                return
-            connection.end(None)
-            self._remove_closed()
+            self._answer_with_reset(frame, datagram, segment)
+            return
         self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+
+    def _reopen(
+        self, old: Connection, frame: bytes, datagram: ipv4.Ipv4Header, segment: tcp.Segment, now: i64
+    ) -> None:
+        """A SYN takes over a connection in TIME-WAIT (RFC 9293 §3.6.1, MAY-2).
+
+        Our numbers must go on beyond those of the old connection, or what of it is still under way could be
+        taken for the new one's; the ISN's clock alone is slower than a fast connection.
+        """
+        four_tuple = old.four_tuple
+        beyond = (old.snd_nxt + _BEYOND_OLD_CONNECTION) & 0xFFFF_FFFF
+        old.end(None)
+        self._remove_closed()
+        self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+        connection = self._connections.get(four_tuple)
+        if connection is not None and seq_lt(connection.iss, beyond):
+            self._start_at(connection, beyond)
 
     def _is_checksum_vouched_for(self, frame: bytes) -> bool:
         """Whether the link says that the checksum is right, or is still to be filled in (same machine)."""
@@ -279,7 +304,6 @@ class Interface:
         connection.snd_wnd = segment.window
         connection.max_snd_wnd = segment.window
         connection.snd_wl1 = segment.seq
-        connection.snd_wl2 = connection.iss
         connection.last_received_at = now
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
@@ -289,9 +313,13 @@ class Interface:
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
         iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
+        self._start_at(connection, iss)
+
+    def _start_at(self, connection: Connection, iss: i64) -> None:
         connection.iss = iss
         connection.snd_una = iss
         connection.snd_nxt = iss
+        connection.snd_wl2 = iss
 
     def _make_room(self) -> bool:
         """Whether the pool has room for one more; the oldest TIME-WAIT gives way when it has not."""
@@ -355,8 +383,13 @@ class Interface:
     def _answer(self, frame: bytes, datagram: ipv4.Ipv4Header, protocol: i64, payload: bytes) -> None:
         """Send a datagram back to where this frame came from, on the link too: no ARP, no state."""
         host = self._host
-        host.identification = (host.identification + 1) & 0xFFFF
         start = self._ethernet_start
+        if frame[start + 6] & 1:
+            self.counters.dropped_bad_source += (
+                1  # no station sends from a group address: never answer to one
+            )
+            return
+        host.identification = (host.identification + 1) & 0xFFFF
         self._neighbors.frames.append(
             self._frame_prefix
             + ethernet.header(frame[start + 6 : start + 12], self._mac, ethernet.ETHERTYPE_IPV4)
@@ -449,13 +482,18 @@ class Interface:
 
         Raises LocalProtocolError: address is no single host's (MUST-46), no way to it, port taken, pool full.
         """
+        for port, lowest in ((remote_port, 1), (local_port, 0)):
+            if not lowest <= port < 65536:
+                raise LocalProtocolError(f"port {port} is not between {lowest} and 65535")
         if (
             remote_address >> 28 >= 0xE
             or remote_address >> 24 == 0
+            or remote_address >> 24 == _LOOPBACK
             or remote_address == self.config.address
             or (self._has_subnet_broadcast and remote_address == self._subnet_broadcast)
         ):
             raise LocalProtocolError(f"cannot connect to {ipv4.format_address(remote_address)}")
+        self._remove_closed()
         hop = self._next_hop(remote_address)
         if hop == 0:
             raise LocalProtocolError(f"no route to {ipv4.format_address(remote_address)}")
@@ -529,21 +567,21 @@ class Interface:
         if host.closed:
             self._remove_closed()
         frames = self._neighbors.frames
-        if frames:
-            self._neighbors.frames = []
-            counters = self.counters
-            counters.frames_out += len(frames)
-            for frame in frames:
-                counters.bytes_out += len(frame)
+        if not frames:
+            return []
+        self._neighbors.frames = []
+        counters = self.counters
+        counters.frames_out += len(frames)
+        for frame in frames:
+            counters.bytes_out += len(frame)
         return frames
 
     def take_ready(self) -> list[Connection]:
         """The connections with events since the last call, each once."""
         ready = self._host.ready
-        if ready:
-            self._host.ready = []
-            for tcb in ready:
-                tcb.is_ready = False
+        self._host.ready = []
+        for tcb in ready:
+            tcb.is_ready = False
         return cast("list[Connection]", ready)
 
     def take_rescheduled(self) -> list[Connection]:
@@ -553,8 +591,7 @@ class Interface:
         looks (`Connection.rearm`) and sleeps on.
         """
         rescheduled = self._rescheduled
-        if rescheduled:
-            self._rescheduled = []
+        self._rescheduled = []
         return cast("list[Connection]", rescheduled)
 
     def link_deadline(self) -> int:
@@ -602,3 +639,6 @@ class Interface:
         for connection in self._connections.values():
             connection.check_invariants()
             assert timers.next_deadline(connection) <= NEVER
+        for four_tuple, tcb in self._host.time_wait.items():
+            assert tcb.state == st.TIME_WAIT or tcb.state == st.CLOSED
+            assert four_tuple in self._connections, "a TIME-WAIT that the table does not know"

@@ -12,7 +12,15 @@ from appliance.errors import HostError
 from appliance.shell.link import MemoryLink, memory_link_pair
 from appliance.shell.network import open_network
 from appliance.stack.tcp.config import TcpConfig
-from tests.shell.support import SERVER, connect, interface_config, receive_exactly, two_networks, until
+from tests.shell.support import (
+    SERVER,
+    connect,
+    interface_config,
+    lose_all,
+    receive_exactly,
+    two_networks,
+    until,
+)
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -54,15 +62,16 @@ async def test_reset_ends_the_task_on_both_sides_at_once(autojump_clock: MockClo
 
 async def test_half_open_connection_has_a_task_until_it_is_given_up(autojump_clock: MockClock) -> None:
     near_link, far_link = memory_link_pair()
-    async with two_networks(links=(near_link, far_link), tcp=TcpConfig(syn_ack_retries=1)) as (client, server):
+    config = TcpConfig(syn_ack_retries=1)
+    async with two_networks(links=(near_link, far_link), tcp=config) as (client, server):
         server.listen_tcp(7)
         (await client.open_tcp_stream(SERVER, 7)).abort()
         await trio.sleep(0.001)
-        far_link.on_write = lambda frame: []  # no SYN,ACK arrives
+        far_link.on_write = lose_all  # no SYN,ACK arrives
         with trio.move_on_after(0.5):
             await client.open_tcp_stream(SERVER, 7)
         assert child_tasks(server) == 1
-        near_link.on_write = lambda frame: []
+        near_link.on_write = lose_all
         await trio.sleep(10)
         assert child_tasks(server) == 0
 
@@ -74,7 +83,7 @@ async def test_lost_segment_is_sent_again_after_the_rto(autojump_clock: MockCloc
         await near.send_all(b"measured")
         await receive_exactly(far, 8)
         await trio.sleep(0.1)  # until its delayed ACK has come
-        near_link.on_write = lambda frame: []
+        near_link.on_write = lose_all
         await near.send_all(b"lost")
         near_link.on_write = None
         sent_at = trio.current_time()

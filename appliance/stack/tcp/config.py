@@ -36,8 +36,7 @@ class TcpConfig:
         nodelay: whether Nagle's algorithm is off from the start.
         keepalive_idle_us, keepalive_interval_us, keepalive_probes: for connections that turn it on
             (RFC 9293 MUST-28: 2 h; Linux: 75 s, 9).
-        challenge_acks_per_second: for each connection (RFC 5961 §7): a limit for all of them together would
-            tell an attacker of other connections (CVE-2016-5696).
+        challenge_acks: of one connection in any 5 s (RFC 5961 §7's example: 10).
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class TcpConfig:
         keepalive_idle_us: int = 7200 * SECOND,
         keepalive_interval_us: int = 75 * SECOND,
         keepalive_probes: int = 9,
-        challenge_acks_per_second: int = 10,
+        challenge_acks: int = 10,
     ) -> None:
         self.rto_initial_us = rto_initial_us
         self.rto_min_us = rto_min_us
@@ -107,4 +106,4 @@ class TcpConfig:
         self.keepalive_idle_us = keepalive_idle_us
         self.keepalive_interval_us = keepalive_interval_us
         self.keepalive_probes = keepalive_probes
-        self.challenge_acks_per_second = challenge_acks_per_second
+        self.challenge_acks = challenge_acks

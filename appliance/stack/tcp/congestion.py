@@ -36,6 +36,8 @@ class CongestionControl:
         self._prior_cwnd: i64 = 0
         self._prior_ssthresh: i64 = 0
         self._acked_in_avoidance: i64 = 0
+        # The timer fired, and SND.UNA has not yet passed what was out then.
+        self.is_after_timeout: bool = False
 
     def name(self) -> str:
         return "newreno"
@@ -64,6 +66,7 @@ class CongestionControl:
         if is_first:
             self.on_congestion(flight_size, now)
         self.cwnd = self.smss
+        self.is_after_timeout = True
         self._acked_in_avoidance = 0
 
     def on_spurious(self) -> None:
@@ -91,15 +94,17 @@ class CongestionControl:
         RFC 5681 (2) allows smss per ACK and RFC 3465 twice that, written for peers that acknowledge every
         second segment; an ACK of a 64 KiB super-segment stands for dozens, so bytes are counted.
         """
-        grown = min(self.cwnd + acked, self.ssthresh)
-        rest = self.cwnd + acked - grown
-        self.cwnd = grown
-        return rest
+        if self.is_after_timeout:
+            # An ACK may stand for a whole window that had arrived long before: L=1 of RFC 3465.
+            acked = min(acked, self.smss)
+        growth = min(acked, self.ssthresh - self.cwnd)
+        self.cwnd += growth
+        return acked - growth
 
     def _avoid(self, acked: i64, rtt_us: i64, now: i64) -> None:
         self._acked_in_avoidance += acked
         if self._acked_in_avoidance >= self.cwnd:
-            self._acked_in_avoidance -= self.cwnd
+            self._acked_in_avoidance = min(self._acked_in_avoidance - self.cwnd, self.cwnd)
             self.cwnd += self.smss
 
     def _reduced(self, flight_size: i64, now: i64) -> i64:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.stack.neighbor import REACHABLE, REACHABLE_US
+from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
 from appliance.stack.tcp.tcb import OPEN
 from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
@@ -101,7 +101,7 @@ def _send_syn(tcb: Tcb, now: i64) -> None:
     if is_answer:
         # RFC 7323 §2.2, §3.2; RFC 2018 §2: in SYN,ACK only what the peer's SYN had.
         flags |= ACK
-        if tcb.rcv_wind_shift > 0:
+        if tcb.is_window_scaled:
             shift = tcb.host.receive_shift
         is_sack_permitted = tcb.is_sack_permitted
         if tcb.has_timestamps:
@@ -199,7 +199,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         if count < available and by_cwnd < by_peer:
             tcb.is_cwnd_limited = True
         if tcb.is_forced and count < smss:
-            count = min(available, smss, by_peer if by_peer > 0 else 0)
+            count = min(available, smss, max(0, by_peer))
         elif count < smss:
             if count < available:
                 # A window leaves room for less than a segment: MUST-38, send only if it is at least half
@@ -265,7 +265,12 @@ def _send_new(tcb: Tcb, flags: i64, payload: bytes, count: i64, now: i64) -> Non
 
 def schedule_tail_loss_probe(tcb: Tcb, now: i64) -> None:
     """RFC 8985 §7.2: a probe earlier than the retransmission timer, when the tail may have been lost."""
-    if tcb.recovery != OPEN or tcb.tlp_end >= 0 or not tcb.is_sack_permitted or tcb.scoreboard.sacked_bytes > 0:
+    if (
+        tcb.recovery != OPEN
+        or tcb.tlp_end >= 0
+        or not tcb.is_sack_permitted
+        or tcb.scoreboard.sacked_bytes > 0
+    ):
         return
     if not tcb.host.config.tail_loss_probe:
         return
@@ -310,7 +315,7 @@ def _take_window_field(tcb: Tcb, is_syn: bool) -> i64:
 
 
 def _sack_option(tcb: Tcb) -> bytes:
-    """What the peer should know of gaps and duplicates (RFC 2018 §4, RFC 2883 §4); b"" when there is nothing."""
+    """What the peer should know of gaps and duplicates (RFC 2018 §4, RFC 2883 §4); b"" for nothing."""
     if not tcb.is_sack_permitted:
         return b""
     blocks: list[tuple[int, int]] = []
@@ -340,9 +345,7 @@ def _options(tcb: Tcb, flags: i64, now: i64) -> bytes:
     return options
 
 
-def _emit(
-    tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64, ecn: i64 = 0
-) -> None:
+def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64, ecn: i64 = 0) -> None:
     """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown.
 
     options: of a SYN; those of other segments are found here. ecn: the ECN bits of the TOS byte.
@@ -404,6 +407,10 @@ def _emit(
     if neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US:
         host.neighbors.frames.append(frame)
     else:
+        if neighbor.state == FORGOTTEN:
+            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
+            neighbor = host.neighbors.get(neighbor.address)
+            tcb.neighbor = neighbor
         host.neighbors.send(neighbor, frame, now)
     host.counters.segments_out += 1
     tcb.bytes_out += payload_length
@@ -423,7 +430,9 @@ def _cache_frame_head(tcb: Tcb) -> None:
     tcb.frame_head_for = link_header
     writer = BytesWriter()
     if host.has_vnet_header:
-        writer.write(virtio.build(virtio.FLAG_NEEDS_CSUM, virtio.GSO_NONE, 0, 0, _LINK_HEADER + _IP_HEADER, 16))
+        writer.write(
+            virtio.build(virtio.FLAG_NEEDS_CSUM, virtio.GSO_NONE, 0, 0, _LINK_HEADER + _IP_HEADER, 16)
+        )
     writer.write(link_header or _UNRESOLVED_LINK_HEADER)
     tcb.frame_head = writer.getvalue()
     writer = BytesWriter()

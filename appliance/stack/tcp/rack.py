@@ -2,7 +2,8 @@
 
 Source:     RFC 8985 §6.2 (RACK_update, RACK_detect_loss, the reordering window), §7.2 (PTO).
 Units:      microseconds; positions as in `scoreboard`.
-Invariants: min_rtt_us is 0 (no sample) or the least of the last MIN_RTT_WINDOW_US; reordering_multiplier >= 1.
+Invariants: min_rtt_us is 0 (no sample) or the least of the last MIN_RTT_WINDOW_US;
+            reordering_multiplier >= 1.
 
 A segment is lost when one sent after it was delivered, and a reordering window has passed since. The window
 is nothing until reordering was seen and enough was SACKed, else a quarter of the least RTT, and grows when

@@ -192,7 +192,7 @@ def _check_reneging(tcb: Tcb) -> None:
 
 
 def _count_duplicates(tcb: Tcb, seg: Segment, acked: i64, delivered: i64) -> i64:
-    """RFC 5681 §2's duplicates; each says that one segment has left the network. Returns what was delivered."""
+    """RFC 5681 §2's duplicates; each says that one segment has left the network. Returns bytes delivered."""
     board = tcb.scoreboard
     smss = tcb.smss
     if acked > 0:
@@ -212,7 +212,7 @@ def _count_duplicates(tcb: Tcb, seg: Segment, acked: i64, delivered: i64) -> i64
     return smss
 
 
-# -- losses ----------------------------------------------------------------------------------------------------
+# -- losses --------------------------------------------------------------------------------------------
 
 
 def _detect_losses(tcb: Tcb, acked: i64, now: i64) -> None:
@@ -272,6 +272,7 @@ def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: b
 
 
 def _end_recovery(tcb: Tcb) -> None:
+    tcb.congestion.is_after_timeout = False
     if tcb.recovery != LOSS:
         tcb.congestion.cwnd = max(tcb.congestion.ssthresh, tcb.smss)
     tcb.recovery = OPEN
@@ -282,7 +283,7 @@ def _end_recovery(tcb: Tcb) -> None:
         tcb.scoreboard.forget_losses()
 
 
-# -- was it a mistake? -----------------------------------------------------------------------------------------
+# -- was it a mistake? ---------------------------------------------------------------------------------
 
 
 def _check_spurious(
@@ -310,6 +311,7 @@ def _check_spurious(
         tcb.host.counters.spurious_recoveries += 1
         tcb.scoreboard.forget_losses()
         tcb.congestion.on_spurious()
+        tcb.congestion.is_after_timeout = False
         tcb.recovery = OPEN
         tcb.undo_retransmissions = -1
         tcb.first_retransmission_ts = -1

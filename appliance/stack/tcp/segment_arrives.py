@@ -26,25 +26,21 @@ if TYPE_CHECKING:
     from appliance.stack.tcp.tcb import Tcb
     from appliance.wire.tcp import Segment
 
-__all__ = ["DONE", "IS_NEW_CONNECTION", "NEEDS_RESET", "segment_arrives"]
+__all__ = ["DONE", "NEEDS_RESET", "may_reopen", "segment_arrives"]
 
 DONE: Final = 0
 # The connection has no say: answer the segment with the RST of RFC 9293 §3.10.7.1.
 NEEDS_RESET: Final = 1
-# A SYN that may take over a connection in TIME-WAIT: forget this one and treat the SYN as new.
-IS_NEW_CONNECTION: Final = 2
 
 _TS_RECENT_VALID_US: Final = 24 * 86_400 * SECOND  # RFC 7323 §5.5
 
 
 def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
-    """Process one segment whose checksum is right. Returns DONE, NEEDS_RESET or IS_NEW_CONNECTION."""
+    """Process one segment whose checksum is right. Returns DONE or NEEDS_RESET."""
     if not tcb.is_touched:
         tcb.touch()
     if tcb.state == st.SYN_SENT:
         return _syn_sent(tcb, seg, now)
-    if tcb.state == st.TIME_WAIT and _may_reopen(tcb, seg):
-        return IS_NEW_CONNECTION
     if tcb.has_timestamps and not _check_timestamps(tcb, seg, now):
         return DONE
     # First: the sequence number. The usual segment is the next one and fits.
@@ -55,7 +51,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
         if seg.flags & RST:
             _check_reset(tcb, seg, now)
         else:
-            _check_syn(tcb, now)
+            _check_syn(tcb, seg, now)
         return DONE
     # Fifth: the acknowledgment.
     if not seg.flags & ACK:
@@ -119,6 +115,7 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     # Simultaneous open (MUST-10): answer with SYN,ACK from the same ISS.
     tcb.set_state(st.SYN_RECEIVED)
     tcb.must_send_syn = True
+    tcb.syn_sent_at = NEVER  # Karn: an ACK could be for either of the two
     return DONE
 
 
@@ -151,25 +148,27 @@ def _check_sequence(tcb: Tcb, seg: Segment, now: i64) -> bool:
         seg.seq = tcb.rcv_nxt
         seg.flags &= ~SYN
         seg.length -= 1
+        seg.window >>= tcb.snd_wind_shift  # a window beside SYN is not scaled, and will be
         tcb.must_ack_now = True
         return True
     tcb.host.counters.segments_unacceptable += 1
     if tcb.state == st.SYN_RECEIVED and seg.flags & SYN and seq == tcb.irs:
-        # The peer repeats its SYN: our SYN,ACK was lost. Repeat that, an ACK would not help it.
-        tcb.must_send_syn = True
+        _repeat_syn_ack(tcb)
         return False
     if tcb.state == st.TIME_WAIT and seg.flags & FIN:
         # Our last ACK was lost (§3.10.7.4, eighth, TIME-WAIT): acknowledge and restart the wait.
         tcb.time_wait_deadline = now + 2 * tcb.host.config.msl_us
     if seg.data_end > seg.data_start:
         tcb.host.counters.segments_duplicate += 1
-        tcb.last_received_at = now
-        tcb.must_ack_now = True
         if seq_lt(seq, tcb.rcv_nxt):
             tcb.duplicate_start = seq  # for D-SACK
             tcb.duplicate_end = seq_add(seq, seg.data_end - seg.data_start)
-    else:
-        _challenge(tcb, now)
+    if seg.length > 0 and not seg.flags & SYN:
+        tcb.last_received_at = now
+        tcb.must_ack_now = True
+    elif tcb.may_send_challenge_ack(now):
+        # Without text it may be an ACK for an ACK of ours that the peer found wrong: no endless game of that.
+        tcb.must_ack_now = True
     return False
 
 
@@ -196,9 +195,9 @@ def _check_timestamps(tcb: Tcb, seg: Segment, now: i64) -> bool:
     return False
 
 
-def _may_reopen(tcb: Tcb, seg: Segment) -> bool:
+def may_reopen(tcb: Tcb, seg: Segment) -> bool:
     """RFC 6191 §2, RFC 9293 §3.6.1: a SYN with later timestamps, or else beyond the old sequence numbers."""
-    if seg.flags & (SYN | ACK | RST) != SYN:
+    if seg.flags & (SYN | ACK | RST | FIN) != SYN:
         return False
     if tcb.has_timestamps and seg.has_timestamps and seg.ts_val != tcb.ts_recent:
         return seq_gt(seg.ts_val, tcb.ts_recent)
@@ -228,16 +227,24 @@ def _check_reset(tcb: Tcb, seg: Segment, now: i64) -> None:
 # -- fourth: SYN -------------------------------------------------------------------------------------------
 
 
-def _check_syn(tcb: Tcb, now: i64) -> None:
+def _check_syn(tcb: Tcb, seg: Segment, now: i64) -> None:
     """A SYN inside the window: back to LISTEN from a passive SYN-RECEIVED, else challenged (RFC 5961 §4)."""
-    if tcb.state == st.SYN_RECEIVED and tcb.is_passive:
+    if tcb.state == st.SYN_RECEIVED and seg.seq == tcb.irs:
+        _repeat_syn_ack(tcb)  # the SYN that we have, in the window by the text it carries
+    elif tcb.state == st.SYN_RECEIVED and tcb.is_passive:
         tcb.end(None)
     else:
         _challenge(tcb, now)
 
 
+def _repeat_syn_ack(tcb: Tcb) -> None:
+    """The peer repeats its SYN, so our SYN,ACK was lost. Repeat that; an ACK would not help it."""
+    tcb.must_send_syn = True
+    tcb.syn_sent_at = NEVER
+
+
 def _challenge(tcb: Tcb, now: i64) -> None:
-    if tcb.may_challenge(now):
+    if tcb.may_send_challenge_ack(now):
         tcb.host.counters.challenge_acks += 1
         tcb.must_ack_now = True
 
@@ -295,6 +302,9 @@ def _acknowledge(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None:
     tcb.send_buffer.advance(acked - 1 if is_fin_acked else acked)
     tcb.snd_una = seg.ack
     tcb.unacked_since = now
+    # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7):
+    # were it to fall back here, a path slower than the timeout would be sent everything twice, and never be
+    # measured.
     tcb.retransmissions = 0
     tcb.persist_shift = 0
     tcb.host.neighbors.confirm(tcb.neighbor, now)
@@ -321,15 +331,16 @@ def _acknowledge(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None:
 
 
 def _set_send_window(tcb: Tcb, seg: Segment, window: i64) -> None:
+    if window > 0 and tcb.snd_wnd == 0:
+        # A window that opens ends the probing; output arms the timer anew when it is still too small.
+        # One that was open before leaves the timer alone: it may be the override of MUST-38.
+        tcb.persist_shift = 0
+        tcb.persist_deadline = NEVER
     tcb.snd_wnd = window
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     if window > tcb.max_snd_wnd:
         tcb.max_snd_wnd = window
-    if window > 0:
-        tcb.persist_shift = 0
-        # A window that opens ends the probing; output arms the timer anew when it is still too small.
-        tcb.persist_deadline = NEVER
 
 
 def _grow_send_buffer(tcb: Tcb) -> None:
@@ -380,6 +391,10 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         begin -= ahead
         ahead = 0
         tcb.must_ack_now = True
+    elif ahead > 0:
+        tcb.must_ack_now = (
+            True  # RFC 5681 §4.2: at once, for the peer's fast retransmit; for a bare FIN as well
+        )
     if ahead + (end - begin) > window:
         end = begin + window - ahead
         tcb.must_ack_now = True
@@ -393,7 +408,6 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
     reassembly = tcb.reassembly
     if ahead > 0:
         tcb.host.counters.segments_out_of_order += 1
-        tcb.must_ack_now = True  # RFC 5681 §4.2: at once, for the peer's fast retransmit
         if reassembly is None:
             reassembly = Reassembly()
             tcb.reassembly = reassembly
@@ -404,8 +418,11 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
             tcb.duplicate_start = seq_add(tcb.rcv_nxt, ahead)
             tcb.duplicate_end = seq_add(tcb.duplicate_start, end - begin)
         return
-    _deliver(tcb, seg.frame[begin:end])
-    if reassembly is not None and len(reassembly) > 0:
+    if reassembly is None or len(reassembly) == 0:
+        _deliver(tcb, seg.frame[begin:end])
+    else:
+        # Through the queue, so that bytes which came before stay as they were (its overlap policy).
+        reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
         tcb.must_ack_now = True  # RFC 5681 §4.2: a gap was filled, wholly or in part

@@ -69,6 +69,7 @@ RECOVERY_NAMES: Final = ("open", "recovery", "loss", "cwr")
 
 DEFAULT_MSS: Final = 536  # RFC 9293 MUST-15
 _HEADERS: Final = 40  # IPv4 and TCP without options
+_CHALLENGE_PERIOD_US: Final = 5 * SECOND  # RFC 5961 §7's example
 TIMESTAMPS_LENGTH: Final = 12  # with the two NOPs before it
 _MIN_MSS: Final = 64  # a smaller one is an attack on our CPU, not a path (Linux: TCP_MIN_MSS 88 less options)
 
@@ -145,6 +146,7 @@ class Tcb:
         self.rcv_nxt: i64 = 0
         self.rcv_adv: i64 = 0  # the right edge: RCV.NXT + RCV.WND as last advertised
         self.rcv_wind_shift: i64 = 0
+        self.is_window_scaled: bool = False  # both SYNs had the option; a shift may still be 0
         self.rmss: i64 = host.mtu - _HEADERS
         self.receive_buffer: ReceiveBuffer = ReceiveBuffer()
         self.receive_limit: i64 = config.receive_buffer_initial
@@ -157,7 +159,7 @@ class Tcb:
         self.is_fin_received: bool = False  # and RCV.NXT lies behind it
         self.is_reading_ended: bool = False  # closed by the application: later data draws a RST (SHLD-3)
         self._tuning_since: i64 = 0
-        self._challenge_second: i64 = 0
+        self._challenge_period: i64 = 0
         self._challenges: i64 = 0
         self._tuning_received: i64 = 0
 
@@ -269,6 +271,8 @@ class Tcb:
         self.set_state(st.ESTABLISHED)
         if self.retransmissions > 0:
             self.rtt.use_fallback(3 * SECOND)
+            if self.retransmissions > 1:
+                self.congestion.cwnd = self.smss  # RFC 6928 §2: a path that lost two SYNs gets one segment
             self.retransmissions = 0
         if self.listener is not None:
             self.listener.opened(self)
@@ -281,7 +285,8 @@ class Tcb:
     def use_peer_options(self, seg: Segment, now: i64) -> None:
         """Agree on options: what the peer's SYN has, of what we offer ourselves."""
         config = self.host.config
-        if seg.window_shift >= 0 and config.window_scale:
+        self.is_window_scaled = seg.window_shift >= 0 and config.window_scale
+        if self.is_window_scaled:
             self.snd_wind_shift = seg.window_shift
             self.rcv_wind_shift = self.host.receive_shift
         else:
@@ -301,14 +306,18 @@ class Tcb:
         self.smss = mss
         self.congestion = make_congestion_control(config.congestion_control, mss, config.initial_window)
 
-    def may_challenge(self, now: i64) -> bool:
-        """Whether a challenge ACK may go out now: forged segments must not make us a source of traffic."""
-        second = now // SECOND
-        if second != self._challenge_second:
-            self._challenge_second = second
+    def may_send_challenge_ack(self, now: i64) -> bool:
+        """RFC 5961 §7: limit them, so that forged segments cannot make us a reflector.
+
+        Per connection and not per host: who can watch one connection of his own run out of a shared allowance
+        learns whether his guesses at another one were right (CVE-2016-5696).
+        """
+        period = now // _CHALLENGE_PERIOD_US
+        if period != self._challenge_period:
+            self._challenge_period = period
             self._challenges = 0
         self._challenges += 1
-        return self._challenges <= self.host.config.challenge_acks_per_second
+        return self._challenges <= self.host.config.challenge_acks
 
     def timestamp(self, now: i64) -> i64:
         """TSval: milliseconds with an offset of the connection's own (RFC 7323 §5.4)."""
@@ -362,9 +371,13 @@ class Tcb:
             return
         outstanding = self.flight_size() > 0
         if self.state != st.TIME_WAIT and not self.is_touched:
-            assert outstanding == (self.retransmission_deadline != NEVER), "retransmission timer and flight disagree"
+            assert outstanding == (self.retransmission_deadline != NEVER), (
+                "retransmission timer and flight disagree"
+            )
             assert not (outstanding and self.persist_deadline != NEVER), "persist timer beside data in flight"
-        assert seq_le(self.rcv_nxt, self.rcv_adv) or self.is_fin_received, "RCV.NXT beyond the window we offered"
+        assert seq_le(self.rcv_nxt, self.rcv_adv) or self.is_fin_received, (
+            "RCV.NXT beyond the window we offered"
+        )
         assert self.congestion.cwnd >= self.congestion.smss, "cwnd below one segment"
         self.scoreboard.check_invariants()
         if self.state >= st.ESTABLISHED:
