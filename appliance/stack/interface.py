@@ -211,6 +211,7 @@ class Interface:
                 return
         segment = self._segment
         tcp.parse_into(segment, frame, start, end)
+        segment.is_ce = datagram.tos & ipv4.ECN_CE == ipv4.ECN_CE
         if datagram.has_options:
             four_tuple = frame[datagram.start + 12 : datagram.start + 20] + frame[start : start + 4]
         else:
@@ -244,7 +245,7 @@ class Interface:
         taken for the new one's; the ISN's clock alone is slower than a fast connection.
         """
         four_tuple = old.four_tuple
-        beyond = (old.snd_max + _BEYOND_OLD_CONNECTION) & 0xFFFF_FFFF
+        beyond = (old.snd_nxt + _BEYOND_OLD_CONNECTION) & 0xFFFF_FFFF
         old.end(None)
         self._remove_closed()
         self._segment_without_connection(frame, datagram, segment, four_tuple, now)
@@ -295,7 +296,11 @@ class Interface:
         connection.irs = segment.seq
         connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
-        connection.use_peer_options(segment.mss, segment.window_shift)
+        connection.use_peer_options(segment, now)
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
+        connection.must_send_syn = True
         connection.snd_wnd = segment.window
         connection.max_snd_wnd = segment.window
         connection.snd_wl1 = segment.seq
@@ -307,15 +312,14 @@ class Interface:
         connection.touch()
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
-        self._start_at(connection, self._host.initial_sequence_number(connection.four_tuple, now))
+        iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
+        self._start_at(connection, iss)
 
     def _start_at(self, connection: Connection, iss: i64) -> None:
         connection.iss = iss
         connection.snd_una = iss
         connection.snd_nxt = iss
-        connection.snd_max = iss
         connection.snd_wl2 = iss
-        connection.congestion.recover = iss
 
     def _make_room(self) -> bool:
         """Whether the pool has room for one more; the oldest TIME-WAIT gives way when it has not."""
@@ -381,7 +385,9 @@ class Interface:
         host = self._host
         start = self._ethernet_start
         if frame[start + 6] & 1:
-            self.counters.dropped_bad_source += 1  # no station sends from a group address: never answer to one
+            self.counters.dropped_bad_source += (
+                1  # no station sends from a group address: never answer to one
+            )
             return
         host.identification = (host.identification + 1) & 0xFFFF
         self._neighbors.frames.append(
@@ -506,6 +512,7 @@ class Interface:
             False,
         )
         self._choose_iss(connection, now)
+        connection.must_send_syn = True
         connection.set_state(st.SYN_SENT)
         self._connections[four_tuple] = connection
         self.counters.connections_opened += 1
