@@ -4,7 +4,8 @@ Source:     RFC 826 (merge, then answer); RFC 1122 §2.3.2.1 (time out, limit th
             §2.3.2.2 (save at least one packet while resolving); states after RFC 4861 §7.3.2, which
             Linux uses for IPv4 as well.
 Units:      microseconds.
-Invariants: INCOMPLETE and PROBE have a deadline; a neighbour with a MAC address has a link header.
+Invariants: INCOMPLETE and PROBE have a deadline; a neighbour with a MAC address has a link header; an entry
+            that left the cache is FORGOTTEN, never again REACHABLE, and its users ask for the new one.
 Not here:   address probing and conflict defence (RFC 5227).
 
 A REACHABLE entry becomes STALE after REACHABLE_US without news; a STALE one is still used, and its first
@@ -21,14 +22,25 @@ from appliance.stack.timebase import NEVER, SECOND
 from appliance.wire import arp, ethernet, virtio
 from appliance.wire.ethernet import BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV4
 
-__all__ = ["FAILED", "INCOMPLETE", "PROBE", "REACHABLE", "STALE", "STATE_NAMES", "Neighbor", "NeighborCache"]
+__all__ = [
+    "FAILED",
+    "FORGOTTEN",
+    "INCOMPLETE",
+    "PROBE",
+    "REACHABLE",
+    "STALE",
+    "STATE_NAMES",
+    "Neighbor",
+    "NeighborCache",
+]
 
 INCOMPLETE: Final = 0
 REACHABLE: Final = 1
 STALE: Final = 2
 PROBE: Final = 3
 FAILED: Final = 4
-STATE_NAMES: Final = ("INCOMPLETE", "REACHABLE", "STALE", "PROBE", "FAILED")
+FORGOTTEN: Final = 5  # no longer in the cache; connections may still hold it
+STATE_NAMES: Final = ("INCOMPLETE", "REACHABLE", "STALE", "PROBE", "FAILED", "FORGOTTEN")
 
 REACHABLE_US: Final = 60 * SECOND
 REQUEST_INTERVAL_US: Final = 1 * SECOND  # RFC 1122 §2.3.2.1: at most one request a second
@@ -79,6 +91,9 @@ class NeighborCache:
     def send(self, neighbor: Neighbor, frame: bytes, now: i64) -> None:
         """Send a frame whose link header has still to be filled in, or is neighbor.link_header already."""
         state = neighbor.state
+        if state == FORGOTTEN:
+            neighbor = self.get(neighbor.address)
+            state = neighbor.state
         if state == REACHABLE:
             if now - neighbor.confirmed_at > REACHABLE_US:
                 neighbor.state = PROBE
@@ -152,6 +167,8 @@ class NeighborCache:
         for neighbor in list(self._neighbors.values()):
             if neighbor.deadline <= now:
                 self._expire(neighbor, now)
+                if neighbor.state == FORGOTTEN:
+                    continue
             if neighbor.deadline < self._deadline:
                 self._deadline = neighbor.deadline
 
@@ -172,7 +189,7 @@ class NeighborCache:
     def _expire(self, neighbor: Neighbor, now: i64) -> None:
         state = neighbor.state
         if state == FAILED:
-            del self._neighbors[neighbor.address]
+            self._forget(neighbor)
         elif neighbor.requests < MAX_REQUESTS:
             self._request(neighbor, now)
         else:
@@ -212,4 +229,10 @@ class NeighborCache:
                 oldest = neighbor
         if oldest is not None:
             self._counters.dropped_unresolved += len(oldest.queue)
-            del self._neighbors[oldest.address]
+            self._forget(oldest)
+
+    def _forget(self, neighbor: Neighbor) -> None:
+        del self._neighbors[neighbor.address]
+        neighbor.state = FORGOTTEN
+        neighbor.deadline = NEVER
+        neighbor.queue = []

@@ -27,7 +27,7 @@ class TcpConfig:
         nodelay: whether Nagle's algorithm is off from the start.
         keepalive_idle_us, keepalive_interval_us, keepalive_probes: for connections that turn it on
             (RFC 9293 MUST-28: 2 h; Linux: 75 s, 9).
-        challenge_acks_per_second: for the whole interface (RFC 5961 §7).
+        challenge_acks: of one connection in any 5 s (RFC 5961 §7's example: 10).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TcpConfig:
         keepalive_idle_us: int = 7200 * SECOND,
         keepalive_interval_us: int = 75 * SECOND,
         keepalive_probes: int = 9,
-        challenge_acks_per_second: int = 1000,
+        challenge_acks: int = 10,
     ) -> None:
         self.rto_initial_us = rto_initial_us
         self.rto_min_us = rto_min_us
@@ -75,4 +75,4 @@ class TcpConfig:
         self.keepalive_idle_us = keepalive_idle_us
         self.keepalive_interval_us = keepalive_interval_us
         self.keepalive_probes = keepalive_probes
-        self.challenge_acks_per_second = challenge_acks_per_second
+        self.challenge_acks = challenge_acks

@@ -26,6 +26,7 @@ class NewReno:
         self.recover: i64 = (
             0  # SND.MAX when recovery began, or when the timer last fired (RFC 6582 §3.2 step 1)
         )
+        self.is_after_timeout: bool = False  # the timer fired, and what was out then is not all acknowledged
         self._bytes_acked: i64 = 0  # in congestion avoidance, towards the next smss of cwnd
 
     def on_ack(self, acked: i64, was_cwnd_limited: bool) -> None:
@@ -36,12 +37,20 @@ class NewReno:
         if self.cwnd < self.ssthresh:
             # RFC 5681 (2) allows smss per ACK; RFC 3465's L=2 suits a peer that acknowledges every second
             # segment, but an ACK of a 64 KiB super-segment stands for dozens: count bytes.
-            self.cwnd += acked
-        else:
-            self._bytes_acked += acked
-            if self._bytes_acked >= self.cwnd:
-                self._bytes_acked -= self.cwnd
-                self.cwnd += self.smss
+            # After a timeout an ACK may stand for a whole window that had arrived long before: smss, as L=1.
+            if self.is_after_timeout and acked > self.smss:
+                acked = self.smss
+            growth = min(acked, self.ssthresh - self.cwnd)
+            self.cwnd += growth
+            acked -= growth
+            if acked == 0:
+                return
+        self._bytes_acked += acked
+        if self._bytes_acked >= self.cwnd:
+            self._bytes_acked -= self.cwnd
+            if self._bytes_acked > self.cwnd:
+                self._bytes_acked = self.cwnd
+            self.cwnd += self.smss
 
     def on_fast_retransmit(self, flight_size: i64, snd_max: i64) -> None:
         """The third duplicate (RFC 6582 §3.2 step 2, 3)."""
@@ -78,6 +87,7 @@ class NewReno:
         self.cwnd = self.smss
         self.recover = snd_max
         self.in_recovery = False
+        self.is_after_timeout = True
         self.duplicate_acks = 0
         self._bytes_acked = 0
 

@@ -138,7 +138,9 @@ class Connection(Tcb):
             return
         self.is_reading_ended = True
         if self.receive_buffer.size > 0 and self.state >= st.ESTABLISHED and self.state != st.TIME_WAIT:
-            self.abort()
+            # In CLOSING and LAST-ACK too, where ABORT would say nothing: the peer must learn of it.
+            out.send_reset(self, self.host.now)
+            self.end(None)
             return
         self.shutdown()
         if self.state == st.FIN_WAIT_2:
@@ -163,6 +165,8 @@ class Connection(Tcb):
 
     def set_keepalive(self, on: bool) -> None:
         """Turn keep-alive on or off (MUST-24); its times are the interface's."""
+        if self.state == st.CLOSED or self.state == st.TIME_WAIT:
+            return
         self.keepalive_deadline = self.host.now + self.host.config.keepalive_idle_us if on else NEVER
         self.touch()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from appliance.stack.timebase import SECOND
 from appliance.wire.tcp import MAX_WINDOW_SHIFT
 
 if TYPE_CHECKING:
@@ -59,22 +58,11 @@ class TcpHost:
         self.identification: i64 = int.from_bytes(random_bytes(2), "big")
         self._isn_secret: bytes = random_bytes(16)
         self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
-        self._challenge_second: i64 = 0
-        self._challenges: i64 = 0
 
     def initial_sequence_number(self, four_tuple: bytes, now: i64) -> i64:
         """ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9)."""
         digest = blake2b(four_tuple, key=self._isn_secret, digest_size=4).digest()
         return ((now >> 2) + int.from_bytes(digest, "big")) & 0xFFFF_FFFF
-
-    def may_send_challenge_ack(self, now: i64) -> bool:
-        """RFC 5961 §7: limit them for the whole host, so that forged segments cannot make us a reflector."""
-        second = now // SECOND
-        if second != self._challenge_second:
-            self._challenge_second = second
-            self._challenges = 0
-        self._challenges += 1
-        return self._challenges <= self.config.challenge_acks_per_second
 
 
 def _shift_for(limit: i64) -> i64:

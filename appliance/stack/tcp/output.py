@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.stack.neighbor import REACHABLE, REACHABLE_US
+from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
 from appliance.stack.timebase import NEVER
 from appliance.wire import virtio
@@ -71,7 +71,7 @@ def _send_syn(tcb: Tcb, now: i64) -> None:
     is_answer = tcb.state == st.SYN_RECEIVED
     shift: i64 = -1
     # RFC 7323 §2.2: offered in SYN; in SYN,ACK only when the peer's SYN had it.
-    if not is_answer or tcb.rcv_wind_shift > 0:
+    if not is_answer or tcb.is_window_scaled:
         shift = tcb.host.receive_shift
     options = build_options(tcb.rmss, shift)
     if tcb.snd_max == tcb.iss:
@@ -93,6 +93,9 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         return  # nothing, or nothing behind a FIN that is out already
     if offset == 0 and tcb.snd_max == tcb.snd_una and now - tcb.last_sent_at > tcb.rtt.rto_us:
         tcb.congestion.on_idle(tcb.host.config.initial_window)
+    in_flight = seq_diff(tcb.snd_max, tcb.snd_una)
+    if tcb.is_fin_sent:
+        in_flight -= 1
     smss = tcb.smss
     window = min(tcb.congestion.cwnd, tcb.snd_wnd)
     largest = smss
@@ -106,8 +109,13 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         elif count < 0:
             count = 0
         if tcb.is_forced:
-            if count < smss:
-                count = min(smss, available)
+            # After a retransmission timeout: a segment that was out already, even beyond a shrunk window (MAY-7).
+            # After the override timeout: what the window takes, silly or not (MUST-38). New data never beyond it.
+            sent_before = in_flight - offset
+            if sent_before > smss:
+                sent_before = smss
+            if count < sent_before:
+                count = sent_before
         elif count < smss:
             if count < available:
                 # The window leaves room for less than a segment: MUST-38, send only if it is at least
@@ -276,6 +284,10 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
     if neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US:
         host.neighbors.frames.append(frame)
     else:
+        if neighbor.state == FORGOTTEN:
+            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
+            neighbor = host.neighbors.get(neighbor.address)
+            tcb.neighbor = neighbor
         host.neighbors.send(neighbor, frame, now)
     host.counters.segments_out += 1
     tcb.bytes_out += payload_length

@@ -51,7 +51,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
         if seg.flags & RST:
             _check_reset(tcb, seg, now)
         else:
-            _check_syn(tcb, now)
+            _check_syn(tcb, seg, now)
         return DONE
     # Fifth: the acknowledgment.
     if not seg.flags & ACK:
@@ -110,6 +110,7 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     # Simultaneous open (MUST-10): answer with SYN,ACK from the same ISS.
     tcb.set_state(st.SYN_RECEIVED)
     tcb.snd_nxt = tcb.iss
+    tcb.timed_at = NEVER  # Karn: an ACK could be for either of the two
     return DONE
 
 
@@ -142,29 +143,30 @@ def _check_sequence(tcb: Tcb, seg: Segment, now: i64) -> bool:
         seg.seq = tcb.rcv_nxt
         seg.flags &= ~SYN
         seg.length -= 1
+        seg.window >>= tcb.snd_wind_shift  # a window beside SYN is not scaled, and will be
         tcb.must_ack_now = True
         return True
     tcb.host.counters.segments_unacceptable += 1
     if tcb.state == st.SYN_RECEIVED and seg.flags & SYN and seq == tcb.irs:
-        # The peer repeats its SYN: our SYN,ACK was lost. Repeat that, an ACK would not help it.
-        tcb.snd_nxt = tcb.iss
-        tcb.timed_at = NEVER
+        _repeat_syn_ack(tcb)
         return False
     if tcb.state == st.TIME_WAIT and seg.flags & FIN:
         # Our last ACK was lost (§3.10.7.4, eighth, TIME-WAIT): acknowledge and restart the wait.
         tcb.time_wait_deadline = now + 2 * tcb.host.config.msl_us
     if seg.data_end > seg.data_start:
         tcb.host.counters.segments_duplicate += 1
+    if seg.length > 0 and not seg.flags & SYN:
         tcb.last_received_at = now
         tcb.must_ack_now = True
-    elif tcb.host.may_send_challenge_ack(now):
+    elif tcb.may_send_challenge_ack(now):
+        # Without text it may be an ACK for an ACK of ours that the peer found as wrong: no endless game of that.
         tcb.must_ack_now = True
     return False
 
 
 def _may_reopen(tcb: Tcb, seg: Segment) -> bool:
     """RFC 9293 §3.6.1: a SYN beyond the old connection's sequence numbers may open a new one."""
-    return seg.flags & (SYN | ACK | RST) == SYN and seq_gt(seg.seq, tcb.rcv_nxt)
+    return seg.flags & (SYN | ACK | RST | FIN) == SYN and seq_gt(seg.seq, tcb.rcv_nxt)
 
 
 # -- second: RST -------------------------------------------------------------------------------------------
@@ -188,16 +190,24 @@ def _check_reset(tcb: Tcb, seg: Segment, now: i64) -> None:
 # -- fourth: SYN -------------------------------------------------------------------------------------------
 
 
-def _check_syn(tcb: Tcb, now: i64) -> None:
+def _check_syn(tcb: Tcb, seg: Segment, now: i64) -> None:
     """A SYN inside the window: back to LISTEN from a passive SYN-RECEIVED, else challenged (RFC 5961 §4)."""
-    if tcb.state == st.SYN_RECEIVED and tcb.is_passive:
+    if tcb.state == st.SYN_RECEIVED and seg.seq == tcb.irs:
+        _repeat_syn_ack(tcb)  # the SYN that we have, in the window by the text it carries
+    elif tcb.state == st.SYN_RECEIVED and tcb.is_passive:
         tcb.end(None)
     else:
         _challenge(tcb, now)
 
 
+def _repeat_syn_ack(tcb: Tcb) -> None:
+    """The peer repeats its SYN, so our SYN,ACK was lost. Repeat that; an ACK would not help it."""
+    tcb.snd_nxt = tcb.iss
+    tcb.timed_at = NEVER
+
+
 def _challenge(tcb: Tcb, now: i64) -> None:
-    if tcb.host.may_send_challenge_ack(now):
+    if tcb.may_send_challenge_ack(now):
         tcb.host.counters.challenge_acks += 1
         tcb.must_ack_now = True
 
@@ -263,10 +273,12 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: i64) -> None:
             congestion.on_partial_ack(acked)
             tcb.must_retransmit_first = True
     else:
+        if congestion.is_after_timeout and seq_ge(ack, congestion.recover):
+            congestion.is_after_timeout = False
         congestion.on_ack(acked, flight_before * 2 >= congestion.cwnd)
-    if tcb.retransmissions > 0:
-        tcb.retransmissions = 0
-        tcb.rtt.reset_back_off()
+    # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7): were
+    # it to fall back here, a path slower than the timeout would be sent everything twice, and never be measured.
+    tcb.retransmissions = 0
     tcb.persist_shift = 0
     tcb.host.neighbors.confirm(tcb.neighbor, now)
     if tcb.snd_una == tcb.snd_max:
@@ -304,15 +316,16 @@ def _note_duplicate(tcb: Tcb, seg: Segment) -> None:
 
 
 def _set_send_window(tcb: Tcb, seg: Segment, window: i64) -> None:
+    if window > 0 and tcb.snd_wnd == 0:
+        # A window that opens ends the probing; output arms the timer anew when it is still too small.
+        # One that was open before leaves the timer alone: it may be the override of MUST-38.
+        tcb.persist_shift = 0
+        tcb.persist_deadline = NEVER
     tcb.snd_wnd = window
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     if window > tcb.max_snd_wnd:
         tcb.max_snd_wnd = window
-    if window > 0:
-        tcb.persist_shift = 0
-        # A window that opens ends the probing; output arms the timer anew when it is still too small.
-        tcb.persist_deadline = NEVER
 
 
 def _sample_rtt(tcb: Tcb, ack: i64, now: i64) -> None:
@@ -351,6 +364,8 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         begin -= ahead
         ahead = 0
         tcb.must_ack_now = True
+    elif ahead > 0:
+        tcb.must_ack_now = True  # RFC 5681 §4.2: at once, for the peer's fast retransmit; for a bare FIN as well
     if ahead + (end - begin) > window:
         end = begin + window - ahead
         tcb.must_ack_now = True
@@ -364,7 +379,6 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
     reassembly = tcb.reassembly
     if ahead > 0:
         tcb.host.counters.segments_out_of_order += 1
-        tcb.must_ack_now = True  # RFC 5681 §4.2: at once, for the peer's fast retransmit
         if reassembly is None:
             reassembly = Reassembly()
             tcb.reassembly = reassembly
@@ -373,8 +387,11 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
             return
         reassembly.add(tcb.received + ahead, seg.frame[begin:end])
         return
-    _deliver(tcb, seg.frame[begin:end])
-    if reassembly is not None and len(reassembly) > 0:
+    if reassembly is None or len(reassembly) == 0:
+        _deliver(tcb, seg.frame[begin:end])
+    else:
+        # Through the queue, so that bytes which came before stay as they were (its overlap policy).
+        reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
         tcb.must_ack_now = True  # RFC 5681 §4.2: a gap was filled, wholly or in part

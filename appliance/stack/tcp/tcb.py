@@ -47,6 +47,7 @@ EVENT_CLOSED: Final = 16
 
 DEFAULT_MSS: Final = 536  # RFC 9293 MUST-15
 _HEADERS: Final = 40  # IPv4 and TCP without options
+_CHALLENGE_PERIOD_US: Final = 5 * SECOND  # RFC 5961 §7's example
 _MIN_MSS: Final = 64  # a smaller one is an attack on our CPU, not a path (Linux: TCP_MIN_MSS 88 less options)
 
 
@@ -104,6 +105,7 @@ class Tcb:
         self.rcv_nxt: i64 = 0
         self.rcv_adv: i64 = 0  # the right edge: RCV.NXT + RCV.WND as last advertised
         self.rcv_wind_shift: i64 = 0
+        self.is_window_scaled: bool = False  # both SYNs had the option; a shift may still be 0
         self.rmss: i64 = host.mtu - _HEADERS
         self.receive_buffer: ReceiveBuffer = ReceiveBuffer()
         self.receive_limit: i64 = config.receive_buffer_initial
@@ -155,6 +157,9 @@ class Tcb:
         self.bytes_out: i64 = 0
         self.total_retransmissions: i64 = 0
 
+        self._challenge_period: i64 = 0
+        self._challenges: i64 = 0
+
     # -- changes that several modules make ---------------------------------------------------------
 
     def set_state(self, state: i64) -> None:
@@ -203,6 +208,8 @@ class Tcb:
         self.set_state(st.ESTABLISHED)
         if self.retransmissions > 0:
             self.rtt.use_fallback(3 * SECOND)
+            if self.retransmissions > 1:
+                self.congestion.cwnd = self.smss  # RFC 6928 §2: a path that lost two SYNs gets one segment
             self.retransmissions = 0
         if self.listener is not None:
             self.listener.opened(self)
@@ -221,7 +228,8 @@ class Tcb:
         if mss > largest:
             mss = largest
         self.smss = max(_MIN_MSS, mss)
-        if window_shift >= 0:
+        self.is_window_scaled = window_shift >= 0
+        if self.is_window_scaled:
             self.snd_wind_shift = window_shift
             self.rcv_wind_shift = self.host.receive_shift
         else:
@@ -267,6 +275,19 @@ class Tcb:
             if doubled > self.receive_limit:
                 self.receive_limit = doubled
             self._tuning_received = 0
+
+    def may_send_challenge_ack(self, now: i64) -> bool:
+        """RFC 5961 §7: limit them, so that forged segments cannot make us a reflector.
+
+        Per connection and not per host: who can watch one connection of his own run out of a shared allowance
+        learns whether his guesses at another one were right (CVE-2016-5696).
+        """
+        period = now // _CHALLENGE_PERIOD_US
+        if period != self._challenge_period:
+            self._challenge_period = period
+            self._challenges = 0
+        self._challenges += 1
+        return self._challenges <= self.host.config.challenge_acks
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the block contradicts itself."""

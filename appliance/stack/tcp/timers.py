@@ -59,7 +59,7 @@ def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
         limit = config.syn_retries
     elif tcb.state == st.SYN_RECEIVED:
         limit = config.syn_ack_retries
-    elif tcb.snd_wnd == 0 and now - tcb.last_received_at < 2 * config.rto_max_us:
+    elif tcb.snd_wnd == 0 and not tcb.is_reading_ended and now - tcb.last_received_at < 2 * config.rto_max_us:
         # SHLD-17: the peer answers, it just has no room for what it had room for before.
         limit = NEVER
     if tcb.retransmissions >= limit:
@@ -80,7 +80,7 @@ def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     tcb.timed_at = NEVER
     tcb.snd_nxt = tcb.snd_una
     tcb.must_retransmit_first = False
-    tcb.is_forced = True
+    tcb.is_forced = tcb.state >= st.ESTABLISHED
     tcb.retransmission_deadline = now + tcb.rtt.rto_us
     tcb.touch()
 
@@ -93,7 +93,9 @@ def _on_persist_timeout(tcb: Tcb, now: i64) -> None:
         tcb.is_forced = True
         return
     config = tcb.host.config
-    if tcb.unanswered_probes >= config.r2:
+    # MUST-37 keeps a zero window open while the peer answers; but when our side is closed, nobody is left to give
+    # up, and the peer could hold the memory for ever (Linux limits such orphans as well).
+    if tcb.unanswered_probes >= config.r2 or (tcb.is_reading_ended and tcb.persist_shift >= config.r2):
         out.send_reset(tcb, now)
         tcb.end(TimedOut)
         return
