@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.stack.timebase import NEVER
-from appliance.wire import arp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from appliance.stack.counters import Counters
     from appliance.stack.ip_config import NeighborConfig
     from appliance.stack.neighbor import NeighborCache
+    from appliance.wire import arp
 
 __all__ = ["ABANDONED", "ANNOUNCING", "GUARD_STATE_NAMES", "PROBING", "READY", "AddressGuard"]
 

@@ -9,11 +9,11 @@ class IpConfig:
     """Settings of the Internet layer of an interface; read-only once the interface is made.
 
     Attributes:
-        reassembly_timeout_us: how long the fragments of a datagram are kept, counted from the first one that
-            comes (RFC 1122 §3.3.2: a fixed time of 60 to 120 s).
+        reassembly_timeout_us: how long fragments of a datagram are kept, from the first one that comes
+            (RFC 1122 §3.3.2: a fixed time of 60 to 120 s).
         reassembly_limit_bytes: memory for all incomplete datagrams (Linux: 4 MiB).
         reassembly_limit_bytes_per_source: the share of one source address.
-        path_mtu_timeout_us: how long an estimate below the link's MTU is believed (RFC 1191 §6.3: 10 minutes).
+        path_mtu_timeout_us: how long an estimate below the link's MTU is believed (RFC 1191 §6.3: 10 min).
         icmp_errors_per_second, icmp_error_burst: ICMP errors that we send (RFC 1812 §4.3.2.8).
         echo_replies_per_second, echo_reply_burst: a limit of their own, so that a flood of pings cannot
             silence the errors, nor the other way round.

@@ -25,8 +25,8 @@ _STRICT_SOURCE_ROUTE: Final = 137
 def check_options(frame: bytes, header_start: i64, start: i64, end: i64) -> i64:
     """Walk the options frame[start:end] of the header that begins at header_start.
 
-    Returns ACCEPTABLE, SOURCE_ROUTED, or the offset into the header of the byte that is wrong: the pointer of a
-    Parameter Problem.
+    Returns ACCEPTABLE, SOURCE_ROUTED, or the offset into the header of the byte that is wrong: the pointer
+    of a Parameter Problem.
     """
     index = start
     while index < end:
@@ -36,7 +36,7 @@ def check_options(frame: bytes, header_start: i64, start: i64, end: i64) -> i64:
         if kind == _NO_OPERATION:
             index += 1
             continue
-        if kind == _LOOSE_SOURCE_ROUTE or kind == _STRICT_SOURCE_ROUTE:
+        if kind in (_LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE):
             return SOURCE_ROUTED
         if index + 1 >= end:
             return index - header_start

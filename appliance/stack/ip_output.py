@@ -5,7 +5,8 @@ Units:      bytes; microseconds.
 Invariants: every fragment fits the path as far as it is known; an identification is never used twice for
             datagrams that may be cut, within a datagram's lifetime.
 
-An answer goes back to the MAC address that the question came from: no ARP, no route, no state for whoever asks.
+An answer goes back to the MAC address that the question came from: no ARP, no route, no state for whoever
+asks.
 
 Small answers are atomic (DF, RFC 6864 §4.1): no path is narrower than MIN_PATH_MTU, and they need no
 identification. Larger ones leave DF clear, since nobody would hear the "fragmentation needed" of a router.
@@ -54,9 +55,7 @@ class IpOutput:
         self._identifications = identifications
         self._counters = counters
 
-    def answer(
-        self, mac: bytes, destination: i64, protocol: i64, payload: bytes, tos: i64, now: i64
-    ) -> None:
+    def answer(self, mac: bytes, destination: i64, protocol: i64, payload: bytes, tos: i64, now: i64) -> None:
         """Send one datagram to the MAC address `mac`, in fragments when it is larger than the path takes."""
         count: i64 = len(payload)
         # A group address is nobody's own: whoever claims to be one wants us to shout (RFC 1812 §4.3.2.7).

@@ -88,14 +88,17 @@ class Reassembler:
             or (not is_last and count & 7)
             or payload_start - datagram.start + end > _MAX_DATAGRAM
             or (
-                datagram.protocol == PROTOCOL_TCP
-                and ((start == 0 and count < _MIN_TCP_HEADER) or start == 8)
+                datagram.protocol == PROTOCOL_TCP and ((start == 0 and count < _MIN_TCP_HEADER) or start == 8)
             )
         ):
             counters.dropped_bad_fragment += 1
             return b""
         header = datagram.start
-        key = frame[header + 12 : header + 20] + frame[header + 4 : header + 6] + frame[header + 9 : header + 10]
+        key = (
+            frame[header + 12 : header + 20]
+            + frame[header + 4 : header + 6]
+            + frame[header + 9 : header + 10]
+        )
         partial = self._partials.get(key)
         if partial is None:
             partial = self._begin(key, datagram.source, now)

@@ -8,8 +8,8 @@ Invariants: MIN_PATH_MTU, or the link's MTU when that is smaller, <= every estim
 Not here:   probing for a larger size (RFC 4821's search). An estimate that has aged is forgotten, and the
             next full-sized segments find out.
 
-Nothing below MIN_PATH_MTU is believed: RFC 1191 would go down to 68, where a forged message could make us send
-forty bytes of header for each 28 of data. Linux draws the line at the same 552 (ip_rt_min_pmtu).
+Nothing below MIN_PATH_MTU is believed: RFC 1191 would go down to 68, where a forged message could make us
+send forty bytes of header for each 28 of data. Linux draws the line at the same 552 (ip_rt_min_pmtu).
 """
 
 from typing import Final
@@ -65,7 +65,7 @@ class PathMtuCache:
         mtu = reported_mtu
         if mtu == 0:
             # §5: some quote a Total Length that is not what we sent, so it counts only when it is smaller.
-            mtu = self._next_plateau(quoted_length if quoted_length < current else current)
+            mtu = self._next_plateau(min(quoted_length, current))
         floor = self._floor()
         if mtu < floor:
             mtu = floor
@@ -115,7 +115,7 @@ class PathMtuCache:
         return [(destination, estimate.mtu) for destination, estimate in self._estimates.items()]
 
     def _floor(self) -> i64:
-        return MIN_PATH_MTU if self._link_mtu > MIN_PATH_MTU else self._link_mtu
+        return min(MIN_PATH_MTU, self._link_mtu)
 
     def _next_plateau(self, length: i64) -> i64:
         for plateau in PLATEAUS:

@@ -31,7 +31,7 @@ class TokenBucket:
                 self._tokens = self._capacity
             else:
                 tokens = self._tokens + elapsed * self._rate
-                self._tokens = tokens if tokens < self._capacity else self._capacity
+                self._tokens = min(tokens, self._capacity)
         if self._tokens < SECOND:
             return False
         self._tokens -= SECOND

@@ -15,6 +15,7 @@ from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_
 __all__ = [
     "DONT_FRAGMENT",
     "HEADER_LENGTH",
+    "MORE_FRAGMENTS",
     "Ipv4Header",
     "build_header",
     "format_address",
@@ -24,6 +25,7 @@ __all__ = [
 
 HEADER_LENGTH: Final = 20
 DONT_FRAGMENT: Final = 0x4000
+MORE_FRAGMENTS: Final = 0x2000
 _MORE_FRAGMENTS_AND_OFFSET: Final = 0x3FFF
 
 
@@ -88,7 +90,7 @@ def build_header(
     flags: i64 = 0,
     tos: i64 = 0,
 ) -> bytes:
-    """A 20-byte header with its checksum. `flags` is the flags/fragment word (DONT_FRAGMENT or 0)."""
+    """A 20-byte header with its checksum. `flags` is the flags/fragment word."""
     total_length = HEADER_LENGTH + payload_length
     total = (
         (0x4500 | tos)

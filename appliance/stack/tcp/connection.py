@@ -190,6 +190,23 @@ class Connection(Tcb):
         self.armed_deadline = timers.next_deadline(self)
         return self.armed_deadline
 
+    # -- the path ------------------------------------------------------------------------------------------
+
+    def path_mtu_changed(self, mtu: i64) -> None:
+        """Datagrams of up to `mtu` bytes reach the peer from now on, as far as is known (RFC 1191 §6.4).
+
+        cwnd stays what it is in bytes (RFC 1191 §6.4, RFC 4821 §4): a smaller path is no congestion, and a
+        larger one no more room.
+        """
+        if self.state == st.CLOSED or self.state == st.SYN_SENT:
+            return  # the peer's MSS is not known yet: `use_peer_options` will look at the path
+        smss = self.smss_for(mtu)
+        if smss == self.smss or smss > self.congestion.cwnd:
+            return
+        self.smss = smss
+        self.congestion.smss = smss
+        self.touch()
+
     # -- STATUS --------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, int | str]:

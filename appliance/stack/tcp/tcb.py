@@ -91,6 +91,7 @@ class Tcb:
         self.snd_wind_shift: i64 = 0
         self.max_snd_wnd: i64 = 0
         self.smss: i64 = DEFAULT_MSS
+        self.peer_mss: i64 = DEFAULT_MSS  # what the peer's SYN said, or MUST-15's default
         self.send_buffer: SendBuffer = SendBuffer()
         self.send_limit: i64 = config.send_buffer_initial
         self.is_send_short: bool = False  # the application was told there is no room: tell it when there is
@@ -223,11 +224,8 @@ class Tcb:
         """Take over what the peer's SYN said; -1 where it said nothing."""
         if mss < 0:
             mss = DEFAULT_MSS
-        # MUST-16: what the peer takes, but not more than our own link carries.
-        largest = self.host.mtu - _HEADERS
-        if mss > largest:
-            mss = largest
-        self.smss = max(_MIN_MSS, mss)
+        self.peer_mss = mss
+        self.smss = self.smss_for(self.host.path_mtus.get(self.remote_address))
         self.is_window_scaled = window_shift >= 0
         if self.is_window_scaled:
             self.snd_wind_shift = window_shift
@@ -239,6 +237,11 @@ class Tcb:
                 self.receive_limit = 65535
         self.congestion = NewReno(self.smss, self.host.config.initial_window)
         self.congestion.recover = self.iss
+
+    def smss_for(self, mtu: i64) -> i64:
+        """MUST-16: what the peer takes, but not more than a path of `mtu` bytes carries."""
+        smss = min(self.peer_mss, mtu - _HEADERS)
+        return max(_MIN_MSS, smss)
 
     # -- predicates ----------------------------------------------------------------------------------
 
