@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from appliance.stack.counters import Counters
     from appliance.stack.neighbor import NeighborCache
+    from appliance.stack.path_mtu import PathMtuCache
     from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.tcb import Tcb
 
@@ -37,6 +38,7 @@ class TcpHost:
         config: TcpConfig,
         counters: Counters,
         neighbors: NeighborCache,
+        path_mtus: PathMtuCache,
         random_bytes: Callable[[int], bytes],
         mtu: int,
         ttl: int,
@@ -46,6 +48,7 @@ class TcpHost:
         self.config: TcpConfig = config
         self.counters: Counters = counters
         self.neighbors: NeighborCache = neighbors
+        self.path_mtus: PathMtuCache = path_mtus
         self.mtu: i64 = mtu
         self.ttl: i64 = ttl
         self.has_vnet_header: bool = has_vnet_header
