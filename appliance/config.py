@@ -14,7 +14,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ConfigError
@@ -70,6 +70,7 @@ class Settings:
         databases: of Redis.
         requirepass: of Redis; "" for none.
         takeover: link whose address and MAC become the appliance's; None for a namespace of its own.
+        given: the fields that somebody chose, by flag, environment or file.
     """
 
     netns: str = "redtap"
@@ -91,6 +92,7 @@ class Settings:
     databases: int = 16
     requirepass: str = ""
     takeover: str | None = None
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
     def control_path(self) -> str:
         """Where the control socket is."""
@@ -218,9 +220,9 @@ OPTIONS: Final = (
 _BY_FIELD: Final = {option.field: option for option in OPTIONS}
 
 
-def option(field: str) -> Option:
-    """The option of a field of `Settings`."""
-    return _BY_FIELD[field]
+def option(name: str) -> Option:
+    """The option for the field `name` of `Settings`."""
+    return _BY_FIELD[name]
 
 
 @dataclass(frozen=True)
@@ -242,19 +244,19 @@ def _from_file(path: str, source: str) -> dict[str, _Given]:
         raise ConfigError(f"{source}: {path!r} is not TOML ({reason}); takes a TOML file") from exc
     given: dict[str, _Given] = {}
     for key, value in table.items():
-        field = key.replace("-", "_")
-        if field not in _BY_FIELD or field == "config":
+        name = key.replace("-", "_")
+        if name not in _BY_FIELD or name == "config":
             known = ", ".join(entry.field for entry in OPTIONS if entry.field != "config")
             raise ConfigError(f"{path}: unknown key {key!r}; takes {known}")
-        where = f"{_BY_FIELD[field].flag} (from {path})"
-        if field in given:
+        where = f"{_BY_FIELD[name].flag} (from {path})"
+        if name in given:
             raise ConfigError(f"{where}: given twice; takes one value")
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             kind = (
                 "a list" if isinstance(value, list) else "a table" if isinstance(value, dict) else repr(value)
             )
             raise ConfigError(f"{where}: {kind} is not a value for it; takes a string or a whole number")
-        given[field] = _Given(str(value), where)
+        given[name] = _Given(str(value), where)
     return given
 
 
@@ -278,9 +280,9 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     if "config" in given:
         config = given["config"]
         given = {**_from_file(_parse(option("config"), config), config.source), **given}
-    values = {field: _parse(_BY_FIELD[field], value) for field, value in given.items()}
-    settings = Settings(**values)
-    _check_together(settings, {field: value.source for field, value in given.items()})
+    values = {name: _parse(_BY_FIELD[name], value) for name, value in given.items()}
+    settings = Settings(**values, given=frozenset(values))
+    _check_together(settings, {name: value.source for name, value in given.items()})
     return settings
 
 
@@ -294,10 +296,10 @@ def _parse(entry: Option, given: _Given) -> Any:
 def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
     """Complain about the one that was given: of two that do not fit, the default is not to blame."""
     if settings.takeover is not None:
-        for field in ("address", "client_address", "gateway", "mac"):
-            if field in sources:
+        for name in ("address", "client_address", "gateway", "mac"):
+            if name in sources:
                 raise ConfigError(
-                    f"{sources[field]}: not together with --takeover; takes what {settings.takeover} has"
+                    f"{sources[name]}: not together with --takeover; takes what {settings.takeover} has"
                 )
         return
     address, client = settings.address, settings.client_address

@@ -26,7 +26,6 @@ from netns.errors import MissingPrivilege, NameInUse, TopologyError
 from netns.inside import Place, spawn
 from netns.kernel import Kernel
 from netns.ownership import RUN_DIRECTORY, Ownership, acquire, orphans
-from netns.tap import Tap, why_unusable
 from netns.undo import Steps
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
+    from netns.tap import Tap
     from netns.topology import Topology, VethTopology
 
 # setns(2), unshare(2) and mount(2) ask for the one, links and addresses for the other.
@@ -246,7 +246,7 @@ def _add_tap(steps: Steps, kernel: Kernel, topology: Topology, place: Place, *, 
         f"open TAP {name}",
         lambda: kernel.open_tap(place, name, vnet_header=topology.vnet_header, offloads=topology.offloads),
         f"TAP {name}",
-        Tap.close,
+        lambda opened: opened.close(),
     )
     steps.take(
         f"set up TAP {name}",
@@ -294,7 +294,7 @@ def build(
     kernel = kernel or Kernel()
     with Steps() as steps:
         _require(kernel, _NAMESPACE_CAPABILITIES)
-        problem = why_unusable()
+        problem = kernel.device_problem()
         if problem is not None:
             raise problem
         name = topology.namespace

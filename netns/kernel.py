@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pyroute2 import IPRoute, netns as kernel_netns
 
 from netns.inside import RUN_NETNS, Place, inside, place_path
-from netns.tap import Tap, open_tap
+from netns.tap import Tap, open_tap, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from netns.errors import MissingDevice
 
 _T = TypeVar("_T")
 
@@ -88,6 +90,10 @@ class Kernel:
                     effective = int(line.split()[1], 16)
                     return [name for name in wanted if not effective >> _CAPABILITY_BITS[name] & 1]
         return []
+
+    def device_problem(self) -> MissingDevice | None:
+        """Why no TAP can be opened here, with the remedy; None when one can."""
+        return why_unusable()
 
     # Namespaces
 

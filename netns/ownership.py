@@ -137,8 +137,8 @@ def acquire(name: str, run_directory: str = RUN_DIRECTORY) -> Ownership:
         if time.monotonic() >= give_up_at:
             pid = read_record(name, run_directory).get("pid", "unknown")
             raise NameInUse(
-                f"{name} is in use by a running redtap (pid {pid})",
-                "stop that one, or choose another --netns",
+                f"the name {name} is in use by a running redtap (pid {pid})",
+                "stop it, or choose another --netns",
             )
         time.sleep(_RETRY_S)
     return Ownership(name, path, descriptor, _parse(os.pread(descriptor, 1 << 20, 0)))

@@ -26,12 +26,12 @@ from netns.errors import NameInUse, TopologyError
 from netns.inside import Place, place_path
 from netns.kernel import Address, Kernel, Link, Route
 from netns.ownership import RUN_DIRECTORY, acquire
-from netns.tap import Tap, why_unusable
 from netns.undo import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from netns.tap import Tap
     from netns.topology import TakeoverTopology
 
 _LOCALLY_ADMINISTERED: Final = 0x02
@@ -172,7 +172,7 @@ def build_takeover(
     name, tap_name, bridge = topology.link, topology.tap, topology.bridge
     with Steps() as steps:
         _require(kernel, ("CAP_NET_ADMIN",) if place is None else ("CAP_NET_ADMIN", "CAP_SYS_ADMIN"))
-        problem = why_unusable()
+        problem = kernel.device_problem()
         if problem is not None:
             raise problem
         notes: list[str] = []
@@ -216,7 +216,7 @@ def build_takeover(
                 place, tap_name, vnet_header=topology.vnet_header, offloads=topology.offloads
             ),
             f"TAP {tap_name}",
-            Tap.close,
+            lambda opened: opened.close(),
         )
         steps.take(f"silence IPv6 on {bridge}", lambda: kernel.silence_ipv6(place, bridge))
         steps.take(f"silence IPv6 on {tap_name}", lambda: kernel.silence_ipv6(place, tap_name))

@@ -20,7 +20,7 @@ from netns.inside import Place, processes, spawn
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 _FORWARDED: Final = (
     signal.SIGINT,
@@ -38,10 +38,13 @@ _GRACE_S: Final = 2.0
 _TERM_S: Final = 3.0
 
 
-async def run_child(place: Place, argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run `argv` in `place` and return its exit status, 128 + n when signal n ended it.
+async def run_child(
+    place: Place, argv: Sequence[str], env: Mapping[str, str], report: Callable[[int], None]
+) -> None:
+    """Run `argv` in `place` until it ends; `report` gets its exit status, 128 + n when signal n ended it.
 
-    Cancelled, it lets the command finish for a moment, then sends SIGTERM, then SIGKILL.
+    Cancelled, it lets the command finish for a moment, then sends SIGTERM, then SIGKILL; the status is
+    reported then as well.
 
     Raises:
         OSError: it cannot be started.
@@ -50,15 +53,16 @@ async def run_child(place: Place, argv: Sequence[str], env: Mapping[str, str]) -
     forwarded = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*forwarded) as signals:
         child = await trio.to_thread.run_sync(lambda: spawn(place, argv, env=env))
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_forward, signals, child)
+        forwarding = trio.CancelScope(shield=True)  # as long as the command lives, cancelled or not
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_forward, signals, child, forwarding)
+            try:
                 await _wait(child)
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                await _end(child)
-    return exit_status(child.returncode)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _end(child)
+                report(exit_status(child.returncode))
+                forwarding.cancel()
 
 
 def exit_status(returncode: int) -> int:
@@ -66,11 +70,14 @@ def exit_status(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
-async def _forward(signals: AsyncIterator[int], child: subprocess.Popen[bytes]) -> None:
-    async for number in signals:
-        if number in _FROM_TERMINAL and _in_foreground():
-            continue
-        child.send_signal(number)
+async def _forward(
+    signals: AsyncIterator[int], child: subprocess.Popen[bytes], scope: trio.CancelScope
+) -> None:
+    with scope:
+        async for number in signals:
+            if number in _FROM_TERMINAL and _in_foreground():
+                continue
+            child.send_signal(number)
 
 
 def _in_foreground() -> bool:

@@ -2,7 +2,7 @@
 
 Exit status: 0; 1 when the machine lacks something or a thing failed; 2 when the command line or the
              configuration is wrong; 128 + n when signal n ended it; for `exec` that of the command it ran.
-Errors:      one line on standard error, `redtap: …`. Anything else that is raised is a bug: it shows its trace.
+Errors:      one line on standard error, `redtap: …`. Anything else raised is a bug and shows its trace.
 """
 
 from __future__ import annotations
@@ -111,10 +111,6 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(exc), 1)
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader has gone (`redtap conns | head`): nobody is left to tell. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except Exception as exc:
         if not _is_topology_error(exc):
             raise

@@ -51,10 +51,3 @@ def setting_options(fields: tuple[str, ...] = ALL) -> Callable[[_F], _F]:
 def settle(flags: dict[str, str | None]) -> Settings:
     """The settings of this process, from the flags that a command got."""
     return load(flags, os.environ)
-
-
-def was_given(field: str, flags: dict[str, str | None], settings: Settings) -> bool:
-    """Whether anybody chose the value of `field`, by flag, environment or file."""
-    variable = option(field).variable
-    chosen = flags.get(field) is not None or bool(os.environ.get(variable))
-    return chosen or getattr(settings, field) != getattr(Settings(), field)

@@ -1,8 +1,9 @@
 """`redtap serve` and `redtap exec`: build the topology, run an appliance on it, take everything down.
 
 The topology is built before trio runs and undone after it has ended. Between the two, signals belong to the
-tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. One
-that arrives before a task listens is kept by `held_signals` and acted on at once.
+tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. From
+before the building until after the undoing no signal tears anything: one that no task listens to is kept by
+`held_signals`, ends what has not begun, and acts when all is undone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import click
 
-from appliance.cli.options import ALL, setting_options, settle, was_given
+from appliance.cli.options import ALL, setting_options, settle
 from appliance.config import runtime_directory
 from appliance.errors import ConfigError, HostError
 
@@ -42,12 +43,14 @@ def serve(**flags: str | None) -> None:
     """
     settings = settle(flags)
     _configure_logs(settings)
-    with _build_for_serve(settings, flags) as built:
+    from netns.undo import held_signals
+
+    with held_signals() as arrived, _build_for_serve(settings) as built:
         for note in built.notes:
             _say(note)
         taken = _as_takeover(built)
         if taken is not None:
-            settings = _settings_of(taken, settings, was_given("mtu", flags, settings))
+            settings = _settings_of(taken, settings)
         place = f"taken over from {settings.takeover}" if taken else f"in namespace {settings.netns}"
 
         def on_ready(ready: Ready) -> None:
@@ -63,7 +66,7 @@ def serve(**flags: str | None) -> None:
             "namespace": "" if taken else settings.netns,
             "tap": built.tap.name,
         }
-        _run(settings, built.tap, facts, on_ready=on_ready, beside=_until_told)
+        _run(settings, built.tap, facts, arrived, on_ready=on_ready, beside=_until_told)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -74,17 +77,18 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     """Run COMMAND beside an appliance of its own, and exit with its status.
 
     COMMAND finds the appliance by REDIS_HOST, REDIS_PORT and REDIS_URL, inside a namespace with a name of
-    its own unless --netns gives one. Nothing is left behind. Write -- before a COMMAND with options.
+    its own unless --netns gives one. Nothing is left behind, programs that COMMAND left running included.
+    Write -- before a COMMAND with options.
     """
     settings = settle(flags)
     if settings.takeover is not None:
-        raise ConfigError("--takeover: not for exec; takes part in serve only")
-    if not was_given("netns", flags, settings):
+        raise ConfigError("--takeover: not for exec; takes effect in serve only")
+    if "netns" not in settings.given:
         settings = replace(settings, netns=f"redtap-{os.getpid()}-{secrets.token_hex(3)}")
     # Asked before the user changes: inside a user namespace everybody is root.
     control_path = settings.control_path()
     settings = replace(settings, control=control_path)
-    if not was_given("log_level", flags, settings):
+    if "log_level" not in settings.given:
         settings = replace(settings, log_level="warning")  # standard error is the command's
     _configure_logs(settings)
     if rootless:
@@ -93,22 +97,27 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
 
         enter()
     status = 1
-    with _build_for_exec(settings, rootless) as built:
+    from netns.undo import held_signals
+
+    with held_signals() as arrived, _build_for_exec(settings, rootless) as built:
         for note in built.notes:
             _say(note)
         env = {**os.environ, **_client_environment(settings)}
 
-        async def run_command(ready: Ready) -> None:
+        def report(command_status: int) -> None:
             nonlocal status
+            status = command_status
+
+        async def run_command(ready: Ready) -> None:
             from appliance.cli.children import run_child
 
             try:
-                status = await run_child(built.place, command, env)
+                await run_child(built.place, command, env, report)
             except (FileNotFoundError, NotADirectoryError):
-                status = 127
+                report(127)
                 _say(f"{command[0]}: no such command")
             except PermissionError:
-                status = 126
+                report(126)
                 _say(f"{command[0]}: may not be run")
 
         facts: dict[str, str | int] = {
@@ -117,7 +126,7 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
             "tap": built.tap.name,
         }
         try:
-            _run(settings, built.tap, facts, beside=run_command, catch_signals=False)
+            _run(settings, built.tap, facts, arrived, beside=run_command, catch_signals=False)
         finally:
             if rootless or not built.is_kept:
                 from appliance.cli.children import end_leftovers
@@ -127,9 +136,7 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
                     _say(
                         f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
                     )
-    if rootless or os.geteuid() != 0:
-        with contextlib.suppress(OSError):  # of the user, and empty unless another one runs
-            os.rmdir(os.path.dirname(control_path))
+    _remove_if_empty(os.path.dirname(control_path))
     return status
 
 
@@ -172,6 +179,14 @@ def _check_private(directory: str) -> None:
             raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
 
 
+def _remove_if_empty(directory: str) -> None:
+    """Remove the directory of the control socket, and the one round it in /tmp, unless in use."""
+    for path in (directory, os.path.dirname(directory)):
+        if os.path.basename(path).startswith("redtap"):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
 def _topology(settings: Settings) -> Topology:
     from netns.topology import Topology
 
@@ -183,7 +198,7 @@ def _topology(settings: Settings) -> Topology:
     )
 
 
-def _build_for_serve(settings: Settings, flags: dict[str, str | None]) -> BuiltTopology | BuiltTakeover:
+def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover:
     companions = [settings.control_path()]
     if settings.takeover is None:
         from netns.build import build
@@ -192,7 +207,7 @@ def _build_for_serve(settings: Settings, flags: dict[str, str | None]) -> BuiltT
     from netns.takeover import build_takeover
     from netns.topology import TakeoverTopology
 
-    tap = settings.tap if was_given("tap", flags, settings) else TakeoverTopology.tap
+    tap = settings.tap if "tap" in settings.given else TakeoverTopology.tap
     topology = TakeoverTopology(settings.takeover, tap=tap)
     return build_takeover(topology, run_directory=runtime_directory(), companions=companions)
 
@@ -211,10 +226,11 @@ def _as_takeover(built: BuiltTopology | BuiltTakeover) -> BuiltTakeover | None:
     return built if isinstance(built, BuiltTakeover) else None
 
 
-def _settings_of(taken: BuiltTakeover, settings: Settings, mtu_given: bool) -> Settings:
+def _settings_of(taken: BuiltTakeover, settings: Settings) -> Settings:
     """The settings with what the link had in place of what a namespace of ours would have."""
     import ipaddress
 
+    mtu_given = "mtu" in settings.given
     if mtu_given and settings.mtu > taken.mtu:
         raise ConfigError(
             f"--mtu: '{settings.mtu}' is more than {settings.takeover} carries; takes up to {taken.mtu}"
@@ -243,19 +259,19 @@ def _run(
     settings: Settings,
     tap: Tap,
     facts: dict[str, str | int],
+    arrived: list[int],
     *,
     beside: Callable[[Ready], Awaitable[None]],
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
 ) -> None:
-    """Run the appliance on `tap` until it ends."""
+    """Run the appliance on `tap` until it ends; not at all when a signal is in `arrived` already."""
     import trio
 
     from appliance.redis.engine import EngineSettings
     from appliance.shell.link import TapLink
     from appliance.shell.main import serve as serve_appliance
     from appliance.stack.interface import InterfaceConfig
-    from netns.undo import held_signals
 
     random_bytes = os.urandom if settings.seed is None else random.Random(settings.seed).randbytes
     interface_config = InterfaceConfig(
@@ -297,5 +313,5 @@ def _run(
             beside=beside_unless_stopped,
         )
 
-    with held_signals() as arrived:
+    if not arrived:
         trio.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ _RATES: Final = (
     ("bytes in", "bytes_in"),
     ("bytes out", "bytes_out"),
     ("retransmitted", "segments_retransmitted"),
-    ("resets sent", "resets_sent"),
+    ("resets sent", "resets_out"),
 )
 
 
@@ -45,7 +46,8 @@ def top(interval: str, count: str | None, **flags: str | None) -> None:
     console = Console()
     with ControlClient(control_socket(settings)) as client:
         view = View()
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        live_view = Live(console=console, auto_refresh=False, screen=console.is_terminal)
+        with contextlib.suppress(KeyboardInterrupt), live_view as live:
             while looks is None or looks > 0:
                 view.look(client, time.monotonic())
                 live.update(view.render(max(console.height - _HEADER_LINES, 5)), refresh=True)

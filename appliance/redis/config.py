@@ -3,7 +3,8 @@
 Source:     names, kinds, limits and error texts of redis-server 8.2's CONFIG.
 Invariants: a value is kept as the text CONFIG GET gives; `set_many` applies all of its pairs or none.
 Errors:     CommandError with the server's text.
-Not here:   parameters of parts this engine lacks (replication, cluster, TLS, modules). Persistence exists neither:
+Not here:   parameters of parts this engine lacks (replication, cluster, TLS, modules). Persistence exists
+neither:
             `save` and `appendonly` are there, as clients ask for them, and refuse to be switched on.
 """
 
@@ -71,7 +72,9 @@ class _Parameter:
         elif self.kind == "enum":
             value = text.lower()
             if value not in self.choices:
-                raise ValueError("argument(s) must be one of the following: " + b", ".join(self.choices).decode())
+                raise ValueError(
+                    "argument(s) must be one of the following: " + b", ".join(self.choices).decode()
+                )
         else:
             value = self._number(text)
         if self.only is not None and value != self.only:
@@ -180,9 +183,18 @@ class Configuration:
         """Names and values of all parameters that one of the glob patterns matches, each once."""
         found: dict[bytes, bytes] = {}
         for pattern in patterns:
-            for name, value in self._values.items():
-                if glob_match(pattern, name, ignore_case=True):
-                    found[name] = value
+            if not any(mark in pattern for mark in (b"*", b"?", b"[")):
+                # A plain name comes back in the spelling it was asked for.
+                if pattern.lower() in self._values:
+                    found[pattern] = self._values[pattern.lower()]
+                continue
+            found.update(
+                {
+                    name: value
+                    for name, value in self._values.items()
+                    if glob_match(pattern, name, ignore_case=True)
+                }
+            )
         return list(found.items())
 
     def set_many(self, pairs: list[tuple[bytes, bytes]]) -> None:

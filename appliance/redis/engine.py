@@ -1,6 +1,7 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
-It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a clock
+It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a
+clock
 or makes randomness; both come in as arguments.
 
 Units:      microseconds of Unix time (now_us).
@@ -94,7 +95,7 @@ class Engine:
         self.ops_per_second: i64 = 0
         self.peak_sessions: i64 = 0
         self._info_providers: dict[str, list[InfoProvider]] = {}
-        self._pending: list[Session] = []
+        self._pending: dict[int, Session] = {}
         self._next_session_id = 1
         # xorshift32 must not start at zero.
         self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
@@ -102,7 +103,7 @@ class Engine:
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
 
-    # Sessions -----------------------------------------------------------------------------------------------------
+    # Sessions -------------------------------------------------------------------------------------
 
     def create_session(self, *, remote: str, local: str, now_us: int) -> Session:
         """A session for a new connection.
@@ -133,18 +134,17 @@ class Engine:
 
     def mark_pending(self, session: Session) -> None:
         """The session has output, or must be closed, without having received anything itself."""
-        if session not in self._pending:
-            self._pending.append(session)
+        self._pending[session.id] = session
 
     def take_pending_sessions(self) -> list[Session]:
         """Sessions marked since the last call, each once: send their output, close those that are closing."""
-        pending = self._pending
-        if len(pending) == 0:
-            return pending
-        self._pending = []
+        if len(self._pending) == 0:
+            return []
+        pending = list(self._pending.values())
+        self._pending = {}
         return pending
 
-    # Time ---------------------------------------------------------------------------------------------------------
+    # Time -----------------------------------------------------------------------------------------
 
     def cron(self, now_us: int) -> None:
         """Bounded housekeeping, to be called about every 100 ms: active expiry, resizing, rates."""
@@ -154,8 +154,7 @@ class Engine:
         self._active_expiry()
         left: i64 = _RESIZE_BUDGET
         for database in self.databases:
-            if left > 0 and database.is_resizing:
-                database.work(left)
+            if left > 0 and database.work(left):
                 left -= _RESIZE_BUDGET // 4
         self._sample_rate(now_us)
 
@@ -187,7 +186,7 @@ class Engine:
         self._sampled_us = now_us
         self._sampled_commands = total
 
-    # Services to handlers -----------------------------------------------------------------------------------------
+    # Services to handlers -------------------------------------------------------------------------
 
     def random(self) -> int:
         """A number in 1 .. 2**32 - 1 (Marsaglia's xorshift32): for sampling, not for secrets."""
@@ -243,7 +242,8 @@ class Engine:
                 session.parser.is_restricted = False
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
-        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same name.
+        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same
+        name.
 
         Args:
             section: as a client asks for it (`memory`, `stack`), in any case.

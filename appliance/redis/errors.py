@@ -65,9 +65,7 @@ def unknown_command(args: list[bytes]) -> bytes:
 
 
 def unknown_subcommand(container: bytes, subcommand: bytes) -> bytes:
-    return (
-        b"ERR unknown subcommand '" + quoted(subcommand) + b"'. Try " + container.upper() + b" HELP."
-    )
+    return b"ERR unknown subcommand '" + quoted(subcommand) + b"'. Try " + container.upper() + b" HELP."
 
 
 def unknown_subcommand_or_arity(container: bytes, subcommand: bytes) -> bytes:

@@ -1,23 +1,28 @@
 """The keyspace: a Robin Hood hash table per database, and the times at which keys expire.
 
 One flat list of entries, open addressing, linear probing. An entry sits at or behind its home slot
-`hash & mask`, and along a run the homes never decrease; an insertion takes the place of the first entry that is
+`hash & mask`, and along a run the homes never decrease; an insertion takes the place of the first entry
+that is
 nearer to its home (Celis, "Robin Hood Hashing", 1986) and a deletion shifts the rest of the run back by one,
 so there are no tombstones and a lookup may stop at the first entry nearer to its home than the key would be.
 
-Resizing is incremental. The list of the next size is grown by a bounded number of slots per write (PREPARING),
+Resizing is incremental. The list of the next size is grown by a bounded number of slots per write
+(PREPARING),
 then every write moves a bounded number of slots over (MOVING); the old list shrinks as it drains, so neither
 allocation nor release of a large list ever happens at once. While moving, new entries go to the new list and
 lookups try both.
 
 The old list is drained downwards, from the end of a run: its last entry can leave without shifting any other.
 
-SCAN walks *home slots* in reversed-binary order (Pieter Noordhuis's cursor in Redis): a cursor is a home slot with
+SCAN walks *home slots* in reversed-binary order (Pieter Noordhuis's cursor in Redis): a cursor is a home
+slot with
 its bits carried from the top down, so growing and shrinking split and merge home slots the walk has either
-wholly passed or wholly before it. All entries of a home slot lie in one run, in order, so they are found in O(run).
+wholly passed or wholly before it. All entries of a home slot lie in one run, in order, so they are found in
+O(run).
 
 Hash:       keyed. Python's hash of bytes is SipHash-1-3 under a key drawn per process, unless PYTHONHASHSEED
-            pins it; so its halves go through a multiply-add by two secret odd numbers of this table (a universal
+            pins it; so its halves go through a multiply-add by two secret odd numbers of this table (a
+            universal
             family), and flooding a slot needs full 64-bit collisions of SipHash instead of equal low bits.
 Units:      milliseconds of the wall clock for expiry (int, Unix time), seconds for the access clock.
 Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
@@ -26,22 +31,27 @@ Errors:     none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIN_SLOTS: Final = 16
 # Up to here a list is allocated in one go.
 _AT_ONCE: Final = 1024
-# Slots prepared per write: growing starts at 5/8 full, so 2n slots are ready after n/32 writes, at 21/32 full.
+# Slots prepared per write: growing starts at 5/8 full, so 2n slots are ready after n/32 writes, at 21/32
+# full.
 _PREPARE_PER_WRITE: Final = 64
 # Old slots visited per write while moving: n writes / 16, by when the new list is less than half full.
 _MOVE_PER_WRITE: Final = 16
 
-_PREPARED: Final[list["Entry | None"]] = [None] * _PREPARE_PER_WRITE
+_PREPARED: Final[list[Entry | None]] = [None] * _PREPARE_PER_WRITE
 
 NO_EXPIRY: Final = -1
+# A sum of as many times to live as a cron samples must stay within 64 bits.
+_LONGEST_AVERAGED_MS: Final = 1 << 48
 
 
 @mypyc_attr(acyclic=True)
@@ -69,7 +79,8 @@ class Table:
         Args:
             secret: at least 8 random bytes; the key of the hash.
         """
-        # 30 bits each: a product with 32 bits of a hash stays within a signed 64-bit integer, as does the sum.
+        # 30 bits each: a product with 32 bits of a hash stays within a signed 64-bit integer, as does the
+        # sum.
         self._secret_low: i64 = (int.from_bytes(secret[0:4], "little") & 0x3FFF_FFFF) | 1
         self._secret_high: i64 = (int.from_bytes(secret[4:8], "little") & 0x3FFF_FFFF) | 1
         self._slots: list[Entry | None] = [None] * MIN_SLOTS
@@ -214,11 +225,8 @@ class Table:
             return None
         if self._is_moving or self._next_size != 0:
             self._work(_MOVE_PER_WRITE)
-        elif mask >= MIN_SLOTS and self._used * 8 < mask + 1:
-            size: i64 = MIN_SLOTS
-            while size < self._used * 2:
-                size *= 2
-            self._prepare(size)
+        else:
+            self._shrink_if_sparse()
         return removed
 
     def _close_gap(self, at: i64) -> None:
@@ -249,14 +257,16 @@ class Table:
             old[at] = entry
             at = following
 
-    # Resizing -----------------------------------------------------------------------------------------------------
+    # Resizing -------------------------------------------------------------------------------------
 
     @property
     def is_resizing(self) -> bool:
         return self._is_moving or self._next_size != 0
 
     def work(self, slots: int) -> bool:
-        """Do a bounded piece of a resize under way; whether there is more to do."""
+        """Do a bounded piece of a resize, begun here if the table is sparse; whether there is more to do."""
+        if self._next_size == 0 and not self._is_moving:
+            self._shrink_if_sparse()
         if self._next_size != 0 or self._is_moving:
             left: i64 = slots
             while left > 0 and self._next_size != 0:
@@ -274,6 +284,20 @@ class Table:
         elif self._is_moving:
             self._move(slots)
 
+    def _shrink_if_sparse(self) -> None:
+        """Begin to shrink a table less than 1/8 full, to a quarter at most.
+
+        A larger step could let the new list fill up before the old one is drained; as it is, at most
+        1/8 + 1/16 of the old size comes into a new list of 1/4. What is still too large shrinks again.
+        """
+        current = self._mask + 1
+        if current <= MIN_SLOTS or self._used * 8 >= current:
+            return
+        size: i64 = MIN_SLOTS
+        while size < self._used * 2 or size * 4 < current:
+            size *= 2
+        self._prepare(size)
+
     def _prepare(self, size: i64) -> None:
         self._next_size = size
         if size <= _AT_ONCE:
@@ -287,8 +311,6 @@ class Table:
         incoming = self._next
         self._next_size = 0
         self._next = []
-        if self._used * 8 > size * 5:  # a smaller list, and the table grew again meanwhile
-            return
         self._old = self._slots
         self._old_mask = self._mask
         self._old_used = self._used
@@ -335,17 +357,12 @@ class Table:
                 self._is_moving = False
                 self._head = -1
 
-    # Looking at everything ----------------------------------------------------------------------------------------
+    # Looking at everything ------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """All entries, in no order."""
-        found: list[Entry] = []
-        for entry in self._slots:
-            if entry is not None:
-                found.append(entry)
-        for entry in self._old:
-            if entry is not None:
-                found.append(entry)
+        found = [entry for entry in self._slots if entry is not None]
+        found.extend([entry for entry in self._old if entry is not None])
         return found
 
     def random_entry(self, random: Callable[[], int]) -> Entry | None:
@@ -368,7 +385,8 @@ class Table:
     def scan(self, cursor: int, out: list[Entry]) -> int:
         """Append the entries of one step of a SCAN to out; the next cursor, 0 at the end.
 
-        An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at least once.
+        An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at least
+        once.
         """
         state: i64 = cursor & 0xFFFF_FFFF
         mask = self._mask
@@ -438,7 +456,8 @@ class Table:
     def check_invariants(self) -> None:
         """Raise AssertionError when the structure is broken. O(n): tests only."""
         mask = self._mask
-        assert len(self._slots) == mask + 1 and (mask + 1) & mask == 0
+        assert len(self._slots) == mask + 1
+        assert (mask + 1) & mask == 0
         used: i64 = 0
         for index in range(len(self._slots)):
             entry = self._slots[index]
@@ -482,6 +501,8 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
+        # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
+        self.is_touching = True
 
     def set_us(self, now_us: i64) -> None:
         self.now_us = now_us
@@ -514,7 +535,8 @@ class Database:
         self._clock = clock
         self._stats = stats
         self._table = Table(secret)
-        # Entries with an expire time, dense, so that sampling is O(1): Entry.expire_index is the place in here.
+        # Entries with an expire time, dense, so that sampling is O(1): Entry.expire_index is the place in
+        # here.
         self._expiring: list[Entry] = []
         self.average_ttl_ms: i64 = 0
 
@@ -525,7 +547,7 @@ class Database:
     def expiring_count(self) -> int:
         return len(self._expiring)
 
-    # Lookup -------------------------------------------------------------------------------------------------------
+    # Lookup ---------------------------------------------------------------------------------------
 
     def find(self, key: bytes) -> Entry | None:
         """The live entry of key, or None. Touches neither access time nor the hit counters."""
@@ -536,6 +558,10 @@ class Database:
             return None
         return entry
 
+    def _touch(self, entry: Entry) -> None:
+        if self._clock.is_touching:
+            entry.accessed_s = self._clock.now_s
+
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
         entry = self.find(key)
@@ -543,14 +569,14 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry.value
 
     def lookup_write(self, key: bytes) -> Entry | None:
         """The entry of key for a command that will change it, or None."""
         entry = self.find(key)
         if entry is not None:
-            entry.accessed_s = self._clock.now_s
+            self._touch(entry)
         return entry
 
     def read_entry(self, key: bytes) -> Entry | None:
@@ -560,10 +586,10 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry
 
-    # Change -------------------------------------------------------------------------------------------------------
+    # Change ---------------------------------------------------------------------------------------
 
     def set_value(self, key: bytes, value: object) -> Entry:
         """Give key a value whether or not it had one; an expire time it had is gone."""
@@ -627,7 +653,7 @@ class Database:
         self._expiring, other._expiring = other._expiring, self._expiring
         self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
 
-    # Expiry -------------------------------------------------------------------------------------------------------
+    # Expiry ---------------------------------------------------------------------------------------
 
     def _expire(self, entry: Entry) -> None:
         self.clear_expiry(entry)
@@ -654,7 +680,7 @@ class Database:
                 self._expire(entry)
                 expired += 1
             else:
-                ttl_sum += entry.expire_at_ms - now_ms
+                ttl_sum += min(entry.expire_at_ms - now_ms, _LONGEST_AVERAGED_MS)
         if looked > expired:
             average = ttl_sum // (looked - expired)
             # The server's running average: 2 % of each new sample.
@@ -664,7 +690,7 @@ class Database:
                 self.average_ttl_ms = (self.average_ttl_ms * 49 + average) // 50
         return looked, expired
 
-    # Everything ---------------------------------------------------------------------------------------------------
+    # Everything -----------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """All entries, expired ones not yet removed included, in no order."""

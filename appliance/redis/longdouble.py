@@ -1,6 +1,7 @@
 """The arithmetic of INCRBYFLOAT: C's long double of x86-64, so that digits agree with the server's.
 
-An x87 extended number has 64 bits of significand and 15 of exponent. Here it is an exact Fraction rounded to that
+An x87 extended number has 64 bits of significand and 15 of exponent. Here it is an exact Fraction rounded
+to that
 after every operation; text is `%.17Lf` with trailing zeros dropped, which is how the server prints it.
 
 Source:     IEEE 754 round-half-even; strtold(3) for what is accepted (decimal and hexadecimal, `inf`).
@@ -42,7 +43,7 @@ class LongDouble:
     def text(self) -> bytes:
         """Up to 17 decimals, without trailing zeros."""
         scaled = _round_half_even(self.value * 10**17)
-        digits = str(abs(scaled)).rjust(18, "0")
+        digits = _decimal_text(abs(scaled)).rjust(18, "0")
         whole, decimals = digits[:-17], digits[-17:].rstrip("0")
         shown = whole + "." + decimals if decimals else whole
         return ("-" + shown if scaled < 0 else shown).encode("ascii")
@@ -69,7 +70,7 @@ def parse_long_double(text: bytes) -> LongDouble:
     digits = whole + (decimals or b"")
     if not digits:
         raise ValueError("not a number")
-    mantissa = int(digits, base)
+    mantissa = int(digits, 16) if base == 16 else _decimal_value(digits)
     if mantissa == 0:
         return LongDouble(Fraction(0))
     exponent = int(exponent_text or b"0") if len(exponent_text or b"") < 12 else None
@@ -86,8 +87,30 @@ def parse_long_double(text: bytes) -> LongDouble:
     return number
 
 
+# Python refuses to convert more than 4300 digits at once; a long double has up to 4933, and 17 decimals.
+_DIGITS_AT_ONCE: Final = 4000
+_CHUNK: Final[int] = 10**_DIGITS_AT_ONCE
+
+
+def _decimal_text(value: int) -> str:
+    high, low = divmod(value, _CHUNK)
+    return str(low) if high == 0 else _decimal_text(high) + str(low).rjust(_DIGITS_AT_ONCE, "0")
+
+
+def _decimal_value(digits: bytes) -> int:
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    return _decimal_value(digits[:-_DIGITS_AT_ONCE]) * _CHUNK + int(digits[-_DIGITS_AT_ONCE:])
+
+
 def _round_half_even(value: Fraction) -> int:
-    return round(value)  # Fraction rounds half to even
+    numerator: int = value.numerator
+    denominator: int = value.denominator
+    whole = numerator // denominator
+    rest = numerator - whole * denominator
+    if rest * 2 > denominator or (rest * 2 == denominator and whole % 2 == 1):
+        return whole + 1
+    return whole
 
 
 def _rounded(value: Fraction) -> LongDouble:

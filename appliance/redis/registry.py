@@ -61,16 +61,36 @@ FLAG_NAMES: Final[list[tuple[int, str]]] = [
 _FLAG_BITS: Final[dict[str, int]] = {name: bit for bit, name in FLAG_NAMES}
 
 # ACL categories, in the order in which COMMAND INFO lists them.
-CATEGORIES: Final = (
-    "keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow "
-    "blocking dangerous connection transaction scripting"
-).split()
+CATEGORIES: Final = [
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+]
 
 
 class KeySpec:
     """Where keys lie in a command's arguments: from `begin`, every `step`-th up to `last`.
 
-    `flags` are those of Redis's key specifications (`RW access update`); `last` counts from `begin`, or from the
+    `flags` are those of Redis's key specifications (`RW access update`); `last` counts from `begin`, or
+    from the
     end of the arguments when negative.
     """
 
@@ -201,7 +221,7 @@ class Command:
         categories: list[object] = [SimpleString(b"@" + name.encode()) for name in self.categories()]
         tips: list[object] = [tip.encode() for tip in self.tips]
         specs: list[object] = [spec.info() for spec in self.key_specs]
-        subcommands: list[object] = []
+        subcommands: object = SetReply([])
         if self.subcommands is not None:
             subcommands = [command.info() for command in self.subcommands.values()]
         arity: int = self.arity
@@ -252,7 +272,8 @@ class Registry:
 
     def __init__(self, commands: list[Command]) -> None:
         self.commands: dict[bytes, Command] = {}
-        # Dispatch looks the bytes up as the client sent them; spellings met are added, the common ones beforehand.
+        # Dispatch looks the bytes up as the client sent them; spellings met are added, the common ones
+        # beforehand.
         self.by_spelling: dict[bytes, Command] = {}
         for command in commands:
             self.commands[command.name] = command

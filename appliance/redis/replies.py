@@ -125,7 +125,7 @@ def integer_text(value: int) -> bytes:
 
 
 def double_text(value: float) -> bytes:
-    """The shortest text that reads back as the same double, as the server writes it (`3`, `0.1`, `inf`, `1e+20`)."""
+    """The shortest text that reads back as the same double, as the server writes it: `3`, `0.1`, `1e+20`."""
     if value != value:
         return b"nan"
     if value in (float("inf"), float("-inf")):
@@ -189,8 +189,9 @@ class ReplyBuffer:
             if 0 <= reply < _PREBUILT:
                 self._parts.append(INTEGERS[reply])
             elif 0 <= reply < _TWO_PIECES:
-                self._parts.append(_INTEGER_HEADS[reply // 1000])
-                self._parts.append(_INTEGER_TAILS[reply % 1000])
+                number: i64 = reply
+                self._parts.append(_INTEGER_HEADS[number // 1000])
+                self._parts.append(_INTEGER_TAILS[number % 1000])
             else:
                 self._parts.append(b":" + str(reply).encode("ascii") + CRLF)
         elif isinstance(reply, list):
@@ -253,7 +254,7 @@ class ReplyBuffer:
         self._has_big = False
 
     def take(self) -> list[bytes]:
-        """Everything appended since the last call: one element, or more around big bulk strings; [] when nothing."""
+        """All that was appended since the last call: one element, more around big bulk strings, or none."""
         parts = self._parts
         if len(parts) == 0:
             return []

@@ -5,7 +5,8 @@ A request is an array of bulk strings, or one inline line split by the quoting r
     *2 CR LF $3 CR LF GET CR LF $3 CR LF key CR LF          array form
     GET "a key" CR LF                                        inline form
 
-Source:     https://redis.io/docs/latest/develop/reference/protocol-spec/; limits, error texts and the order of
+Source:     https://redis.io/docs/latest/develop/reference/protocol-spec/; limits, error texts and the order
+            of
             the checks as redis-server 8.2 shows them (tests/conformance/redis/test_conformance_protocol.py).
 Invariants: any split of the stream gives the same requests and the same error. A sender of n bytes costs
             O(n) whatever the split: a line that is not complete is searched only where new bytes came, and a
@@ -118,7 +119,7 @@ class RequestParser:
         self._pos = missing
 
     def next_request(self) -> list[bytes] | None:
-        """The next whole request (at least one argument), or None until more bytes come (or for ever, if `error`)."""
+        """The next whole request, never empty; None until more bytes come, or for ever if `error`."""
         data = self._data
         pos: i64 = self._pos
         end: i64 = len(data)
@@ -170,7 +171,7 @@ class RequestParser:
         return self._bulks(data, pos, end)
 
     def _skip_crlf(self) -> bool:
-        """Pass over what has come of the two bytes after a bulk string (the server does not look at them either)."""
+        """Pass over what has come of the two bytes after a bulk string; the server ignores them too."""
         available: i64 = len(self._data) - self._pos
         if available < self._skip:
             self._pos += available
@@ -276,7 +277,7 @@ class RequestParser:
         self._pos = 0
 
     def _inline(self, data: bytes, pos: i64) -> list[bytes] | None:
-        """Read the inline request at pos; an empty list for a blank line, None when it is not whole or bad."""
+        """Read the inline request at pos: [] for a blank line, None when it is not whole, or bad."""
         newline: i64 = data.find(b"\n", pos)
         if newline < 0:
             self._keep_line(pos, False, b"too big inline request")
@@ -329,16 +330,14 @@ _ESCAPES: Final[dict[int, int]] = {
 def split_arguments(line: bytes) -> list[bytes] | None:
     """Split an inline request into arguments.
 
-    Words are separated by white space. Inside "double quotes" `\\xHH`, `\\n`, `\\r`, `\\t`, `\\b` and `\\a` are
-    escapes and a backslash makes any other byte literal; inside 'single quotes' only `\\'` is one. A closing
-    quote must be followed by white space or the end. A NUL ends the line, as in the server, where it is a C string.
+    Words are separated by white space. Inside "double quotes" `\\xHH`, `\\n`, `\\r`, `\\t`, `\\b` and
+    `\\a` are escapes and a backslash makes any other byte literal; inside 'single quotes' only `\\'` is one.
+    A closing quote must be followed by white space or the end. A NUL is a byte like others; the server,
+    whose C strings end there, would wait for ever.
 
     Returns:
         The arguments, [] for a blank line, None when quotes are unbalanced.
     """
-    nul = line.find(b"\0")
-    if nul >= 0:
-        line = line[:nul]
     args: list[bytes] = []
     pos = 0
     end = len(line)
@@ -372,7 +371,13 @@ def _double_quoted(line: bytes, pos: int, word: bytearray) -> int:
     end = len(line)
     while pos < end:
         byte = line[pos]
-        if byte == 92 and pos + 3 < end and line[pos + 1] == 120 and line[pos + 2] in _HEX and line[pos + 3] in _HEX:
+        if (
+            byte == 92
+            and pos + 3 < end
+            and line[pos + 1] == 120
+            and line[pos + 2] in _HEX
+            and line[pos + 3] in _HEX
+        ):
             word.append(int(line[pos + 2 : pos + 4], 16))
             pos += 4
         elif byte == 92 and pos + 1 < end:
@@ -424,7 +429,8 @@ class ValueParser:
     """Turns bytes into RESP values, as a client (or a test) reads replies: RESP2 and RESP3.
 
     bulk string -> bytes, integer -> int, null of any kind -> None, array -> list, boolean -> bool, double ->
-    float; SimpleString, SimpleError, Map, SetReply, Push, Verbatim and BigNumber as in replies.py. A blob error
+    float; SimpleString, SimpleError, Map, SetReply, Push, Verbatim and BigNumber as in replies.py. A blob
+    error
     is a SimpleError. An attribute is read and dropped.
 
     Use: `feed(data)`, then `next_value()` until `has_value` is False.
@@ -509,7 +515,7 @@ class ValueParser:
                 return value
 
     def _take_line(self) -> bytes | None:
-        found = self._buffer.find(b"\r\n", self._searched if self._searched > self._pos else self._pos)
+        found = self._buffer.find(b"\r\n", max(self._pos, self._searched))
         if found < 0:
             # The last byte may be the CR of the pair.
             self._searched = max(self._pos, len(self._buffer) - 1)

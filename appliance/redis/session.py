@@ -3,12 +3,14 @@
 The session is driven by three things: `data_received`, another session's command (CLIENT KILL; such sessions
 come out of `Engine.take_pending_sessions`), and `close`. It never waits and does no I/O.
 
-    request -> command table -> subcommand -> arity -> authentication -> handler -> typed reply -> reply buffer
+    request -> command table -> subcommand -> arity -> authentication -> handler -> typed reply -> reply
+    buffer
 
 Source:     the order of the checks is redis-server's.
 Units:      microseconds of Unix time (now_us).
 Invariants: replies leave in the order of their requests; after `is_closing` no request is executed.
-Errors:     a CommandError of a handler becomes an error reply; any other exception is a bug and passes through.
+Errors:     a CommandError of a handler becomes an error reply; any other exception is a bug and passes
+            through.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class Session:
         self._replies = ReplyBuffer()
 
     def __repr__(self) -> str:
-        return f"Session(id={self.id}, remote={self.remote!r}, db={self.db.index}, is_closing={self.is_closing})"
+        return (
+            f"Session(id={self.id}, remote={self.remote!r}, db={self.db.index}, is_closing={self.is_closing})"
+        )
 
     def data_received(self, data: bytes, now_us: i64) -> None:
         """Execute every request that is whole with these bytes.
@@ -79,10 +83,13 @@ class Session:
         if self.is_closing or len(data) == 0:
             return
         self.clock.set_us(now_us)
+        self.clock.is_touching = not self.is_no_touch
         self.last_interaction_us = now_us
         self.bytes_in += len(data)
-        parser = self.parser
-        parser.feed(data)
+        self.parser.feed(data)
+        self._execute_all(self.parser)
+
+    def _execute_all(self, parser: RequestParser) -> None:
         while True:
             args = parser.next_request()
             if args is None:
@@ -152,7 +159,8 @@ class Session:
     def take_output(self) -> list[bytes]:
         """Reply bytes since the last call: usually one element, [] when there are none.
 
-        Bulk strings of 16 KiB and more are elements of their own, by reference: treat all elements as immutable.
+        Bulk strings of 16 KiB and more are elements of their own, by reference: treat all elements as
+        immutable.
         """
         output = self._replies.take()
         for part in output:
@@ -163,7 +171,7 @@ class Session:
         return not self._replies.is_empty()
 
     def kill(self) -> None:
-        """End the session from outside; what it has not been sent is dropped, as when the server frees a client."""
+        """End the session from outside; replies not taken yet are dropped, as the server does."""
         if not self.is_closing:
             self._replies.clear()
             self.is_closing = True

@@ -3,7 +3,7 @@
 A string is kept in one of three forms, which OBJECT ENCODING tells apart:
 
     int             the text is the canonical decimal of a 64-bit integer   "int"
-    bytes           as it came                                               "embstr" up to 44 bytes, else "raw"
+    bytes           as it came                                               "embstr" when short, else "raw"
     StringBuffer    changed in place (APPEND, SETRANGE)                      "raw"
 
 Later types are classes of their own; `type_name` is the one place that lists them.
@@ -22,7 +22,10 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.replies import integer_text
 
-EMBSTR_LIMIT: Final = 44
+# The server puts key, string and expire time into one block of 64 bytes when they fit: its own headers
+# leave 41.
+_EMBSTR_ROOM: Final = 41
+_EXPIRE_TIME_SIZE: Final = 8
 _INTEGER_TEXT_LIMIT: Final = 20
 
 
@@ -81,12 +84,13 @@ def type_name(value: object) -> bytes:
     raise TypeError(f"{type(value).__name__} is no value of a key")
 
 
-def encoding_name(value: object) -> bytes:
-    """What OBJECT ENCODING says."""
+def encoding_name(key: bytes, value: object, expires: bool) -> bytes:
+    """What OBJECT ENCODING says of a key and its value."""
     if isinstance(value, int):
         return b"int"
     if isinstance(value, bytes):
-        return b"embstr" if len(value) <= EMBSTR_LIMIT else b"raw"
+        size = len(key) + len(value) + (_EXPIRE_TIME_SIZE if expires else 0)
+        return b"embstr" if size <= _EMBSTR_ROOM else b"raw"
     if isinstance(value, StringBuffer):
         return b"raw"
     raise TypeError(f"{type(value).__name__} is no value of a key")

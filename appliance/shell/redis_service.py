@@ -29,7 +29,7 @@ from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
 from appliance.shell.pump import DETACHED
 from appliance.shell.waiting import Waiter
-from appliance.stack.tcp.connection import EVENT_CLOSED, EVENT_PEER_CLOSED, EVENT_READABLE
+from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
@@ -161,17 +161,19 @@ class _RedisConnection:
         "linger_until",
         "offset",
         "output",
+        "pump",
         "service",
         "session",
     )
 
     def __init__(self, service: RedisService, connection: Connection) -> None:
         self.service = service
+        self.pump = service.pump
         self.connection = connection
-        self.session: Session | None = service.engine.create_session(
+        self.session: Session = service.engine.create_session(
             remote=format_endpoint(connection.remote_address, connection.remote_port),
             local=format_endpoint(connection.local_address, connection.local_port),
-            now_us=service.pump.now + service.clock.unix_offset,
+            now_us=service.pump.unix_now,
         )
         self.session.owner = self
         self.output: deque[bytes] | None = None
@@ -188,22 +190,46 @@ class _RedisConnection:
     # ---- called by the pump, by the engine's dispatcher and by the service
 
     def on_events(self, connection: Connection) -> None:
+        """Called by the pump, once for every request of a client that does not pipeline: keep it short."""
         events = connection.take_events()
-        if events & EVENT_CLOSED and connection.is_closed:
+        if events != EVENT_READABLE or self.output is not None or self.is_finishing:
+            self._on_rare_events(connection, events)
+            return
+        session = self.session
+        data = connection.receive(_READ_SIZE)
+        try:
+            session.data_received(data, self.pump.unix_now)
+        except Exception:
+            self._fail()
+            return
+        output = session.take_output()
+        if len(output) == 1:
+            reply = output[0]
+            taken = connection.send(reply)
+            if taken < len(reply):
+                self._keep(reply, taken)
+        elif output:
+            self._write(output)
+        if session.is_closing:
+            self.finish()
+        elif len(data) == _READ_SIZE:
+            self._read(connection)
+
+    def _on_rare_events(self, connection: Connection, events: int) -> None:
+        if connection.is_closed:
             self._over()
             return
         if self.output is not None:
             self._write_kept()
         if not self.is_finishing:
-            if self.kept_bytes <= self.service.output_limit:
-                self._read(connection)
+            self._read(connection)
         elif events & (EVENT_READABLE | EVENT_PEER_CLOSED):
             self._discard()
 
     def on_session_output(self) -> None:
         """Output or an end that another client caused."""
         session = self.session
-        if session is None or self.is_finishing or self.connection.is_closed:
+        if self.is_finishing or self.connection.is_closed:
             return
         self._write(session.take_output())
         if session.is_closing:
@@ -234,47 +260,41 @@ class _RedisConnection:
     # ---- inside
 
     def _read(self, connection: Connection) -> None:
+        """Serve what has been received, as far as the limit on unsent replies allows."""
         session = self.session
-        if session is None:
-            return
-        service = self.service
-        unix_now = service.pump.now + service.clock.unix_offset
-        try:
-            while True:
-                data = connection.receive(_READ_SIZE)
-                if not data:
-                    break
-                session.data_received(data, unix_now)
-                output = session.take_output()
-                if output:
-                    self._write(output)
-                if session.is_closing:
+        limit = self.service.output_limit
+        while self.kept_bytes <= limit:
+            data = connection.receive(_READ_SIZE)
+            if not data:
+                if connection.at_eof():
                     self.finish()
-                    return
-                if self.kept_bytes > service.output_limit:
-                    return
-        except Exception:
-            _log.exception("a session failed", remote=self._remote())
-            self._over()
-            connection.abort()
-            return
-        if connection.at_eof():
-            self.finish()
+                return
+            try:
+                session.data_received(data, self.pump.unix_now)
+            except Exception:
+                self._fail()
+                return
+            self._write(session.take_output())
+            if session.is_closing:
+                self.finish()
+                return
 
     def _write(self, output: list[bytes]) -> None:
-        connection = self.connection
-        kept = self.output
+        send = self.connection.send
         for chunk in output:
-            if kept is None:
-                taken = connection.send(chunk)
-                size = len(chunk)
-                if taken < size:
-                    self.output = kept = deque((chunk,))
-                    self.offset = taken
-                    self.kept_bytes = size - taken
+            if self.output is None:
+                taken = send(chunk)
+                if taken < len(chunk):
+                    self._keep(chunk, taken)
             else:
-                kept.append(chunk)
+                self.output.append(chunk)
                 self.kept_bytes += len(chunk)
+
+    def _keep(self, chunk: bytes, taken: int) -> None:
+        """The send buffer is full; what follows goes behind this."""
+        self.output = deque((chunk,))
+        self.offset = taken
+        self.kept_bytes = len(chunk) - taken
 
     def _write_kept(self) -> None:
         kept = self.output
@@ -314,11 +334,14 @@ class _RedisConnection:
             self.output = None
 
     def _close_session(self) -> None:
-        session = self.session
-        if session is not None:
-            self.session = None
-            session.owner = None
-            session.close()
+        self.session.owner = None
+        self.session.close()
+
+    def _fail(self) -> None:
+        """In an exception handler: our bug costs this client its connection, and nobody else anything."""
+        _log.exception("a session failed", remote=self._remote())
+        self._over()
+        self.connection.abort()
 
     def _remote(self) -> str:
         return format_endpoint(self.connection.remote_address, self.connection.remote_port)

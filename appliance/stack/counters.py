@@ -59,6 +59,13 @@ class Counters:
         self.fast_retransmits: i64 = 0
         self.retransmission_timeouts: i64 = 0
         self.zero_window_probes: i64 = 0
+        self.tail_loss_probes: i64 = 0
+        self.spurious_recoveries: i64 = 0
+        self.dropped_paws: i64 = 0
+        self.dropped_without_timestamps: i64 = 0
+        self.syn_cookies_sent: i64 = 0
+        self.syn_cookies_accepted: i64 = 0
+        self.syn_cookies_refused: i64 = 0
         self.connections_opened: i64 = 0
         self.connections_accepted: i64 = 0
         self.connections_refused_pool_full: i64 = 0
@@ -116,6 +123,13 @@ class Counters:
             "fast_retransmits": self.fast_retransmits,
             "retransmission_timeouts": self.retransmission_timeouts,
             "zero_window_probes": self.zero_window_probes,
+            "tail_loss_probes": self.tail_loss_probes,
+            "spurious_recoveries": self.spurious_recoveries,
+            "dropped_paws": self.dropped_paws,
+            "dropped_without_timestamps": self.dropped_without_timestamps,
+            "syn_cookies_sent": self.syn_cookies_sent,
+            "syn_cookies_accepted": self.syn_cookies_accepted,
+            "syn_cookies_refused": self.syn_cookies_refused,
             "connections_opened": self.connections_opened,
             "connections_accepted": self.connections_accepted,
             "connections_refused_pool_full": self.connections_refused_pool_full,

@@ -34,11 +34,12 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import Connection
 from appliance.stack.tcp.host import TcpHost
 from appliance.stack.tcp.output import output
-from appliance.stack.tcp.segment_arrives import DONE, NEEDS_RESET, segment_arrives
+from appliance.stack.tcp.segment_arrives import DONE, may_reopen, segment_arrives
 from appliance.stack.timebase import NEVER
 from appliance.wire import arp, ethernet, icmp, ipv4, tcp, virtio
 from appliance.wire.checksum import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, fold, pseudo_header_sum
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_u32, sum_words
+from appliance.wire.seqnum import seq_lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,7 @@ __all__ = ["Interface", "InterfaceConfig"]
 _FIRST_EPHEMERAL_PORT: Final = 49152  # RFC 6335 §6
 _EPHEMERAL_PORTS: Final = 65536 - 49152
 _LOOPBACK: Final = 127
+_BEYOND_OLD_CONNECTION: Final = 65537  # Linux's distance: more than an unscaled window
 _LIMITED_BROADCAST: Final = 0xFFFF_FFFF
 _NO_ADDRESS: Final = -1  # equals no destination: while our address is probed nothing is for us
 _UDP_HEADER: Final = 8
@@ -312,23 +314,47 @@ class Interface:
                 return
         segment = self._segment
         tcp.parse_into(segment, frame, start, end)
+        segment.is_ce = datagram.tos & ipv4.ECN_CE == ipv4.ECN_CE
         if datagram.has_options:
             four_tuple = frame[datagram.start + 12 : datagram.start + 20] + frame[start : start + 4]
         else:
             four_tuple = frame[start - 8 : start + 4]
+        if self._host.closed:
+            self._remove_closed()  # the user ended one since the last flush: segments must not find it
         connection = self._connections.get(four_tuple)
         if connection is not None:
+            if (
+                connection.state == st.TIME_WAIT
+                and self._listener_for(datagram.destination, segment.destination_port) is not None
+                and may_reopen(connection, segment)
+            ):
+                self._reopen(connection, frame, datagram, segment, now)
+                return
             outcome = segment_arrives(connection, segment, now)
             if self._host.closed:
                 self._remove_closed()
             if outcome == DONE:
                 return
-            if outcome == NEEDS_RESET:
-                self._answer_with_reset(frame, datagram, segment)
-                return
-            connection.end(None)
-            self._remove_closed()
+            self._answer_with_reset(frame, datagram, segment)
+            return
         self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+
+    def _reopen(
+        self, old: Connection, frame: bytes, datagram: ipv4.Ipv4Header, segment: tcp.Segment, now: i64
+    ) -> None:
+        """A SYN takes over a connection in TIME-WAIT (RFC 9293 §3.6.1, MAY-2).
+
+        Our numbers must go on beyond those of the old connection, or what of it is still under way could be
+        taken for the new one's; the ISN's clock alone is slower than a fast connection.
+        """
+        four_tuple = old.four_tuple
+        beyond = (old.snd_nxt + _BEYOND_OLD_CONNECTION) & 0xFFFF_FFFF
+        old.end(None)
+        self._remove_closed()
+        self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+        connection = self._connections.get(four_tuple)
+        if connection is not None and seq_lt(connection.iss, beyond):
+            self._start_at(connection, beyond)
 
     def _is_checksum_vouched_for(self, frame: bytes) -> bool:
         """Whether the link says that the checksum is right, or is still to be filled in (same machine)."""
@@ -373,11 +399,14 @@ class Interface:
         connection.irs = segment.seq
         connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
-        connection.use_peer_options(segment.mss, segment.window_shift)
+        connection.use_peer_options(segment, now)
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
+        connection.must_send_syn = True
         connection.snd_wnd = segment.window
         connection.max_snd_wnd = segment.window
         connection.snd_wl1 = segment.seq
-        connection.snd_wl2 = connection.iss
         connection.last_received_at = now
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
@@ -386,12 +415,14 @@ class Interface:
         connection.touch()
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
-        iss = self._host.initial_sequence_number(connection.four_tuple, now)
+        iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
+        self._start_at(connection, iss)
+
+    def _start_at(self, connection: Connection, iss: i64) -> None:
         connection.iss = iss
         connection.snd_una = iss
         connection.snd_nxt = iss
-        connection.snd_max = iss
-        connection.congestion.recover = iss
+        connection.snd_wl2 = iss
 
     def _make_room(self) -> bool:
         """Whether the pool has room for one more; the oldest TIME-WAIT gives way when it has not."""
@@ -476,13 +507,18 @@ class Interface:
 
         Raises LocalProtocolError: address is no single host's (MUST-46), no way to it, port taken, pool full.
         """
+        for port, lowest in ((remote_port, 1), (local_port, 0)):
+            if not lowest <= port < 65536:
+                raise LocalProtocolError(f"port {port} is not between {lowest} and 65535")
         if (
             remote_address >> 28 >= 0xE
             or remote_address >> 24 == 0
+            or remote_address >> 24 == _LOOPBACK
             or remote_address == self.config.address
             or (self._has_subnet_broadcast and remote_address == self._subnet_broadcast)
         ):
             raise LocalProtocolError(f"cannot connect to {ipv4.format_address(remote_address)}")
+        self._remove_closed()
         if not self._guard.is_usable():
             raise LocalProtocolError("our address is not in use: it is being probed, or somebody else has it")
         hop = self._next_hop(remote_address)
@@ -503,6 +539,7 @@ class Interface:
             False,
         )
         self._choose_iss(connection, now)
+        connection.must_send_syn = True
         connection.set_state(st.SYN_SENT)
         self._connections[four_tuple] = connection
         self.counters.connections_opened += 1
@@ -607,21 +644,21 @@ class Interface:
         if host.closed:
             self._remove_closed()
         frames = self._neighbors.frames
-        if frames:
-            self._neighbors.frames = []
-            counters = self.counters
-            counters.frames_out += len(frames)
-            for frame in frames:
-                counters.bytes_out += len(frame)
+        if not frames:
+            return []
+        self._neighbors.frames = []
+        counters = self.counters
+        counters.frames_out += len(frames)
+        for frame in frames:
+            counters.bytes_out += len(frame)
         return frames
 
     def take_ready(self) -> list[Connection]:
         """The connections with events since the last call, each once."""
         ready = self._host.ready
-        if ready:
-            self._host.ready = []
-            for tcb in ready:
-                tcb.is_ready = False
+        self._host.ready = []
+        for tcb in ready:
+            tcb.is_ready = False
         return cast("list[Connection]", ready)
 
     def take_rescheduled(self) -> list[Connection]:
@@ -631,8 +668,7 @@ class Interface:
         looks (`Connection.rearm`) and sleeps on.
         """
         rescheduled = self._rescheduled
-        if rescheduled:
-            self._rescheduled = []
+        self._rescheduled = []
         return cast("list[Connection]", rescheduled)
 
     def link_deadline(self) -> int:
@@ -704,4 +740,7 @@ class Interface:
         for connection in self._connections.values():
             connection.check_invariants()
             assert timers.next_deadline(connection) <= NEVER
+        for four_tuple, tcb in self._host.time_wait.items():
+            assert tcb.state == st.TIME_WAIT or tcb.state == st.CLOSED
+            assert four_tuple in self._connections, "a TIME-WAIT that the table does not know"
         self._reassembler.check_invariants()

@@ -14,6 +14,8 @@ from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_
 
 __all__ = [
     "DONT_FRAGMENT",
+    "ECN_CE",
+    "ECT_0",
     "HEADER_LENGTH",
     "MORE_FRAGMENTS",
     "Ipv4Header",
@@ -25,6 +27,8 @@ __all__ = [
 
 HEADER_LENGTH: Final = 20
 DONT_FRAGMENT: Final = 0x4000
+ECT_0: Final = 0b10  # RFC 3168 §5, the low bits of the TOS byte
+ECN_CE: Final = 0b11
 MORE_FRAGMENTS: Final = 0x2000
 _MORE_FRAGMENTS_AND_OFFSET: Final = 0x3FFF
 

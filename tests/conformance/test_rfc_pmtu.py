@@ -88,7 +88,6 @@ def test_fragmentation_needed_lowers_the_size_of_what_follows(vnet_header: bool)
 
 
 @pytest.mark.row("R1191-2")
-@pytest.mark.xfail(reason="the sender does not yet resend before its retransmission timeout", strict=True)
 def test_what_was_too_big_is_resent_at_once() -> None:
     peer = with_flight(1)
     too_big(peer, 1200)
@@ -180,7 +179,6 @@ def test_several_messages_for_one_flight_keep_cwnd() -> None:
 
 
 @pytest.mark.row("R1191-6")
-@pytest.mark.xfail(reason="the sender does not yet resend before its retransmission timeout", strict=True)
 def test_several_messages_for_one_flight_make_one_resend() -> None:
     peer = with_flight(5)
     for index in range(5):

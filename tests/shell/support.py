@@ -15,12 +15,13 @@ import trio
 from appliance.shell.clock import Clock
 from appliance.shell.link import MemoryLink, memory_link_pair
 from appliance.shell.network import Network, open_network
-from appliance.shell.tcp_stream import TcpListener, TcpStream
 from appliance.stack.interface import InterfaceConfig
-from appliance.stack.tcp.config import TcpConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from appliance.shell.tcp_stream import TcpListener, TcpStream
+    from appliance.stack.tcp.config import TcpConfig
 
 CLIENT = "10.0.0.1"
 SERVER = "10.0.0.2"
@@ -59,6 +60,11 @@ async def two_networks(
             yield client, server
 
 
+def lose_all(_frame: bytes) -> list[bytes]:
+    """For `MemoryLink.on_write`: the wire is cut."""
+    return []
+
+
 async def connect(client: Network, server: Network, listener: TcpListener) -> tuple[TcpStream, TcpStream]:
     """A stream of the client's and its other end."""
     near = await client.open_tcp_stream(SERVER, listener.port)
@@ -69,7 +75,7 @@ async def connect(client: Network, server: Network, listener: TcpListener) -> tu
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait, in virtual time, until `condition` holds."""
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  nothing tells us when
             await trio.sleep(0.001)
 
 
@@ -87,5 +93,3 @@ async def ask(stream: trio.abc.Stream, request: bytes, reply: bytes) -> None:
     """Send `request` and expect exactly `reply`."""
     await stream.send_all(request)
     assert await receive_exactly(stream, len(reply)) == reply
-
-

@@ -13,14 +13,15 @@ from trio.testing import check_half_closeable_stream, check_two_way_stream, wait
 
 from appliance.errors import LocalProtocolError, Refused, Reset, TimedOut
 from appliance.shell.link import memory_link_pair
-from appliance.shell.tcp_stream import TcpStream
 from appliance.stack.tcp.config import TcpConfig
-from tests.shell.support import SERVER, connect, receive_exactly, two_networks, until
+from tests.shell.support import SERVER, connect, lose_all, receive_exactly, two_networks, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from trio.testing import MockClock
+
+    from appliance.shell.tcp_stream import TcpStream
 
     Maker = Callable[[], Awaitable[tuple[TcpStream, TcpStream]]]
 
@@ -130,7 +131,7 @@ async def test_open_no_answer_times_out_after_the_syn_retries(autojump_clock: Mo
         server.listen_tcp(7)
         stream = await client.open_tcp_stream(SERVER, 7)
         stream.abort()
-        far.on_write = lambda frame: []
+        far.on_write = lose_all
         started = trio.current_time()
         with pytest.raises(trio.BrokenResourceError) as caught:
             await client.open_tcp_stream(SERVER, 7)
@@ -144,7 +145,7 @@ async def test_open_cancelled_aborts_the_attempt(autojump_clock: MockClock) -> N
     async with two_networks(links=(near, far)) as (client, server):
         server.listen_tcp(7)
         (await client.open_tcp_stream(SERVER, 7)).abort()
-        near.on_write = lambda frame: []
+        near.on_write = lose_all
         with trio.move_on_after(0.5) as scope:
             await client.open_tcp_stream(SERVER, 7)
         assert scope.cancelled_caught

@@ -226,9 +226,20 @@ def test_sim_peer_that_vanishes_ends_the_connection(seed: int) -> None:
     assert two.failure is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1000, 1100))
-def test_sim_soak_with_everything_at_once(seed: int) -> None:
+def test_sim_everything_at_once(seed: int) -> None:
+    everything_at_once(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first_seed", range(2000, 6000, 500))
+def test_sim_soak_with_everything_at_once(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 500):
+        everything_at_once(seed)
+
+
+def everything_at_once(seed: int) -> None:
+    """A link, buffers, an MTU and an amount of data, all drawn by the seed."""
     rng = random.Random(seed)
     link = LinkFaults(
         loss=rng.random() * 0.15,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from appliance.redis.commands import connection, generic, server, strings
-from appliance.redis.registry import Command
+
+if TYPE_CHECKING:
+    from appliance.redis.registry import Command
 
 __all__ = ["all_commands"]
 

@@ -1,6 +1,7 @@
 """Commands about the connection itself.
 
-Source:     https://redis.io/docs/latest/commands/?group=connection; order of checks and texts from redis-server 8.2.
+Source:     https://redis.io/docs/latest/commands/?group=connection; order of checks and texts from
+            redis-server 8.2.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.reply_mode = 0
     session.is_no_evict = False
     session.is_no_touch = False
+    session.clock.is_touching = True
     _set_authenticated(session, session.engine.configuration.requirepass == b"")
     return RESET
 
 
-# Authentication -------------------------------------------------------------------------------------------------------
+# Authentication -----------------------------------------------------------------------------------
 
 
 def _set_authenticated(session: Session, authenticated: bool) -> None:
@@ -105,9 +107,9 @@ def hello(session: Session, args: list[bytes]) -> object:
         _authenticate(session, user, password)
     if session.must_authenticate:
         raise CommandError(
-            b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
-            b"<user> <pass> option can be used to authenticate the client and select the RESP protocol version "
-            b"at the same time"
+            b"NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+            b"HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
+            b"select the RESP protocol version at the same time"
         )
     if name is not None:
         session.name = name
@@ -134,7 +136,7 @@ def hello(session: Session, args: list[bytes]) -> object:
     )
 
 
-# CLIENT ---------------------------------------------------------------------------------------------------------------
+# CLIENT -------------------------------------------------------------------------------------------
 
 
 def _is_printable(text: bytes) -> bool:
@@ -152,7 +154,7 @@ def client_id(session: Session, args: list[bytes]) -> object:
 
 
 def client_getname(session: Session, args: list[bytes]) -> object:
-    return session.name if session.name else None
+    return session.name or None
 
 
 def client_setname(session: Session, args: list[bytes]) -> object:
@@ -165,7 +167,7 @@ def client_setinfo(session: Session, args: list[bytes]) -> object:
     if attribute not in (b"lib-name", b"lib-ver"):
         raise CommandError(b"ERR Unrecognized option '" + args[2] + b"'")
     if not _is_printable(args[3]):
-        raise CommandError(b"ERR " + attribute + b" cannot contain spaces, newlines or special characters.")
+        raise CommandError(b"ERR " + args[2] + b" cannot contain spaces, newlines or special characters.")
     if attribute == b"lib-name":
         session.library_name = args[3]
     else:
@@ -366,6 +368,7 @@ def client_no_evict(session: Session, args: list[bytes]) -> object:
 
 def client_no_touch(session: Session, args: list[bytes]) -> object:
     session.is_no_touch = _on_or_off(args[2])
+    session.clock.is_touching = not session.is_no_touch
     return OK
 
 
@@ -425,87 +428,210 @@ def commands() -> list[Command]:
     nodes = "request_policy:all_nodes response_policy:all_succeeded"
     return [
         Command(
-            "auth", -2, auth, flags=open_door, group="connection", categories="connection",
+            "auth",
+            -2,
+            auth,
+            flags=open_door,
+            group="connection",
+            categories="connection",
             summary="Authenticates the connection.",
         ),
         Command(
-            "client", -2, container, group="connection", since="2.4.0", summary="Commands on connections.",
+            "client",
+            -2,
+            container,
+            group="connection",
+            since="2.4.0",
+            summary="Commands on connections.",
             complexity="Depends on subcommand.",
             subcommands=[
                 Command(
-                    "getname", 2, client_getname, flags=plain, group="connection", categories="connection",
-                    since="2.6.9", summary="Gives the name of the connection.",
+                    "getname",
+                    2,
+                    client_getname,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    since="2.6.9",
+                    summary="Gives the name of the connection.",
                 ),
                 Command(
-                    "getredir", 2, client_getredir, flags=plain, group="connection", categories="connection",
-                    since="6.0.0", summary="Says which connection gets tracking messages.",
+                    "getredir",
+                    2,
+                    client_getredir,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    since="6.0.0",
+                    summary="Says which connection gets tracking messages.",
                 ),
                 Command(
-                    "help", 2, client_help, flags="loading stale", group="connection", categories="connection",
-                    since="5.0.0", summary="Explains the subcommands.",
+                    "help",
+                    2,
+                    client_help,
+                    flags="loading stale",
+                    group="connection",
+                    categories="connection",
+                    since="5.0.0",
+                    summary="Explains the subcommands.",
                 ),
                 Command(
-                    "id", 2, client_id, flags=plain, group="connection", categories="connection", since="5.0.0",
+                    "id",
+                    2,
+                    client_id,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    since="5.0.0",
                     summary="Gives the number of the connection.",
                 ),
                 Command(
-                    "info", 2, client_info, flags=plain, group="connection", categories="connection",
-                    tips="nondeterministic_output", since="6.2.0", summary="Describes the connection.",
+                    "info",
+                    2,
+                    client_info,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    tips="nondeterministic_output",
+                    since="6.2.0",
+                    summary="Describes the connection.",
                 ),
                 Command(
-                    "kill", -3, client_kill, flags=admin, group="connection", categories="connection", since="2.4.0",
-                    complexity="O(n) in the connections", summary="Closes connections.",
+                    "kill",
+                    -3,
+                    client_kill,
+                    flags=admin,
+                    group="connection",
+                    categories="connection",
+                    since="2.4.0",
+                    complexity="O(n) in the connections",
+                    summary="Closes connections.",
                 ),
                 Command(
-                    "list", -2, client_list, flags=admin, group="connection", categories="connection",
-                    tips="nondeterministic_output", since="2.4.0", complexity="O(n) in the connections",
+                    "list",
+                    -2,
+                    client_list,
+                    flags=admin,
+                    group="connection",
+                    categories="connection",
+                    tips="nondeterministic_output",
+                    since="2.4.0",
+                    complexity="O(n) in the connections",
                     summary="Describes all connections.",
                 ),
                 Command(
-                    "no-evict", 3, client_no_evict, flags=admin, group="connection", categories="connection",
-                    since="7.0.0", summary="Spares the connection when memory runs out.",
+                    "no-evict",
+                    3,
+                    client_no_evict,
+                    flags=admin,
+                    group="connection",
+                    categories="connection",
+                    since="7.0.0",
+                    summary="Spares the connection when memory runs out.",
                 ),
                 Command(
-                    "no-touch", 3, client_no_touch, flags=plain, group="connection", categories="connection",
-                    since="7.2.0", summary="Keeps the connection's commands from counting as use of keys.",
+                    "no-touch",
+                    3,
+                    client_no_touch,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    since="7.2.0",
+                    summary="Keeps the connection's commands from counting as use of keys.",
                 ),
                 Command(
-                    "reply", 3, client_reply, flags=plain, group="connection", categories="connection",
-                    since="3.2.0", summary="Says whether replies are sent.",
+                    "reply",
+                    3,
+                    client_reply,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    since="3.2.0",
+                    summary="Says whether replies are sent.",
                 ),
                 Command(
-                    "setinfo", 4, client_setinfo, flags=plain, group="connection", categories="connection",
-                    tips=nodes, since="7.2.0", summary="Names the client library.",
+                    "setinfo",
+                    4,
+                    client_setinfo,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    tips=nodes,
+                    since="7.2.0",
+                    summary="Names the client library.",
                 ),
                 Command(
-                    "setname", 3, client_setname, flags=plain, group="connection", categories="connection",
-                    tips=nodes, since="2.6.9", summary="Names the connection.",
+                    "setname",
+                    3,
+                    client_setname,
+                    flags=plain,
+                    group="connection",
+                    categories="connection",
+                    tips=nodes,
+                    since="2.6.9",
+                    summary="Names the connection.",
                 ),
                 Command(
-                    "unblock", -3, client_unblock, flags=admin, group="connection", categories="connection",
-                    since="5.0.0", complexity="O(log n) in the connections",
+                    "unblock",
+                    -3,
+                    client_unblock,
+                    flags=admin,
+                    group="connection",
+                    categories="connection",
+                    since="5.0.0",
+                    complexity="O(log n) in the connections",
                     summary="Wakes a connection that waits in a command.",
                 ),
             ],
         ),
         Command(
-            "echo", 2, echo, flags="loading stale fast", group="connection", categories="connection",
+            "echo",
+            2,
+            echo,
+            flags="loading stale fast",
+            group="connection",
+            categories="connection",
             summary="Gives its argument back.",
         ),
         Command(
-            "hello", -1, hello, flags=open_door, group="connection", categories="connection", since="6.0.0",
+            "hello",
+            -1,
+            hello,
+            flags=open_door,
+            group="connection",
+            categories="connection",
+            since="6.0.0",
             summary="Agrees on the protocol version; authenticates and names the connection if asked to.",
         ),
         Command(
-            "ping", -1, ping, flags="fast", group="connection", categories="connection",
-            tips="request_policy:all_shards response_policy:all_succeeded", summary="Answers, to show it is there.",
+            "ping",
+            -1,
+            ping,
+            flags="fast",
+            group="connection",
+            categories="connection",
+            tips="request_policy:all_shards response_policy:all_succeeded",
+            summary="Answers, to show it is there.",
         ),
         Command(
-            "quit", -1, quit_, flags=open_door, group="connection", categories="connection",
-            summary="Closes the connection.", deprecated_since="7.2.0", replaced_by="just closing the connection",
+            "quit",
+            -1,
+            quit_,
+            flags=open_door,
+            group="connection",
+            categories="connection",
+            summary="Closes the connection.",
+            deprecated_since="7.2.0",
+            replaced_by="just closing the connection",
         ),
         Command(
-            "reset", 1, reset, flags=open_door, group="connection", categories="connection", since="6.2.0",
+            "reset",
+            1,
+            reset,
+            flags=open_door,
+            group="connection",
+            categories="connection",
+            since="6.2.0",
             summary="Puts the connection back to how it began.",
         ),
     ]

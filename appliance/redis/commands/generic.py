@@ -1,12 +1,13 @@
 """Commands on keys, whatever they hold, and on whole databases.
 
-Source:     https://redis.io/docs/latest/commands/?group=generic; order of checks and texts from redis-server 8.2.
+Source:     https://redis.io/docs/latest/commands/?group=generic; order of checks and texts from
+            redis-server 8.2.
 Units:      expire times are absolute milliseconds inside; seconds are rounded to the nearest on the way out.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -18,8 +19,10 @@ from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry
 from appliance.redis.registry import Command, KeySpec, container
 from appliance.redis.replies import OK, SimpleString
-from appliance.redis.session import Session
 from appliance.redis.values import copied, encoding_name, type_name
+
+if TYPE_CHECKING:
+    from appliance.redis.session import Session
 
 _INT_MIN: Final = -(1 << 31)
 _INT_MAX: Final = (1 << 31) - 1
@@ -43,7 +46,7 @@ def _database(session: Session, index: int) -> Database:
     return session.engine.databases[index]
 
 
-# Keys -----------------------------------------------------------------------------------------------------------------
+# Keys ---------------------------------------------------------------------------------------------
 
 
 def delete(session: Session, args: list[bytes]) -> object:
@@ -74,7 +77,10 @@ def type_(session: Session, args: list[bytes]) -> object:
 
 
 def touch(session: Session, args: list[bytes]) -> object:
-    return exists(session, args)
+    session.clock.is_touching = True  # what NO-TOUCH forbids is what this command is for
+    found = exists(session, args)
+    session.clock.is_touching = not session.is_no_touch
+    return found
 
 
 _EXPIRE_NX: Final = 1
@@ -128,7 +134,7 @@ def _expire(session: Session, args: list[bytes], base_ms: int, seconds: bool, na
 
 
 def _expire_condition_holds(conditions: int, entry: Entry, when: int) -> bool:
-    """Whether NX, XX, GT and LT allow the new time; a key that never expires counts as expiring infinitely late."""
+    """Whether NX, XX, GT and LT allow the new time; never to expire counts as expiring infinitely late."""
     current: int = entry.expire_at_ms
     if conditions & _EXPIRE_NX and current != NO_EXPIRY:
         return False
@@ -277,10 +283,11 @@ def keys(session: Session, args: list[bytes]) -> object:
     db = session.db
     pattern = args[1]
     everything = pattern == b"*"
-    found: list[object] = []
-    for entry in db.entries():
-        if (everything or glob_match(pattern, entry.key)) and not db.is_expired(entry):
-            found.append(entry.key)
+    found: list[object] = [
+        entry.key
+        for entry in db.entries()
+        if (everything or glob_match(pattern, entry.key)) and not db.is_expired(entry)
+    ]
     return found
 
 
@@ -303,6 +310,8 @@ def scan(session: Session, args: list[bytes]) -> object:
     at = 2
     while at < len(args):
         option = args[at].lower()
+        if option == b"novalues":
+            raise CommandError(b"ERR NOVALUES option can only be used in HSCAN")
         if at + 1 >= len(args):
             raise CommandError(errors.SYNTAX)
         if option == b"count":
@@ -336,7 +345,7 @@ def scan(session: Session, args: list[bytes]) -> object:
     return [b"%d" % cursor, found]
 
 
-# Databases ------------------------------------------------------------------------------------------------------------
+# Databases ----------------------------------------------------------------------------------------
 
 
 def dbsize(session: Session, args: list[bytes]) -> object:
@@ -378,16 +387,17 @@ def swapdb(session: Session, args: list[bytes]) -> object:
     return OK
 
 
-# OBJECT ---------------------------------------------------------------------------------------------------------------
+# OBJECT -------------------------------------------------------------------------------------------
 
 _LFU_NOTE: Final = (
-    b" Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    b" Please note that when switching between policies at runtime LRU and LFU data will take some "
+    b"time to adjust."
 )
 
 
 def object_encoding(session: Session, args: list[bytes]) -> object:
     entry = session.db.find(args[2])
-    return None if entry is None else encoding_name(entry.value)
+    return None if entry is None else encoding_name(entry.key, entry.value, entry.expire_at_ms != NO_EXPIRY)
 
 
 def object_refcount(session: Session, args: list[bytes]) -> object:
@@ -447,143 +457,331 @@ def commands() -> list[Command]:
     object_keys = [KeySpec("RO", 2)]
     return [
         Command(
-            "copy", -3, copy, flags="write denyoom", categories="keyspace",
-            keys=[KeySpec("RO access"), KeySpec("OW update", 2)], since="6.2.0",
-            complexity="O(n) in the size of the value", summary="Copies the value of a key to another key.",
+            "copy",
+            -3,
+            copy,
+            flags="write denyoom",
+            categories="keyspace",
+            keys=[KeySpec("RO access"), KeySpec("OW update", 2)],
+            since="6.2.0",
+            complexity="O(n) in the size of the value",
+            summary="Copies the value of a key to another key.",
         ),
         Command(
-            "dbsize", 1, dbsize, flags="readonly fast", group="server", categories="keyspace",
-            tips="request_policy:all_shards response_policy:agg_sum", summary="Counts the keys of the database.",
+            "dbsize",
+            1,
+            dbsize,
+            flags="readonly fast",
+            group="server",
+            categories="keyspace",
+            tips="request_policy:all_shards response_policy:agg_sum",
+            summary="Counts the keys of the database.",
         ),
         Command(
-            "del", -2, delete, flags="write", categories="keyspace", keys=[KeySpec("RM delete", 1, -1)],
-            tips=shards_sum, complexity="O(n) in the keys", summary="Deletes keys.",
+            "del",
+            -2,
+            delete,
+            flags="write",
+            categories="keyspace",
+            keys=[KeySpec("RM delete", 1, -1)],
+            tips=shards_sum,
+            complexity="O(n) in the keys",
+            summary="Deletes keys.",
         ),
         Command(
-            "exists", -2, exists, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO", 1, -1)],
-            tips=shards_sum, complexity="O(n) in the keys", summary="Counts how many of the keys exist.",
+            "exists",
+            -2,
+            exists,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO", 1, -1)],
+            tips=shards_sum,
+            complexity="O(n) in the keys",
+            summary="Counts how many of the keys exist.",
         ),
         Command(
-            "expire", -3, expire, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
+            "expire",
+            -3,
+            expire,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW update")],
             summary="Lets a key expire after some seconds.",
         ),
         Command(
-            "expireat", -3, expireat, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
-            since="1.2.0", summary="Lets a key expire at a Unix time in seconds.",
+            "expireat",
+            -3,
+            expireat,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW update")],
+            since="1.2.0",
+            summary="Lets a key expire at a Unix time in seconds.",
         ),
         Command(
-            "expiretime", 2, expiretime, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
-            since="7.0.0", summary="Gives the Unix time in seconds at which a key expires.",
+            "expiretime",
+            2,
+            expiretime,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO access")],
+            since="7.0.0",
+            summary="Gives the Unix time in seconds at which a key expires.",
         ),
         Command(
-            "flushall", -1, flushall, flags="write", group="server", categories="keyspace dangerous",
-            tips="request_policy:all_shards response_policy:all_succeeded", complexity="O(n) in the keys",
+            "flushall",
+            -1,
+            flushall,
+            flags="write",
+            group="server",
+            categories="keyspace dangerous",
+            tips="request_policy:all_shards response_policy:all_succeeded",
+            complexity="O(n) in the keys",
             summary="Deletes all keys of all databases.",
         ),
         Command(
-            "flushdb", -1, flushdb, flags="write", group="server", categories="keyspace dangerous",
-            tips="request_policy:all_shards response_policy:all_succeeded", complexity="O(n) in the keys",
+            "flushdb",
+            -1,
+            flushdb,
+            flags="write",
+            group="server",
+            categories="keyspace dangerous",
+            tips="request_policy:all_shards response_policy:all_succeeded",
+            complexity="O(n) in the keys",
             summary="Deletes all keys of the database.",
         ),
         Command(
-            "keys", 2, keys, flags="readonly", categories="keyspace dangerous",
-            tips="request_policy:all_shards nondeterministic_output_order", complexity="O(n) in all keys",
+            "keys",
+            2,
+            keys,
+            flags="readonly",
+            categories="keyspace dangerous",
+            tips="request_policy:all_shards nondeterministic_output_order",
+            complexity="O(n) in all keys",
             summary="Lists the keys that match a pattern.",
         ),
         Command(
-            "move", 3, move, flags="write fast", categories="keyspace", keys=[KeySpec("RW access update")],
+            "move",
+            3,
+            move,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW access update")],
             summary="Moves a key to another database.",
         ),
         Command(
-            "object", -2, container, since="2.2.3", summary="Commands on how a value is kept.",
+            "object",
+            -2,
+            container,
+            since="2.2.3",
+            summary="Commands on how a value is kept.",
             complexity="Depends on subcommand.",
             subcommands=[
                 Command(
-                    "encoding", 3, object_encoding, flags="readonly", categories="keyspace", keys=object_keys,
-                    tips="nondeterministic_output", since="2.2.3", summary="Says how a value is kept.",
+                    "encoding",
+                    3,
+                    object_encoding,
+                    flags="readonly",
+                    categories="keyspace",
+                    keys=object_keys,
+                    tips="nondeterministic_output",
+                    since="2.2.3",
+                    summary="Says how a value is kept.",
                 ),
                 Command(
-                    "freq", 3, object_freq, flags="readonly", categories="keyspace", keys=object_keys,
-                    tips="nondeterministic_output", since="4.0.0", summary="Gives the access frequency of a key.",
+                    "freq",
+                    3,
+                    object_freq,
+                    flags="readonly",
+                    categories="keyspace",
+                    keys=object_keys,
+                    tips="nondeterministic_output",
+                    since="4.0.0",
+                    summary="Gives the access frequency of a key.",
                 ),
                 Command(
-                    "help", 2, object_help, flags="loading stale", categories="keyspace", since="6.2.0",
+                    "help",
+                    2,
+                    object_help,
+                    flags="loading stale",
+                    categories="keyspace",
+                    since="6.2.0",
                     summary="Explains the subcommands.",
                 ),
                 Command(
-                    "idletime", 3, object_idletime, flags="readonly", categories="keyspace", keys=object_keys,
-                    tips="nondeterministic_output", since="2.2.3", summary="Seconds since a key was last used.",
+                    "idletime",
+                    3,
+                    object_idletime,
+                    flags="readonly",
+                    categories="keyspace",
+                    keys=object_keys,
+                    tips="nondeterministic_output",
+                    since="2.2.3",
+                    summary="Seconds since a key was last used.",
                 ),
                 Command(
-                    "refcount", 3, object_refcount, flags="readonly", categories="keyspace", keys=object_keys,
-                    tips="nondeterministic_output", since="2.2.3", summary="Counts the references to a value.",
+                    "refcount",
+                    3,
+                    object_refcount,
+                    flags="readonly",
+                    categories="keyspace",
+                    keys=object_keys,
+                    tips="nondeterministic_output",
+                    since="2.2.3",
+                    summary="Counts the references to a value.",
                 ),
             ],
         ),
         Command(
-            "persist", 2, persist, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
-            since="2.2.0", summary="Takes the expire time off a key.",
+            "persist",
+            2,
+            persist,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW update")],
+            since="2.2.0",
+            summary="Takes the expire time off a key.",
         ),
         Command(
-            "pexpire", -3, pexpire, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
-            since="2.6.0", summary="Lets a key expire after some milliseconds.",
+            "pexpire",
+            -3,
+            pexpire,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW update")],
+            since="2.6.0",
+            summary="Lets a key expire after some milliseconds.",
         ),
         Command(
-            "pexpireat", -3, pexpireat, flags="write fast", categories="keyspace", keys=[KeySpec("RW update")],
-            since="2.6.0", summary="Lets a key expire at a Unix time in milliseconds.",
+            "pexpireat",
+            -3,
+            pexpireat,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RW update")],
+            since="2.6.0",
+            summary="Lets a key expire at a Unix time in milliseconds.",
         ),
         Command(
-            "pexpiretime", 2, pexpiretime, flags="readonly fast", categories="keyspace",
-            keys=[KeySpec("RO access")], since="7.0.0",
+            "pexpiretime",
+            2,
+            pexpiretime,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO access")],
+            since="7.0.0",
             summary="Gives the Unix time in milliseconds at which a key expires.",
         ),
         Command(
-            "pttl", 2, pttl, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
-            tips="nondeterministic_output", since="2.6.0", summary="Gives the milliseconds a key has left.",
+            "pttl",
+            2,
+            pttl,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO access")],
+            tips="nondeterministic_output",
+            since="2.6.0",
+            summary="Gives the milliseconds a key has left.",
         ),
         Command(
-            "randomkey", 1, randomkey, flags="readonly", categories="keyspace",
+            "randomkey",
+            1,
+            randomkey,
+            flags="readonly",
+            categories="keyspace",
             tips="request_policy:all_shards response_policy:special nondeterministic_output",
             summary="Gives some key of the database.",
         ),
         Command(
-            "rename", 3, rename, flags="write", categories="keyspace",
+            "rename",
+            3,
+            rename,
+            flags="write",
+            categories="keyspace",
             keys=[KeySpec("RW access delete"), KeySpec("OW update", 2)],
             summary="Gives a key another name, replacing a key of that name.",
         ),
         Command(
-            "renamenx", 3, renamenx, flags="write fast", categories="keyspace",
+            "renamenx",
+            3,
+            renamenx,
+            flags="write fast",
+            categories="keyspace",
             keys=[KeySpec("RW access delete"), KeySpec("OW insert", 2)],
             summary="Gives a key another name, if no key has it.",
         ),
         Command(
-            "scan", -2, scan, flags="readonly", categories="keyspace",
-            tips="nondeterministic_output request_policy:special response_policy:special", since="2.8.0",
-            complexity="O(1) for each call, O(n) for all keys", summary="Lists the keys of the database step by step.",
+            "scan",
+            -2,
+            scan,
+            flags="readonly",
+            categories="keyspace",
+            tips="nondeterministic_output request_policy:special response_policy:special",
+            since="2.8.0",
+            complexity="O(1) for each call, O(n) for all keys",
+            summary="Lists the keys of the database step by step.",
         ),
         Command(
-            "select", 2, select, flags="loading stale fast", group="connection", categories="connection",
+            "select",
+            2,
+            select,
+            flags="loading stale fast",
+            group="connection",
+            categories="connection",
             summary="Chooses the database of this connection.",
         ),
         Command(
-            "swapdb", 3, swapdb, flags="write fast", group="server", categories="keyspace dangerous", since="4.0.0",
-            complexity="O(1)", summary="Exchanges two databases.",
+            "swapdb",
+            3,
+            swapdb,
+            flags="write fast",
+            group="server",
+            categories="keyspace dangerous",
+            since="4.0.0",
+            complexity="O(1)",
+            summary="Exchanges two databases.",
         ),
         Command(
-            "touch", -2, touch, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO", 1, -1)],
-            tips=shards_sum, since="3.2.1", complexity="O(n) in the keys",
+            "touch",
+            -2,
+            touch,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO", 1, -1)],
+            tips=shards_sum,
+            since="3.2.1",
+            complexity="O(n) in the keys",
             summary="Marks keys as used now, and counts those that exist.",
         ),
         Command(
-            "ttl", 2, ttl, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO access")],
-            tips="nondeterministic_output", summary="Gives the seconds a key has left.",
+            "ttl",
+            2,
+            ttl,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO access")],
+            tips="nondeterministic_output",
+            summary="Gives the seconds a key has left.",
         ),
         Command(
-            "type", 2, type_, flags="readonly fast", categories="keyspace", keys=[KeySpec("RO")],
+            "type",
+            2,
+            type_,
+            flags="readonly fast",
+            categories="keyspace",
+            keys=[KeySpec("RO")],
             summary="Says what type of value a key holds.",
         ),
         Command(
-            "unlink", -2, delete, flags="write fast", categories="keyspace", keys=[KeySpec("RM delete", 1, -1)],
-            tips=shards_sum, since="4.0.0", complexity="O(n) in the keys", summary="Deletes keys.",
+            "unlink",
+            -2,
+            delete,
+            flags="write fast",
+            categories="keyspace",
+            keys=[KeySpec("RM delete", 1, -1)],
+            tips=shards_sum,
+            since="4.0.0",
+            complexity="O(n) in the keys",
+            summary="Deletes keys.",
         ),
     ]

@@ -1,31 +1,44 @@
 """Commands about the server: INFO, CONFIG, COMMAND, TIME, SHUTDOWN.
 
-Source:     https://redis.io/docs/latest/commands/?group=server; order of checks and texts from redis-server 8.2.
+Source:     https://redis.io/docs/latest/commands/?group=server; order of checks and texts from redis-server
+            8.2.
 Not here:   facts of the process (pid, memory, CPU): the shell gives them through Engine.set_info_provider.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.commands.generic import help_reply
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.registry import Command, container
-from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK, Map, SetReply, SimpleString, Verbatim
-from appliance.redis.session import Session
+from appliance.redis.replies import NO_REPLY, OK, Map, SetReply, SimpleString, Verbatim
+
+if TYPE_CHECKING:
+    from appliance.redis.session import Session
 
 Facts = dict[str, "str | int"]
 
 # INFO without arguments gives these, in this order; `all` adds _EXTRA.
-_DEFAULT: Final = (
-    "server clients memory persistence stats replication cpu modules errorstats cluster keyspace"
-).split()
+_DEFAULT: Final = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "modules",
+    "errorstats",
+    "cluster",
+    "keyspace",
+]
 _EXTRA: Final = ["commandstats"]
 
 
-# INFO -----------------------------------------------------------------------------------------------------------------
+# INFO ---------------------------------------------------------------------------------------------
 
 
 def _server(session: Session) -> Facts:
@@ -193,7 +206,7 @@ def info(session: Session, args: list[bytes]) -> object:
     return Verbatim("\r\n".join(blocks).encode("utf-8"))
 
 
-# CONFIG ---------------------------------------------------------------------------------------------------------------
+# CONFIG -------------------------------------------------------------------------------------------
 
 
 def config_get(session: Session, args: list[bytes]) -> object:
@@ -206,7 +219,7 @@ def config_get(session: Session, args: list[bytes]) -> object:
 
 def config_set(session: Session, args: list[bytes]) -> object:
     if len(args) % 2:
-        raise CommandError(errors.wrong_arity(b"config|set"))
+        raise CommandError(errors.SYNTAX)
     session.engine.configuration.set_many([(args[at], args[at + 1]) for at in range(2, len(args), 2)])
     session.engine.configuration_changed()
     return OK
@@ -233,7 +246,7 @@ def config_help(session: Session, args: list[bytes]) -> object:
     )
 
 
-# COMMAND --------------------------------------------------------------------------------------------------------------
+# COMMAND ------------------------------------------------------------------------------------------
 
 
 def command(session: Session, args: list[bytes]) -> object:
@@ -260,7 +273,7 @@ def command_info(session: Session, args: list[bytes]) -> object:
     found: list[object] = []
     for name in args[2:]:
         named = _named(session, name)
-        found.append(NULL_ARRAY if named is None else named.info())
+        found.append(None if named is None else named.info())
     return found
 
 
@@ -292,7 +305,7 @@ def command_list(session: Session, args: list[bytes]) -> object:
         every = [each for each in every if glob_match(args[4], each.full_name, ignore_case=True)]
     else:
         raise CommandError(errors.SYNTAX)
-    return SetReply([each.full_name for each in every])
+    return [each.full_name for each in every]
 
 
 def _keys_of_request(session: Session, args: list[bytes]) -> list[tuple[bytes, list[str]]]:
@@ -335,7 +348,7 @@ def command_help(session: Session, args: list[bytes]) -> object:
     )
 
 
-# The rest -------------------------------------------------------------------------------------------------------------
+# The rest -----------------------------------------------------------------------------------------
 
 
 def time(session: Session, args: list[bytes]) -> object:
@@ -347,7 +360,9 @@ def shutdown(session: Session, args: list[bytes]) -> object:
     words = [word.lower() for word in args[1:]]
     if any(word not in (b"save", b"nosave", b"now", b"force", b"abort") for word in words):
         raise CommandError(errors.SYNTAX)
-    if (b"abort" in words and any(word != b"abort" for word in words)) or (b"save" in words and b"nosave" in words):
+    if (b"abort" in words and any(word != b"abort" for word in words)) or (
+        b"save" in words and b"nosave" in words
+    ):
         raise CommandError(errors.SYNTAX)
     if b"abort" in words:
         raise CommandError(b"ERR No shutdown in progress.")
@@ -372,84 +387,193 @@ def commands() -> list[Command]:
     about = "loading stale"
     return [
         Command(
-            "command", -1, command, flags=about, group="server", categories="connection",
-            tips="nondeterministic_output_order", since="2.8.13", complexity="O(n) in the commands",
+            "command",
+            -1,
+            command,
+            flags=about,
+            group="server",
+            categories="connection",
+            tips="nondeterministic_output_order",
+            since="2.8.13",
+            complexity="O(n) in the commands",
             summary="Describes all commands.",
             subcommands=[
                 Command(
-                    "count", 2, command_count, flags=about, group="server", categories="connection", since="2.8.13",
+                    "count",
+                    2,
+                    command_count,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    since="2.8.13",
                     summary="Counts the commands.",
                 ),
                 Command(
-                    "docs", -2, command_docs, flags=about, group="server", categories="connection",
-                    tips="nondeterministic_output_order", since="7.0.0", complexity="O(n) in the commands asked for",
+                    "docs",
+                    -2,
+                    command_docs,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    tips="nondeterministic_output_order",
+                    since="7.0.0",
+                    complexity="O(n) in the commands asked for",
                     summary="Explains commands.",
                 ),
                 Command(
-                    "getkeys", -3, command_getkeys, flags=about, group="server", categories="connection",
-                    since="2.8.13", complexity="O(n) in the arguments", summary="Finds the keys in a request.",
+                    "getkeys",
+                    -3,
+                    command_getkeys,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    since="2.8.13",
+                    complexity="O(n) in the arguments",
+                    summary="Finds the keys in a request.",
                 ),
                 Command(
-                    "getkeysandflags", -3, command_getkeysandflags, flags=about, group="server",
-                    categories="connection", since="7.0.0", complexity="O(n) in the arguments",
+                    "getkeysandflags",
+                    -3,
+                    command_getkeysandflags,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    since="7.0.0",
+                    complexity="O(n) in the arguments",
                     summary="Finds the keys in a request, and how each is used.",
                 ),
                 Command(
-                    "help", 2, command_help, flags=about, group="server", categories="connection", since="5.0.0",
+                    "help",
+                    2,
+                    command_help,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    since="5.0.0",
                     summary="Explains the subcommands.",
                 ),
                 Command(
-                    "info", -2, command_info, flags=about, group="server", categories="connection",
-                    tips="nondeterministic_output_order", since="2.8.13", complexity="O(n) in the commands asked for",
+                    "info",
+                    -2,
+                    command_info,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    tips="nondeterministic_output_order",
+                    since="2.8.13",
+                    complexity="O(n) in the commands asked for",
                     summary="Describes commands.",
                 ),
                 Command(
-                    "list", -2, command_list, flags=about, group="server", categories="connection",
-                    tips="nondeterministic_output_order", since="7.0.0", complexity="O(n) in the commands",
+                    "list",
+                    -2,
+                    command_list,
+                    flags=about,
+                    group="server",
+                    categories="connection",
+                    tips="nondeterministic_output_order",
+                    since="7.0.0",
+                    complexity="O(n) in the commands",
                     summary="Names the commands.",
                 ),
             ],
         ),
         Command(
-            "config", -2, container, group="server", since="2.0.0", complexity="Depends on subcommand.",
+            "config",
+            -2,
+            container,
+            group="server",
+            since="2.0.0",
+            complexity="Depends on subcommand.",
             summary="Commands on parameters of the server.",
             subcommands=[
                 Command(
-                    "get", -3, config_get, flags=admin, group="server", since="2.0.0",
-                    complexity="O(n) in the parameters", summary="Gives parameters that match a pattern.",
+                    "get",
+                    -3,
+                    config_get,
+                    flags=admin,
+                    group="server",
+                    since="2.0.0",
+                    complexity="O(n) in the parameters",
+                    summary="Gives parameters that match a pattern.",
                 ),
                 Command(
-                    "help", 2, config_help, flags=about, group="server", since="5.0.0",
+                    "help",
+                    2,
+                    config_help,
+                    flags=about,
+                    group="server",
+                    since="5.0.0",
                     summary="Explains the subcommands.",
                 ),
                 Command(
-                    "resetstat", 2, config_resetstat, flags=admin, group="server", tips=nodes, since="2.0.0",
+                    "resetstat",
+                    2,
+                    config_resetstat,
+                    flags=admin,
+                    group="server",
+                    tips=nodes,
+                    since="2.0.0",
                     summary="Sets the counters of INFO back to zero.",
                 ),
                 Command(
-                    "rewrite", 2, config_rewrite, flags=admin, group="server", tips=nodes, since="2.8.0",
+                    "rewrite",
+                    2,
+                    config_rewrite,
+                    flags=admin,
+                    group="server",
+                    tips=nodes,
+                    since="2.8.0",
                     summary="Writes the configuration file.",
                 ),
                 Command(
-                    "set", -4, config_set, flags=admin, group="server", tips=nodes, since="2.0.0",
-                    complexity="O(n) in the parameters given", summary="Sets parameters.",
+                    "set",
+                    -4,
+                    config_set,
+                    flags=admin,
+                    group="server",
+                    tips=nodes,
+                    since="2.0.0",
+                    complexity="O(n) in the parameters given",
+                    summary="Sets parameters.",
                 ),
             ],
         ),
         Command(
-            "info", -1, info, flags=about, group="server", categories="dangerous",
+            "info",
+            -1,
+            info,
+            flags=about,
+            group="server",
+            categories="dangerous",
             tips="nondeterministic_output request_policy:all_shards response_policy:special",
             summary="Describes the state of the server.",
         ),
         Command(
-            "lolwut", -1, lolwut, flags="readonly fast", group="server", since="5.0.0", summary="Shows a small picture.",
+            "lolwut",
+            -1,
+            lolwut,
+            flags="readonly fast",
+            group="server",
+            since="5.0.0",
+            summary="Shows a small picture.",
         ),
         Command(
-            "shutdown", -1, shutdown, flags="admin noscript loading stale no_multi allow_busy", group="server",
+            "shutdown",
+            -1,
+            shutdown,
+            flags="admin noscript loading stale no_multi allow_busy",
+            group="server",
             summary="Ends the server.",
         ),
         Command(
-            "time", 1, time, flags="loading stale fast", group="server", tips="nondeterministic_output", since="2.6.0",
+            "time",
+            1,
+            time,
+            flags="loading stale fast",
+            group="server",
+            tips="nondeterministic_output",
+            since="2.6.0",
             summary="Gives the server's time.",
         ),
     ]

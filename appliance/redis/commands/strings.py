@@ -1,12 +1,13 @@
 """Commands on strings.
 
-Source:     https://redis.io/docs/latest/commands/?group=string; order of checks and texts from redis-server 8.2.
+Source:     https://redis.io/docs/latest/commands/?group=string; order of checks and texts from redis-server
+            8.2.
 Errors:     CommandError: WRONGTYPE, not an integer, overflow, too long, syntax.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -26,12 +27,14 @@ from appliance.redis.arguments import (
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
-from appliance.redis.keyspace import Entry
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.registry import Command, KeySpec
 from appliance.redis.replies import OK, Map
-from appliance.redis.session import Session
 from appliance.redis.values import StringBuffer, is_string, string_length, string_text, string_value
+
+if TYPE_CHECKING:
+    from appliance.redis.keyspace import Entry
+    from appliance.redis.session import Session
 
 _EXPIRE_OPTIONS: Final = EX | PX | EXAT | PXAT
 
@@ -202,7 +205,8 @@ def getrange(session: Session, args: list[bytes]) -> object:
 
 
 def _check_length(session: Session, length: int, added: int) -> None:
-    if length + added > session.engine.max_bulk:
+    limit: int = session.engine.max_bulk  # as int: the sum may be beyond 64 bits
+    if length + added > limit:
         raise CommandError(errors.STRING_TOO_LONG)
 
 
@@ -269,6 +273,9 @@ def _integer_of(value: object) -> int:
     return number
 
 
+_SMALL: Final = 1 << 60
+
+
 def _increment(session: Session, key: bytes, amount: int) -> object:
     db = session.db
     entry = db.lookup_write(key)
@@ -277,7 +284,8 @@ def _increment(session: Session, key: bytes, amount: int) -> object:
         session.engine.dirty += 1
         return amount
     value = _integer_of(entry.value) + amount
-    if value > I64_MAX or value < I64_MIN:
+    # The first comparison is with numbers that fit a machine word, the others are with long ones.
+    if not -_SMALL < value < _SMALL and (value > I64_MAX or value < I64_MIN):
         raise CommandError(errors.OVERFLOW)
     entry.value = value
     session.engine.dirty += 1
@@ -409,7 +417,8 @@ _UP: Final = 1
 def _lcs_table(first: bytes, second: bytes) -> tuple[int, bytearray]:
     """The length of the longest common subsequence, and where to go from each pair of positions.
 
-    moves[i * (len(second) + 1) + j] is _UP when dropping byte i of `first` keeps more than dropping byte j of `second`.
+    moves[i * (len(second) + 1) + j] is _UP when dropping byte i of `first` keeps more than dropping byte j
+    of `second`.
     """
     rows: i64 = len(first)
     columns: i64 = len(second)
@@ -495,110 +504,261 @@ def commands() -> list[Command]:
     update = [KeySpec("RW access update")]
     return [
         Command(
-            "append", 3, append, flags="write denyoom fast", group="string", categories="string",
-            keys=[KeySpec("RW insert")], since="2.0.0", complexity="O(1) amortized",
+            "append",
+            3,
+            append,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RW insert")],
+            since="2.0.0",
+            complexity="O(1) amortized",
             summary="Adds bytes at the end of a string, which it creates if need be.",
         ),
         Command(
-            "decr", 2, decr, flags="write denyoom fast", group="string", categories="string", keys=update,
+            "decr",
+            2,
+            decr,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
             summary="Takes one from an integer; a missing key counts as 0.",
         ),
         Command(
-            "decrby", 3, decrby, flags="write denyoom fast", group="string", categories="string", keys=update,
+            "decrby",
+            3,
+            decrby,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
             summary="Takes a number from an integer; a missing key counts as 0.",
         ),
         Command(
-            "get", 2, get, flags="readonly fast", group="string", categories="string", keys=read,
+            "get",
+            2,
+            get,
+            flags="readonly fast",
+            group="string",
+            categories="string",
+            keys=read,
             summary="Gives the string at a key.",
         ),
         Command(
-            "getdel", 2, getdel, flags="write fast", group="string", categories="string",
-            keys=[KeySpec("RW access delete")], since="6.2.0", summary="Gives the string at a key and deletes the key.",
+            "getdel",
+            2,
+            getdel,
+            flags="write fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RW access delete")],
+            since="6.2.0",
+            summary="Gives the string at a key and deletes the key.",
         ),
         Command(
-            "getex", -2, getex, flags="write fast", group="string", categories="string",
-            keys=[KeySpec("RW access update", notes="RW and UPDATE because it changes the TTL")], since="6.2.0",
+            "getex",
+            -2,
+            getex,
+            flags="write fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RW access update", notes="RW and UPDATE because it changes the TTL")],
+            since="6.2.0",
             summary="Gives the string at a key and sets, or removes, when the key expires.",
         ),
         Command(
-            "getrange", 4, getrange, flags="readonly", group="string", categories="string", keys=read, since="2.4.0",
-            complexity="O(n) in the bytes returned", summary="Gives part of a string.",
+            "getrange",
+            4,
+            getrange,
+            flags="readonly",
+            group="string",
+            categories="string",
+            keys=read,
+            since="2.4.0",
+            complexity="O(n) in the bytes returned",
+            summary="Gives part of a string.",
         ),
         Command(
-            "getset", 3, getset, flags="write denyoom fast", group="string", categories="string", keys=update,
-            summary="Sets a key and gives the string it held.", deprecated_since="6.2.0",
+            "getset",
+            3,
+            getset,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
+            summary="Sets a key and gives the string it held.",
+            deprecated_since="6.2.0",
             replaced_by="`SET` with the `GET` argument",
         ),
         Command(
-            "incr", 2, incr, flags="write denyoom fast", group="string", categories="string", keys=update,
+            "incr",
+            2,
+            incr,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
             summary="Adds one to an integer; a missing key counts as 0.",
         ),
         Command(
-            "incrby", 3, incrby, flags="write denyoom fast", group="string", categories="string", keys=update,
+            "incrby",
+            3,
+            incrby,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
             summary="Adds a number to an integer; a missing key counts as 0.",
         ),
         Command(
-            "incrbyfloat", 3, incrbyfloat, flags="write denyoom fast", group="string", categories="string",
-            keys=update, since="2.6.0", summary="Adds a floating point number to a number; a missing key counts as 0.",
+            "incrbyfloat",
+            3,
+            incrbyfloat,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=update,
+            since="2.6.0",
+            summary="Adds a floating point number to a number; a missing key counts as 0.",
         ),
         Command(
-            "lcs", -3, lcs, flags="readonly", group="string", categories="string", keys=[KeySpec("RO access", 1, 1)],
-            since="7.0.0", complexity="O(n*m) in the lengths of the strings",
+            "lcs",
+            -3,
+            lcs,
+            flags="readonly",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RO access", 1, 1)],
+            since="7.0.0",
+            complexity="O(n*m) in the lengths of the strings",
             summary="Finds the longest common subsequence of two strings.",
         ),
         Command(
-            "mget", -2, mget, flags="readonly fast", group="string", categories="string",
-            keys=[KeySpec("RO access", 1, -1)], tips="request_policy:multi_shard", complexity="O(n) in the keys",
+            "mget",
+            -2,
+            mget,
+            flags="readonly fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RO access", 1, -1)],
+            tips="request_policy:multi_shard",
+            complexity="O(n) in the keys",
             summary="Gives the strings at several keys, null for each that has none.",
         ),
         Command(
-            "mset", -3, mset, flags="write denyoom", group="string", categories="string",
-            keys=[KeySpec("OW update", 1, -1, 2)], since="1.0.1",
-            tips="request_policy:multi_shard response_policy:all_succeeded", complexity="O(n) in the keys",
+            "mset",
+            -3,
+            mset,
+            flags="write denyoom",
+            group="string",
+            categories="string",
+            keys=[KeySpec("OW update", 1, -1, 2)],
+            since="1.0.1",
+            tips="request_policy:multi_shard response_policy:all_succeeded",
+            complexity="O(n) in the keys",
             summary="Sets several keys at once.",
         ),
         Command(
-            "msetnx", -3, msetnx, flags="write denyoom", group="string", categories="string",
-            keys=[KeySpec("OW insert", 1, -1, 2)], since="1.0.1", complexity="O(n) in the keys",
+            "msetnx",
+            -3,
+            msetnx,
+            flags="write denyoom",
+            group="string",
+            categories="string",
+            keys=[KeySpec("OW insert", 1, -1, 2)],
+            since="1.0.1",
+            complexity="O(n) in the keys",
             summary="Sets several keys at once, if none of them exists.",
         ),
         Command(
-            "psetex", 4, psetex, flags="write denyoom", group="string", categories="string",
-            keys=[KeySpec("OW update")], since="2.6.0", summary="Sets a key that expires after some milliseconds.",
-            deprecated_since="2.6.12", replaced_by="`SET` with the `PX` argument",
+            "psetex",
+            4,
+            psetex,
+            flags="write denyoom",
+            group="string",
+            categories="string",
+            keys=[KeySpec("OW update")],
+            since="2.6.0",
+            summary="Sets a key that expires after some milliseconds.",
+            deprecated_since="2.6.12",
+            replaced_by="`SET` with the `PX` argument",
         ),
         Command(
-            "set", -3, set_, flags="write denyoom", group="string", categories="string",
+            "set",
+            -3,
+            set_,
+            flags="write denyoom",
+            group="string",
+            categories="string",
             keys=[
                 KeySpec(
-                    "RW access update variable_flags", notes="RW and ACCESS due to the optional `GET` argument"
+                    "RW access update variable_flags",
+                    notes="RW and ACCESS due to the optional `GET` argument",
                 )
             ],
             get_keys=_set_keys,
             summary="Sets a key to a string, with conditions and an expire time if wanted.",
         ),
         Command(
-            "setex", 4, setex, flags="write denyoom", group="string", categories="string",
-            keys=[KeySpec("OW update")], since="2.0.0", summary="Sets a key that expires after some seconds.",
-            deprecated_since="2.6.12", replaced_by="`SET` with the `EX` argument",
+            "setex",
+            4,
+            setex,
+            flags="write denyoom",
+            group="string",
+            categories="string",
+            keys=[KeySpec("OW update")],
+            since="2.0.0",
+            summary="Sets a key that expires after some seconds.",
+            deprecated_since="2.6.12",
+            replaced_by="`SET` with the `EX` argument",
         ),
         Command(
-            "setnx", 3, setnx, flags="write denyoom fast", group="string", categories="string",
-            keys=[KeySpec("OW insert")], summary="Sets a key if it does not exist.", deprecated_since="2.6.12",
+            "setnx",
+            3,
+            setnx,
+            flags="write denyoom fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("OW insert")],
+            summary="Sets a key if it does not exist.",
+            deprecated_since="2.6.12",
             replaced_by="`SET` with the `NX` argument",
         ),
         Command(
-            "setrange", 4, setrange, flags="write denyoom", group="string", categories="string",
-            keys=[KeySpec("RW update")], since="2.2.0", complexity="O(n) in the bytes written and padded",
+            "setrange",
+            4,
+            setrange,
+            flags="write denyoom",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RW update")],
+            since="2.2.0",
+            complexity="O(n) in the bytes written and padded",
             summary="Overwrites part of a string, padding it with zero bytes up to the offset.",
         ),
         Command(
-            "strlen", 2, strlen, flags="readonly fast", group="string", categories="string", keys=[KeySpec("RO")],
-            since="2.2.0", summary="Gives the length of a string.",
+            "strlen",
+            2,
+            strlen,
+            flags="readonly fast",
+            group="string",
+            categories="string",
+            keys=[KeySpec("RO")],
+            since="2.2.0",
+            summary="Gives the length of a string.",
         ),
         Command(
-            "substr", 4, getrange, flags="readonly", group="string", categories="string", keys=read,
-            complexity="O(n) in the bytes returned", summary="Gives part of a string.", deprecated_since="2.0.0",
+            "substr",
+            4,
+            getrange,
+            flags="readonly",
+            group="string",
+            categories="string",
+            keys=read,
+            complexity="O(n) in the bytes returned",
+            summary="Gives part of a string.",
+            deprecated_since="2.0.0",
             replaced_by="`GETRANGE`",
         ),
     ]

@@ -62,10 +62,15 @@ class TcpHost:
         self._isn_secret: bytes = random_bytes(16)
         self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
 
-    def initial_sequence_number(self, four_tuple: bytes, now: i64) -> i64:
-        """ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9)."""
-        digest = blake2b(four_tuple, key=self._isn_secret, digest_size=4).digest()
-        return ((now >> 2) + int.from_bytes(digest, "big")) & 0xFFFF_FFFF
+    def initial_numbers(self, four_tuple: bytes, now: i64) -> tuple[int, int]:
+        """(ISN, timestamp offset) of a new connection.
+
+        ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9). The offset is
+        another part of the same hash (RFC 7323 §5.4), so timestamps of one 4-tuple go on where they were.
+        """
+        digest = blake2b(four_tuple, key=self._isn_secret, digest_size=8).digest()
+        isn = ((now >> 2) + int.from_bytes(digest[:4], "big")) & 0xFFFF_FFFF
+        return isn, int.from_bytes(digest[4:], "big")
 
 
 def _shift_for(limit: i64) -> i64:

