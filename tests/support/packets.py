@@ -83,6 +83,7 @@ def ipv4(
     ihl: int | None = None,
     total_length: int | None = None,
     checksum: int | None = None,
+    tos: int = 0,
 ) -> bytes:
     """A datagram; what is given explicitly is used even when it is wrong."""
     if ihl is None:
@@ -95,7 +96,7 @@ def ipv4(
             struct.pack(
                 "!BBHHHBBHII",
                 (version << 4) | ihl,
-                0,
+                tos,
                 total_length,
                 identification,
                 fragment,
@@ -199,6 +200,7 @@ class Packet:
     source: int = 0
     destination: int = 0
     ttl: int = 0
+    tos: int = 0
     identification: int = 0
     dont_fragment: bool = False
     # TCP
@@ -264,9 +266,8 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
         assert (hrd, pro, hln, pln) == (1, 0x0800, 6, 4)
         return packet
     assert ethertype == 0x0800
-    version_ihl, _, total_length, packet.identification, fragment, packet.ttl, protocol = struct.unpack_from(
-        "!BBHHHBB", body
-    )
+    version_ihl, packet.tos, total_length, packet.identification, fragment = struct.unpack_from("!BBHHH", body)
+    packet.ttl, protocol = struct.unpack_from("!BB", body, 8)
     packet.source, packet.destination = struct.unpack_from("!II", body, 12)
     assert version_ihl == 0x45
     assert total_length == len(body), "total length is not the frame's"
