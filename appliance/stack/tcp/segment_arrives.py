@@ -265,6 +265,7 @@ def _check_ack_of_syn(tcb: Tcb, seg: Segment, now: i64) -> bool:
 def _syn_acknowledged(tcb: Tcb, now: i64) -> None:
     if tcb.syn_sent_at != NEVER:
         tcb.rtt.sample(now - tcb.syn_sent_at)
+        tcb.rack.on_handshake(now - tcb.syn_sent_at, now)
         tcb.syn_sent_at = NEVER
     tcb.retransmission_deadline = NEVER
     tcb.must_send_syn = False
