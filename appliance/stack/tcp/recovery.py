@@ -252,7 +252,8 @@ def _enter_recovery(tcb: Tcb, outstanding_before: i64, sacked_before: i64, now: 
     tcb.first_retransmission_ts = -1
     tcb.tlp_end = -1
     if not is_reduced_already:
-        tcb.congestion.on_congestion(outstanding_before, now, False)
+        # What limited transmit sent beyond cwnd does not count (RFC 5681 §3.2 step 2).
+        tcb.congestion.on_congestion(min(outstanding_before, tcb.congestion.cwnd), now, False)
         _begin_reduction(tcb, outstanding_before - sacked_before)
 
 
