@@ -95,7 +95,7 @@ class Engine:
         self.ops_per_second: i64 = 0
         self.peak_sessions: i64 = 0
         self._info_providers: dict[str, list[InfoProvider]] = {}
-        self._pending: list[Session] = []
+        self._pending: dict[int, Session] = {}
         self._next_session_id = 1
         # xorshift32 must not start at zero.
         self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
@@ -134,15 +134,14 @@ class Engine:
 
     def mark_pending(self, session: Session) -> None:
         """The session has output, or must be closed, without having received anything itself."""
-        if session not in self._pending:
-            self._pending.append(session)
+        self._pending[session.id] = session
 
     def take_pending_sessions(self) -> list[Session]:
         """Sessions marked since the last call, each once: send their output, close those that are closing."""
-        pending = self._pending
-        if len(pending) == 0:
-            return pending
-        self._pending = []
+        if len(self._pending) == 0:
+            return []
+        pending = list(self._pending.values())
+        self._pending = {}
         return pending
 
     # Time -----------------------------------------------------------------------------------------
@@ -155,8 +154,7 @@ class Engine:
         self._active_expiry()
         left: i64 = _RESIZE_BUDGET
         for database in self.databases:
-            if left > 0 and database.is_resizing:
-                database.work(left)
+            if left > 0 and database.work(left):
                 left -= _RESIZE_BUDGET // 4
         self._sample_rate(now_us)
 

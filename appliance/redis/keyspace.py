@@ -50,6 +50,8 @@ _MOVE_PER_WRITE: Final = 16
 _PREPARED: Final[list[Entry | None]] = [None] * _PREPARE_PER_WRITE
 
 NO_EXPIRY: Final = -1
+# A sum of as many times to live as a cron samples must stay within 64 bits.
+_LONGEST_AVERAGED_MS: Final = 1 << 48
 
 
 @mypyc_attr(acyclic=True)
@@ -223,11 +225,8 @@ class Table:
             return None
         if self._is_moving or self._next_size != 0:
             self._work(_MOVE_PER_WRITE)
-        elif mask >= MIN_SLOTS and self._used * 8 < mask + 1:
-            size: i64 = MIN_SLOTS
-            while size < self._used * 2:
-                size *= 2
-            self._prepare(size)
+        else:
+            self._shrink_if_sparse()
         return removed
 
     def _close_gap(self, at: i64) -> None:
@@ -265,7 +264,9 @@ class Table:
         return self._is_moving or self._next_size != 0
 
     def work(self, slots: int) -> bool:
-        """Do a bounded piece of a resize under way; whether there is more to do."""
+        """Do a bounded piece of a resize, begun here if the table is sparse; whether there is more to do."""
+        if self._next_size == 0 and not self._is_moving:
+            self._shrink_if_sparse()
         if self._next_size != 0 or self._is_moving:
             left: i64 = slots
             while left > 0 and self._next_size != 0:
@@ -283,6 +284,20 @@ class Table:
         elif self._is_moving:
             self._move(slots)
 
+    def _shrink_if_sparse(self) -> None:
+        """Begin to shrink a table less than 1/8 full, to a quarter at most.
+
+        A larger step could let the new list fill up before the old one is drained; as it is, at most
+        1/8 + 1/16 of the old size comes into a new list of 1/4. What is still too large shrinks again.
+        """
+        current = self._mask + 1
+        if current <= MIN_SLOTS or self._used * 8 >= current:
+            return
+        size: i64 = MIN_SLOTS
+        while size < self._used * 2 or size * 4 < current:
+            size *= 2
+        self._prepare(size)
+
     def _prepare(self, size: i64) -> None:
         self._next_size = size
         if size <= _AT_ONCE:
@@ -296,8 +311,6 @@ class Table:
         incoming = self._next
         self._next_size = 0
         self._next = []
-        if self._used * 8 > size * 5:  # a smaller list, and the table grew again meanwhile
-            return
         self._old = self._slots
         self._old_mask = self._mask
         self._old_used = self._used
@@ -488,6 +501,8 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
+        # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
+        self.is_touching = True
 
     def set_us(self, now_us: i64) -> None:
         self.now_us = now_us
@@ -543,6 +558,10 @@ class Database:
             return None
         return entry
 
+    def _touch(self, entry: Entry) -> None:
+        if self._clock.is_touching:
+            entry.accessed_s = self._clock.now_s
+
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
         entry = self.find(key)
@@ -550,14 +569,14 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry.value
 
     def lookup_write(self, key: bytes) -> Entry | None:
         """The entry of key for a command that will change it, or None."""
         entry = self.find(key)
         if entry is not None:
-            entry.accessed_s = self._clock.now_s
+            self._touch(entry)
         return entry
 
     def read_entry(self, key: bytes) -> Entry | None:
@@ -567,7 +586,7 @@ class Database:
             self._stats.misses += 1
             return None
         self._stats.hits += 1
-        entry.accessed_s = self._clock.now_s
+        self._touch(entry)
         return entry
 
     # Change ---------------------------------------------------------------------------------------
@@ -661,7 +680,7 @@ class Database:
                 self._expire(entry)
                 expired += 1
             else:
-                ttl_sum += entry.expire_at_ms - now_ms
+                ttl_sum += min(entry.expire_at_ms - now_ms, _LONGEST_AVERAGED_MS)
         if looked > expired:
             average = ttl_sum // (looked - expired)
             # The server's running average: 2 % of each new sample.

@@ -89,23 +89,25 @@ def parse_long_double(text: bytes) -> LongDouble:
 
 # Python refuses to convert more than 4300 digits at once; a long double has up to 4933, and 17 decimals.
 _DIGITS_AT_ONCE: Final = 4000
+_CHUNK: Final[int] = 10**_DIGITS_AT_ONCE
 
 
 def _decimal_text(value: int) -> str:
-    high, low = divmod(value, 10**_DIGITS_AT_ONCE)
+    high, low = divmod(value, _CHUNK)
     return str(low) if high == 0 else _decimal_text(high) + str(low).rjust(_DIGITS_AT_ONCE, "0")
 
 
 def _decimal_value(digits: bytes) -> int:
     if len(digits) <= _DIGITS_AT_ONCE:
         return int(digits)
-    return _decimal_value(digits[:-_DIGITS_AT_ONCE]) * 10**_DIGITS_AT_ONCE + int(digits[-_DIGITS_AT_ONCE:])
+    return _decimal_value(digits[:-_DIGITS_AT_ONCE]) * _CHUNK + int(digits[-_DIGITS_AT_ONCE:])
 
 
 def _round_half_even(value: Fraction) -> int:
     numerator: int = value.numerator
     denominator: int = value.denominator
-    whole, rest = divmod(numerator, denominator)
+    whole = numerator // denominator
+    rest = numerator - whole * denominator
     if rest * 2 > denominator or (rest * 2 == denominator and whole % 2 == 1):
         return whole + 1
     return whole

@@ -189,8 +189,9 @@ class ReplyBuffer:
             if 0 <= reply < _PREBUILT:
                 self._parts.append(INTEGERS[reply])
             elif 0 <= reply < _TWO_PIECES:
-                self._parts.append(_INTEGER_HEADS[reply // 1000])
-                self._parts.append(_INTEGER_TAILS[reply % 1000])
+                number: i64 = reply
+                self._parts.append(_INTEGER_HEADS[number // 1000])
+                self._parts.append(_INTEGER_TAILS[number % 1000])
             else:
                 self._parts.append(b":" + str(reply).encode("ascii") + CRLF)
         elif isinstance(reply, list):

@@ -83,6 +83,7 @@ class Session:
         if self.is_closing or len(data) == 0:
             return
         self.clock.set_us(now_us)
+        self.clock.is_touching = not self.is_no_touch
         self.last_interaction_us = now_us
         self.bytes_in += len(data)
         self.parser.feed(data)

@@ -45,6 +45,7 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.reply_mode = 0
     session.is_no_evict = False
     session.is_no_touch = False
+    session.clock.is_touching = True
     _set_authenticated(session, session.engine.configuration.requirepass == b"")
     return RESET
 
@@ -367,6 +368,7 @@ def client_no_evict(session: Session, args: list[bytes]) -> object:
 
 def client_no_touch(session: Session, args: list[bytes]) -> object:
     session.is_no_touch = _on_or_off(args[2])
+    session.clock.is_touching = not session.is_no_touch
     return OK
 
 

@@ -77,7 +77,10 @@ def type_(session: Session, args: list[bytes]) -> object:
 
 
 def touch(session: Session, args: list[bytes]) -> object:
-    return exists(session, args)
+    session.clock.is_touching = True  # what NO-TOUCH forbids is what this command is for
+    found = exists(session, args)
+    session.clock.is_touching = not session.is_no_touch
+    return found
 
 
 _EXPIRE_NX: Final = 1

@@ -205,7 +205,8 @@ def getrange(session: Session, args: list[bytes]) -> object:
 
 
 def _check_length(session: Session, length: int, added: int) -> None:
-    if length + added > session.engine.max_bulk:
+    limit: int = session.engine.max_bulk  # as int: the sum may be beyond 64 bits
+    if length + added > limit:
         raise CommandError(errors.STRING_TOO_LONG)
 
 
@@ -272,6 +273,9 @@ def _integer_of(value: object) -> int:
     return number
 
 
+_SMALL: Final = 1 << 60
+
+
 def _increment(session: Session, key: bytes, amount: int) -> object:
     db = session.db
     entry = db.lookup_write(key)
@@ -280,7 +284,8 @@ def _increment(session: Session, key: bytes, amount: int) -> object:
         session.engine.dirty += 1
         return amount
     value = _integer_of(entry.value) + amount
-    if value > I64_MAX or value < I64_MIN:
+    # The first comparison is with numbers that fit a machine word, the others are with long ones.
+    if not -_SMALL < value < _SMALL and (value > I64_MAX or value < I64_MIN):
         raise CommandError(errors.OVERFLOW)
     entry.value = value
     session.engine.dirty += 1

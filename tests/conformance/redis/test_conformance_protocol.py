@@ -1,4 +1,4 @@
-"""The request form itself: limits, protocol errors and odd input answer as redis-server does, and close as it does."""
+"""The request form itself: limits, errors and odd input are answered, and closed, as redis-server does."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given, strategies as st
 import pytest
+from hypothesis import given, strategies as st
 
 from appliance.redis.replies import (
     BIG_BULK,
@@ -69,9 +69,19 @@ def test_value_of_no_reply_type_is_a_bug_of_the_handler() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3.0, b"3"), (0.1, b"0.1"), (-0.0, b"-0"), (1e20, b"1e+20"), (1.5e-7, b"1.5e-7"), (float("inf"), b"inf")]
-    + [(float("-inf"), b"-inf"), (float("nan"), b"nan"), (1e300, b"1e+300"), (123456789.125, b"123456789.125")],
-)  # fmt: skip
+    [
+        (3.0, b"3"),
+        (0.1, b"0.1"),
+        (-0.0, b"-0"),
+        (1e20, b"1e+20"),
+        (1.5e-07, b"1.5e-7"),
+        (float("inf"), b"inf"),
+        (float("-inf"), b"-inf"),
+        (float("nan"), b"nan"),
+        (1e300, b"1e+300"),
+        (123456789.125, b"123456789.125"),
+    ],
+)
 def test_double_text(value: float, text: bytes) -> None:
     assert double_text(value) == text
 

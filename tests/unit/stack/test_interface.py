@@ -10,7 +10,18 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
-from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, ethernet, icmp, ip, ipv4, mss_option, tcp
+from tests.support.packets import (
+    BROADCAST_MAC,
+    PEER,
+    PEER_MAC,
+    STACK,
+    ethernet,
+    icmp,
+    ip,
+    ipv4,
+    mss_option,
+    tcp,
+)
 from tests.support.peer import MS, S, Peer, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
@@ -60,7 +71,11 @@ def test_unknown_ethertype_is_dropped() -> None:
     assert peer.counter("dropped_unknown_ethertype") == 1
 
 
-@pytest.mark.parametrize("what", [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)], ids=["tcp", "echo", "protocol"])
+@pytest.mark.parametrize(
+    "what",
+    [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)],
+    ids=["tcp", "echo", "protocol"],
+)
 def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
     peer = listening()
     peer.frame(ethernet(what, source=bytes.fromhex("01005e000001")))
@@ -83,7 +98,16 @@ def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
         ipv4(syn())[:19],
         ipv4(b"", total_length=20, ihl=6),
     ],
-    ids=["version", "ihl below 5", "ihl beyond", "total below header", "total beyond", "checksum", "short", "ihl beyond total"],
+    ids=[
+        "version",
+        "ihl below 5",
+        "ihl beyond",
+        "total below header",
+        "total beyond",
+        "checksum",
+        "short",
+        "ihl beyond total",
+    ],
 )
 def test_malformed_datagram_is_counted_and_dropped(datagram: bytes) -> None:
     peer = listening()
@@ -131,7 +155,19 @@ def test_unicast_segment_in_a_broadcast_frame_is_dropped() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-63")
-@pytest.mark.parametrize("source", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.77.0.255", "10.77.0.2"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "10.77.0.255",
+        "10.77.0.2",
+    ],
+)
 @pytest.mark.parametrize("protocol", [1, 6, 17])
 def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> None:
     peer = listening()
@@ -260,7 +296,9 @@ def test_unserved_protocol_gets_unreachable_with_a_quote(protocol: int, code: in
 @pytest.mark.parametrize("protocol", [17, 200])
 def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
     peer = Peer()
-    peer.frame(ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC))
+    peer.frame(
+        ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC)
+    )
     peer.frame(ethernet(ipv4(b"0123456789", protocol), destination=BROADCAST_MAC))
     silence(peer)
 
@@ -373,7 +411,9 @@ def reset_of(peer: Peer) -> tuple[str, int, int]:
         ("F.", 5, 0, b"x", ("R", 0, 0)),
     ],
 )
-def test_closed_segment_gets_rst(flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]) -> None:
+def test_closed_segment_gets_rst(
+    flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]
+) -> None:
     peer = Peer()
     peer.datagram(tcp(flags, seq=seq, ack=ack, data=data))
     assert reset_of(peer) == answer
@@ -553,7 +593,10 @@ def test_connect_beyond_the_pool_is_an_error() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-46")
-@pytest.mark.parametrize("address", ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"])
+@pytest.mark.parametrize(
+    "address",
+    ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"],
+)
 def test_connect_to_no_single_reachable_host_is_an_error(address: str) -> None:
     peer = Peer()
     with pytest.raises(LocalProtocolError):
@@ -692,5 +735,3 @@ def test_every_counter_is_reported() -> None:
     counters = make_interface().counters
     names = [name for name in dir(counters) if not name.startswith("_") and name != "as_dict"]
     assert sorted(counters.as_dict()) == sorted(names)
-
-

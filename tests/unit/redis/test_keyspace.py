@@ -1,0 +1,375 @@
+"""The Robin Hood table against dict, SCAN's guarantee under every kind of change, expiry against a model."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from appliance.redis.keyspace import MIN_SLOTS, NO_EXPIRY, Clock, Database, Entry, KeyspaceStats, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = bytes(range(8))
+
+
+def key(number: int) -> bytes:
+    return b"key:%d" % number
+
+
+def filled(size: int) -> Table:
+    table = Table(SECRET)
+    for number in range(size):
+        table.insert(key(number), number)
+    return table
+
+
+def counter(start: int = 0, step: int = 7919) -> Iterator[int]:
+    """A poor source of randomness, the same on every run."""
+    return count(start, step)
+
+
+def sizes(table: Table) -> tuple[int, int]:
+    return len(table), table.slots_allocated()
+
+
+class TableMachine(RuleBasedStateMachine):
+    """Inserts and removes in bulk: the table passes several sizes, with a SCAN on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table(SECRET)
+        self.model: dict[bytes, int] = {}
+        self.cursor: int | None = None  # of the SCAN under way
+        self.must_be_seen: set[bytes] = set()
+        self.seen: set[bytes] = set()
+
+    @rule(first=st.integers(0, 3000), size=st.sampled_from([1, 3, 40, 700, 1500]))
+    def insert(self, first: int, size: int) -> None:
+        for number in range(first, first + size):
+            if key(number) not in self.model:
+                self.table.insert(key(number), number)
+                self.model[key(number)] = number
+
+    @rule(first=st.integers(0, 3000), size=st.sampled_from([1, 3, 40, 700, 4000]))
+    def remove(self, first: int, size: int) -> None:
+        for number in range(first, first + size):
+            entry = self.table.remove(key(number))
+            assert (entry is not None) == (key(number) in self.model)
+            self.model.pop(key(number), None)
+            self.must_be_seen.discard(key(number))
+
+    @rule(number=st.integers(0, 4000))
+    def find(self, number: int) -> None:
+        entry = self.table.find(key(number))
+        assert (None if entry is None else entry.value) == self.model.get(key(number))
+
+    @rule(slots=st.integers(1, 5000))
+    def work(self, slots: int) -> None:
+        self.table.work(slots)
+
+    @precondition(lambda self: self.cursor is None)
+    @rule()
+    def scan_begin(self) -> None:
+        self.cursor = 0
+        self.must_be_seen = set(self.model)
+        self.seen = set()
+        self._scan_step()
+
+    @precondition(lambda self: self.cursor is not None)
+    @rule(steps=st.integers(1, 600))
+    def scan_on(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.cursor is None:
+                break
+            self._scan_step()
+
+    def _scan_step(self) -> None:
+        assert self.cursor is not None
+        entries: list[Entry] = []
+        cursor = self.table.scan(self.cursor, entries)
+        for entry in entries:
+            assert self.model[entry.key] == entry.value
+            self.seen.add(entry.key)
+        self.cursor = cursor if cursor != 0 else None
+        if self.cursor is None:
+            assert self.must_be_seen <= self.seen
+
+    @invariant()
+    def structure_holds(self) -> None:
+        self.table.check_invariants()
+        assert len(self.table) == len(self.model)
+
+    def teardown(self) -> None:
+        assert {entry.key: entry.value for entry in self.table.entries()} == self.model
+        while self.cursor is not None:
+            self._scan_step()
+
+
+TestTableMachine = TableMachine.TestCase
+
+
+class DatabaseMachine(RuleBasedStateMachine):
+    """Values and expire times under a moving clock, against a dict of (value, expire time)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.stats = KeyspaceStats()
+        self.database = Database(0, SECRET, self.clock, self.stats)
+        self.model: dict[bytes, tuple[int, int]] = {}
+        self.random = counter()
+
+    keys = st.integers(0, 30).map(key)
+
+    def _live(self, name: bytes) -> tuple[int, int] | None:
+        found = self.model.get(name)
+        if found is not None and found[1] != NO_EXPIRY and found[1] < self.clock.now_ms:
+            del self.model[name]
+            return None
+        return found
+
+    @rule(name=keys, value=st.integers(0, 9))
+    def set_value(self, name: bytes, value: int) -> None:
+        self.database.set_value(name, value)
+        self.model[name] = (value, NO_EXPIRY)
+
+    @rule(name=keys, left_ms=st.integers(0, 50))
+    def set_expiry(self, name: bytes, left_ms: int) -> None:
+        entry = self.database.find(name)
+        live = self._live(name)
+        assert (entry is None) == (live is None)
+        if entry is not None and live is not None:
+            self.database.set_expiry(entry, self.clock.now_ms + left_ms)
+            self.model[name] = (live[0], self.clock.now_ms + left_ms)
+
+    @rule(name=keys)
+    def clear_expiry(self, name: bytes) -> None:
+        entry = self.database.find(name)
+        live = self._live(name)
+        if entry is not None and live is not None:
+            self.database.clear_expiry(entry)
+            self.model[name] = (live[0], NO_EXPIRY)
+
+    @rule(name=keys)
+    def delete(self, name: bytes) -> None:
+        assert self.database.delete(name) == (self._live(name) is not None)
+        self.model.pop(name, None)
+
+    @rule(name=keys)
+    def lookup(self, name: bytes) -> None:
+        live = self._live(name)
+        assert self.database.lookup_read(name) == (None if live is None else live[0])
+
+    @rule(passed_ms=st.integers(1, 40))
+    def time_passes(self, passed_ms: int) -> None:
+        self.clock.set_us(self.clock.now_us + passed_ms * 1000)
+
+    @rule(looks=st.integers(1, 40))
+    def sample(self, looks: int) -> None:
+        before = len(self.database)
+        looked, expired = self.database.expire_sample(looks, lambda: next(self.random))
+        assert expired <= looked <= looks
+        assert len(self.database) == before - expired
+
+    @rule()
+    def random_key(self) -> None:
+        name = self.database.random_key(lambda: next(self.random))
+        live = {each for each in list(self.model) if self._live(each) is not None}
+        assert (name in live) if live else name is None
+
+    @rule()
+    def clear(self) -> None:
+        self.database.clear()
+        self.model.clear()
+
+    @invariant()
+    def structure_holds(self) -> None:
+        self.database.check_invariants()
+        live = {name: found for name in list(self.model) if (found := self._live(name)) is not None}
+        mine = {
+            entry.key: (entry.value, entry.expire_at_ms)
+            for entry in self.database.entries()
+            if not self.database.is_expired(entry)
+        }
+        assert mine == live
+
+
+TestDatabaseMachine = DatabaseMachine.TestCase
+
+
+# The table --------------------------------------------------------------------------------------------
+
+
+def test_no_write_moves_or_allocates_more_than_a_bounded_number_of_slots() -> None:
+    """The next list grows by pieces, and the old one shrinks by pieces."""
+    table = filled(1000)
+    before = table.slots_allocated()
+    for number in range(1000, 60_000):
+        table.insert(key(number), number)
+        after = table.slots_allocated()
+        # Up to 1024 slots a list is made at once; beyond, 64 come, or some go, with a write.
+        assert abs(after - before) <= 1024, number
+        before = after
+    assert len(table) == 60_000
+
+
+def test_growing_table_is_done_before_it_needs_to_grow_again() -> None:
+    table = Table(SECRET)
+    for number in range(100_000):
+        table.insert(key(number), number)
+        # Full to 7/8 in the worst case, and less than 7 slots in all per key while two lists exist.
+        if len(table) > MIN_SLOTS:
+            assert len(table) * 7 >= table.slots_allocated()
+
+
+def test_shrinks_after_deletes_and_gives_its_slots_back() -> None:
+    table = filled(50_000)
+    while table.work(10_000):
+        pass
+    for number in range(50_000):
+        table.remove(key(number))
+    while table.work(10_000):
+        pass
+    assert len(table) == 0
+    assert table.slots_allocated() == MIN_SLOTS
+
+
+def test_sparse_table_shrinks_by_cron_alone() -> None:
+    table = filled(50_000)
+    for number in range(100, 50_000):
+        table.remove(key(number))
+    rounds = 0
+    while table.work(16_384):
+        rounds += 1
+        assert rounds < 100
+    assert table.slots_allocated() <= 8 * 100
+
+
+def test_inserts_during_a_shrink_find_room() -> None:
+    """Emptied to almost nothing, then filled again at once, while the large list drains."""
+    table = filled(40_000)
+    for number in range(39_900):
+        table.remove(key(number))
+    for number in range(50_000, 90_000):
+        table.insert(key(number), number)
+        assert len(table) * 8 <= table.slots_allocated() * 7
+    table.check_invariants()
+
+
+def test_cron_alone_finishes_a_resize() -> None:
+    table = Table(SECRET)
+    number = 0
+    while not (len(table) > 5000 and table.is_resizing):
+        table.insert(key(number), number)
+        number += 1
+    rounds = 0
+    while table.work(1000):
+        rounds += 1
+        assert rounds < 100
+    table.check_invariants()
+    assert not table.is_resizing
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 640, 641, 700, 1300, 5000])
+def test_scan_of_a_table_at_rest_or_resizing_sees_each_key(size: int) -> None:
+    table = filled(size)
+    seen: list[bytes] = []
+    cursor = 0
+    while True:
+        entries: list[Entry] = []
+        cursor = table.scan(cursor, entries)
+        seen.extend(entry.key for entry in entries)
+        if cursor == 0:
+            break
+    assert set(seen) == {key(number) for number in range(size)}
+    assert len(seen) == size  # nothing changed meanwhile: no duplicates either
+
+
+@given(st.integers(0, 2**64 - 1), st.sampled_from([0, 5, 700, 1300]))
+def test_scan_takes_any_cursor_and_ends(cursor: int, size: int) -> None:
+    table = filled(size)
+    steps = 0
+    while True:
+        cursor = table.scan(cursor, [])
+        steps += 1
+        if cursor == 0:
+            break
+        assert steps <= table.slots_allocated() * 2
+
+
+def test_random_entry_reaches_every_key_about_equally() -> None:
+    table = filled(700)  # in the middle of a move
+    assert table.is_resizing
+    hits: dict[bytes, int] = {}
+    random = counter(1, 48271)
+    for _ in range(70_000):
+        entry = table.random_entry(lambda: (next(random) * 2654435761) % (1 << 32) >> 4)
+        assert entry is not None
+        hits[entry.key] = hits.get(entry.key, 0) + 1
+    assert len(hits) == 700
+    assert max(hits.values()) < 250
+    assert Table(SECRET).random_entry(lambda: 0) is None
+
+
+def test_hash_depends_on_the_secret() -> None:
+    one, other = Table(SECRET), Table(SECRET[::-1])
+    assert [one.hash_of(key(n)) for n in range(50)] != [other.hash_of(key(n)) for n in range(50)]
+    assert all(0 <= one.hash_of(key(n)) < 1 << 32 for n in range(1000))
+
+
+def test_hash_spreads_over_the_home_slots() -> None:
+    table = filled(4000)
+    homes = {table.hash_of(key(number)) & 4095 for number in range(4000)}
+    assert 2300 < len(homes) < 2800  # 4096 * (1 - 1/e) = 2589 for a random function
+
+
+# The database -----------------------------------------------------------------------------------------
+
+
+def database_at(now_ms: int = 1000) -> tuple[Database, Clock, KeyspaceStats]:
+    clock = Clock()
+    clock.set_us(now_ms * 1000)
+    stats = KeyspaceStats()
+    return Database(0, SECRET, clock, stats), clock, stats
+
+
+def test_key_lives_through_its_last_millisecond() -> None:
+    database, clock, stats = database_at(1000)
+    database.set_expiry(database.set_value(b"k", b"v"), 1005)
+    clock.set_us(1_005_999)
+    assert database.lookup_read(b"k") == b"v"
+    clock.set_us(1_006_000)
+    assert database.lookup_read(b"k") is None
+    assert (stats.expired_keys, stats.hits, stats.misses, len(database)) == (1, 1, 1, 0)
+
+
+def test_setting_a_value_takes_the_expire_time_off() -> None:
+    database, _, _ = database_at()
+    database.set_expiry(database.set_value(b"k", b"v"), 5000)
+    assert database.expiring_count == 1
+    database.set_value(b"k", b"w")
+    assert database.expiring_count == 0
+
+
+def test_deleting_an_expired_key_is_no_deletion() -> None:
+    database, clock, stats = database_at()
+    database.set_expiry(database.set_value(b"k", b"v"), 1001)
+    clock.set_us(2_000_000)
+    assert database.delete(b"k") is False
+    assert stats.expired_keys == 1
+
+
+def test_swap_exchanges_keys_and_expire_times_but_not_numbers() -> None:
+    clock, stats = Clock(), KeyspaceStats()
+    one, other = Database(0, SECRET, clock, stats), Database(1, SECRET, clock, stats)
+    one.set_expiry(one.set_value(b"a", b"1"), 5000)
+    one.swap_with(other)
+    assert (len(one), len(other), one.expiring_count, other.expiring_count) == (0, 1, 0, 1)
+    assert (one.index, other.index) == (0, 1)
+    one.check_invariants()
+    other.check_invariants()
