@@ -20,8 +20,11 @@ from setuptools import Extension, setup
 COMPILED = [
     "appliance/wire/*.py",
     "appliance/stack/**/*.py",
+    "appliance/redis/arguments.py",
     "appliance/redis/commands/*.py",
     "appliance/redis/engine.py",
+    "appliance/redis/glob.py",
+    "appliance/redis/integers.py",
     "appliance/redis/keyspace.py",
     "appliance/redis/registry.py",
     "appliance/redis/replies.py",
@@ -86,7 +89,7 @@ def extensions() -> list[Extension]:
     try:
         return mypycify(["--config-file=", *sources], opt_level="3", debug_level="0", group_name="redtap")
     except SystemExit:
-        print("redtap: mypyc refused the sources, see above; REDTAP_PURE=1 builds without it", file=sys.stderr)
+        print("redtap: mypyc refused the sources, see above; REDTAP_PURE=1 goes without", file=sys.stderr)
         raise
 
 

@@ -1,8 +1,9 @@
 """`redtap serve` and `redtap exec`: build the topology, run an appliance on it, take everything down.
 
 The topology is built before trio runs and undone after it has ended. Between the two, signals belong to the
-tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. One
-that arrives before a task listens is kept by `held_signals` and acted on at once.
+tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. From
+before the building until after the undoing no signal tears anything: one that no task listens to is kept by
+`held_signals`, ends what has not begun, and acts when all is undone.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def serve(**flags: str | None) -> None:
     """
     settings = settle(flags)
     _configure_logs(settings)
-    with _build_for_serve(settings) as built:
+    from netns.undo import held_signals
+
+    with held_signals() as arrived, _build_for_serve(settings) as built:
         for note in built.notes:
             _say(note)
         taken = _as_takeover(built)
@@ -63,7 +66,7 @@ def serve(**flags: str | None) -> None:
             "namespace": "" if taken else settings.netns,
             "tap": built.tap.name,
         }
-        _run(settings, built.tap, facts, on_ready=on_ready, beside=_until_told)
+        _run(settings, built.tap, facts, arrived, on_ready=on_ready, beside=_until_told)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -94,7 +97,9 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
 
         enter()
     status = 1
-    with _build_for_exec(settings, rootless) as built:
+    from netns.undo import held_signals
+
+    with held_signals() as arrived, _build_for_exec(settings, rootless) as built:
         for note in built.notes:
             _say(note)
         env = {**os.environ, **_client_environment(settings)}
@@ -121,7 +126,7 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
             "tap": built.tap.name,
         }
         try:
-            _run(settings, built.tap, facts, beside=run_command, catch_signals=False)
+            _run(settings, built.tap, facts, arrived, beside=run_command, catch_signals=False)
         finally:
             if rootless or not built.is_kept:
                 from appliance.cli.children import end_leftovers
@@ -254,19 +259,19 @@ def _run(
     settings: Settings,
     tap: Tap,
     facts: dict[str, str | int],
+    arrived: list[int],
     *,
     beside: Callable[[Ready], Awaitable[None]],
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
 ) -> None:
-    """Run the appliance on `tap` until it ends."""
+    """Run the appliance on `tap` until it ends; not at all when a signal is in `arrived` already."""
     import trio
 
     from appliance.redis.engine import EngineSettings
     from appliance.shell.link import TapLink
     from appliance.shell.main import serve as serve_appliance
     from appliance.stack.interface import InterfaceConfig
-    from netns.undo import held_signals
 
     random_bytes = os.urandom if settings.seed is None else random.Random(settings.seed).randbytes
     interface_config = InterfaceConfig(
@@ -308,5 +313,5 @@ def _run(
             beside=beside_unless_stopped,
         )
 
-    with held_signals() as arrived:
+    if not arrived:
         trio.run(main)

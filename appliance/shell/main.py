@@ -9,6 +9,7 @@ Not here:   argv, environment and files (the command line), namespaces and devic
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -236,8 +237,30 @@ class _Running:
                 "tcp_port": self.ready.port,
             }
 
+        peak = 0  # of what was seen: nobody looks at /proc but for an INFO
+
         def memory_facts() -> dict[str, str | int]:
-            return {"used_memory_rss": _resident_bytes()}
+            nonlocal peak
+            used, resident = _memory_bytes()
+            peak = max(peak, used)
+            facts: dict[str, str | int] = {}
+            for name, size in (
+                ("used_memory", used),
+                ("used_memory_rss", resident),
+                ("used_memory_peak", peak),
+                ("total_system_memory", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+            ):
+                facts[name] = size
+                facts[f"{name}_human"] = _human_bytes(size)
+            return facts
+
+        def cpu_facts() -> dict[str, str | int]:
+            facts: dict[str, str | int] = {}
+            for name, who in (("", resource.RUSAGE_SELF), ("_children", resource.RUSAGE_CHILDREN)):
+                usage = resource.getrusage(who)
+                facts[f"used_cpu_sys{name}"] = f"{usage.ru_stime:.6f}"
+                facts[f"used_cpu_user{name}"] = f"{usage.ru_utime:.6f}"
+            return facts
 
         def stack_facts() -> dict[str, str | int]:
             facts: dict[str, str | int] = {"stack_connections": len(interface.connections())}
@@ -247,6 +270,7 @@ class _Running:
 
         self.engine.set_info_provider("server", server_facts)
         self.engine.set_info_provider("memory", memory_facts)
+        self.engine.set_info_provider("cpu", cpu_facts)
         self.engine.set_info_provider("stack", stack_facts)
 
     async def _watch_signals(
@@ -280,6 +304,23 @@ async def _echo(stream: TcpStream) -> None:
         await stream.send_eof()
 
 
-def _resident_bytes() -> int:
+def _memory_bytes() -> tuple[int, int]:
+    """What the process has made for itself, and that with its share of files, both as they are in memory.
+
+    redis-server's `used_memory` is what its allocator gave out. Python has several of those, and pages that
+    back no file are what all of them took together.
+    """
     with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+        _, resident, shared, *_ = file.read().split()
+    page = os.sysconf("SC_PAGE_SIZE")
+    return (int(resident) - int(shared)) * page, int(resident) * page
+
+
+def _human_bytes(size: int) -> str:
+    """As INFO writes sizes: 1.50M."""
+    value = float(size)
+    for unit in ("B", "K", "M"):
+        if value < 1024:
+            return f"{value:.2f}{unit}" if unit != "B" else f"{size}B"
+        value /= 1024
+    return f"{value:.2f}G"

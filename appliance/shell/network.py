@@ -130,7 +130,7 @@ async def open_network(
             pump = network.pump
             nursery.start_soon(pump.run, name="pump")
             nursery.start_soon(pump.run_flusher, name="flusher")
-            nursery.start_soon(pump.keep_link_time, name="link timer")
+            nursery.start_soon(pump.run_keeper, name="keeper")
             interface.announce(Clock.now())
             pump.flush()
             try:

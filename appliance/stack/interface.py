@@ -17,20 +17,29 @@ from typing import TYPE_CHECKING, Final, cast
 
 from mypy_extensions import i64
 
-from appliance.errors import LocalProtocolError, Refused, WireError
+from appliance.errors import LocalProtocolError, WireError
+from appliance.stack.address_guard import GUARD_STATE_NAMES, AddressGuard
 from appliance.stack.counters import Counters
+from appliance.stack.icmp_host import IcmpHost
+from appliance.stack.identification import Identifications
+from appliance.stack.ip_config import IpConfig, NeighborConfig
+from appliance.stack.ip_options import ACCEPTABLE, SOURCE_ROUTED, check_options
+from appliance.stack.ip_output import IpOutput
+from appliance.stack.ip_reassembly import Reassembler
 from appliance.stack.listener import Listener
 from appliance.stack.neighbor import STATE_NAMES, Neighbor, NeighborCache
+from appliance.stack.path_mtu import PathMtuCache
 from appliance.stack.tcp import state as st, timers
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import Connection
 from appliance.stack.tcp.host import TcpHost
 from appliance.stack.tcp.output import output
-from appliance.stack.tcp.segment_arrives import DONE, NEEDS_RESET, segment_arrives
-from appliance.stack.timebase import NEVER, SECOND
+from appliance.stack.tcp.segment_arrives import DONE, may_reopen, segment_arrives
+from appliance.stack.timebase import NEVER
 from appliance.wire import arp, ethernet, icmp, ipv4, tcp, virtio
 from appliance.wire.checksum import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, fold, pseudo_header_sum
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_u32, sum_words
+from appliance.wire.seqnum import seq_lt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +50,12 @@ __all__ = ["Interface", "InterfaceConfig"]
 
 _FIRST_EPHEMERAL_PORT: Final = 49152  # RFC 6335 §6
 _EPHEMERAL_PORTS: Final = 65536 - 49152
-_ICMP_ERRORS_PER_SECOND: Final = 100
 _LOOPBACK: Final = 127
+_BEYOND_OLD_CONNECTION: Final = 65537  # Linux's distance: more than an unscaled window
 _LIMITED_BROADCAST: Final = 0xFFFF_FFFF
+_NO_ADDRESS: Final = -1  # equals no destination: while our address is probed nothing is for us
+_UDP_HEADER: Final = 8
+_MIN_MTU: Final = 68  # RFC 791 §3.2
 
 
 class InterfaceConfig:
@@ -55,6 +67,7 @@ class InterfaceConfig:
         gso: segments of up to 64 KiB may be handed to the link (needs vnet_header).
         max_connections: size of the pool; a SYN beyond it is answered by RST.
         random_bytes: n -> n unpredictable bytes, for ISNs, ports and identifications.
+        ip, neighbor: settings of IPv4 with ICMP, and of ARP.
     """
 
     def __init__(
@@ -71,6 +84,8 @@ class InterfaceConfig:
         max_connections: int = 10_000,
         ttl: int = 64,
         tcp: TcpConfig | None = None,
+        ip: IpConfig | None = None,
+        neighbor: NeighborConfig | None = None,
     ) -> None:
         self.mac = mac
         self.address = address
@@ -82,6 +97,8 @@ class InterfaceConfig:
         self.max_connections = max_connections
         self.ttl = ttl
         self.tcp: TcpConfig = TcpConfig() if tcp is None else tcp
+        self.ip: IpConfig = IpConfig() if ip is None else ip
+        self.neighbor: NeighborConfig = NeighborConfig() if neighbor is None else neighbor
         self.random_bytes = random_bytes
 
 
@@ -102,12 +119,23 @@ class Interface:
         self._gateway: i64 = config.gateway
         self._max_connections: i64 = config.max_connections
         self._neighbors: NeighborCache = NeighborCache(
-            config.mac, config.address, config.vnet_header, self.counters
+            config.mac,
+            config.address,
+            config.vnet_header,
+            self.counters,
+            config.neighbor,
+            self._mask,
+            config.gateway,
         )
+        self._guard: AddressGuard = AddressGuard(
+            config.mac, config.address, config.neighbor, config.random_bytes, self._neighbors, self.counters
+        )
+        self._path_mtus: PathMtuCache = PathMtuCache(config.mtu, config.ip.path_mtu_timeout_us, self.counters)
         self._host: TcpHost = TcpHost(
             config=config.tcp,
             counters=self.counters,
             neighbors=self._neighbors,
+            path_mtus=self._path_mtus,
             random_bytes=config.random_bytes,
             mtu=config.mtu,
             ttl=config.ttl,
@@ -120,8 +148,20 @@ class Interface:
         # Reused for every frame: nothing outlives the call.
         self._datagram: ipv4.Ipv4Header = ipv4.Ipv4Header()
         self._segment: tcp.Segment = tcp.Segment()
-        self._icmp_second: i64 = 0
-        self._icmp_errors: i64 = 0
+        self._ip_output: IpOutput = IpOutput(
+            config.mac,
+            config.address,
+            config.ttl,
+            self._frame_prefix,
+            self._neighbors,
+            self._path_mtus,
+            Identifications(config.random_bytes),
+            self.counters,
+        )
+        self._icmp: IcmpHost = IcmpHost(
+            config.ip, self.counters, self._ip_output, self._path_mtus, self._connections
+        )
+        self._reassembler: Reassembler = Reassembler(config.ip, self.counters)
 
     # -- the frame's way in ------------------------------------------------------------------------------
 
@@ -148,9 +188,17 @@ class Interface:
         if ethertype == ethernet.ETHERTYPE_IPV4:
             self._receive_ipv4(frame, start + ethernet.HEADER_LENGTH, is_broadcast, now)
         elif ethertype == ethernet.ETHERTYPE_ARP:
-            self._neighbors.packet_arrives(arp.parse(frame, start + ethernet.HEADER_LENGTH), now)
+            self._arp_arrives(arp.parse(frame, start + ethernet.HEADER_LENGTH), now)
         else:
             self.counters.dropped_unknown_ethertype += 1
+
+    def _arp_arrives(self, packet: arp.ArpPacket, now: i64) -> None:
+        self.counters.arp_in += 1
+        self._guard.packet_arrives(packet, now)
+        if self._guard.is_usable():
+            self._neighbors.packet_arrives(packet, now)
+        else:
+            self._address = _NO_ADDRESS
 
     def _receive_ipv4(self, frame: bytes, start: i64, is_link_broadcast: bool, now: i64) -> None:
         datagram = self._datagram
@@ -167,8 +215,10 @@ class Interface:
         if not self._is_valid_source(datagram.source):
             self.counters.dropped_bad_source += 1
             return
+        if datagram.has_options and not self._are_options_acceptable(frame, datagram, is_broadcast, now):
+            return
         if datagram.is_fragment:
-            self.counters.dropped_fragment += 1
+            self._fragment_arrives(frame, datagram, is_broadcast, now)
             return
         protocol = datagram.protocol
         if protocol == PROTOCOL_TCP:
@@ -177,13 +227,18 @@ class Interface:
                 return
             self._receive_tcp(frame, datagram, now)
         elif protocol == PROTOCOL_ICMP:
-            self._receive_icmp(frame, datagram, is_broadcast, now)
+            self._icmp.message_arrives(self._sender_of(frame), frame, datagram, is_broadcast, now)
+            if self._host.closed:
+                self._remove_closed()
         elif not is_broadcast:
             # RFC 1122 §3.2.2.1: nobody here speaks that protocol, or listens on that port.
-            code: i64 = (
-                icmp.CODE_PORT_UNREACHABLE if protocol == PROTOCOL_UDP else icmp.CODE_PROTOCOL_UNREACHABLE
-            )
-            self._send_icmp_error(icmp.TYPE_DESTINATION_UNREACHABLE, code, frame, datagram, now)
+            code: i64 = icmp.CODE_PROTOCOL_UNREACHABLE
+            if protocol == PROTOCOL_UDP:
+                if not self._is_udp_intact(frame, datagram):
+                    self.counters.dropped_bad_checksum += 1
+                    return
+                code = icmp.CODE_PORT_UNREACHABLE
+            self._send_icmp_error(icmp.TYPE_DESTINATION_UNREACHABLE, code, 0, frame, datagram, now)
 
     def _is_valid_source(self, source: i64) -> bool:
         """RFC 1122 §3.2.1.3, MUST-63: a source is one host, elsewhere (ours would be a LAND attack)."""
@@ -194,6 +249,56 @@ class Interface:
             or source >> 28 >= 0xE
             or (self._has_subnet_broadcast and source == self._subnet_broadcast)
         )
+
+    def _are_options_acceptable(
+        self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64
+    ) -> bool:
+        found = check_options(
+            frame, datagram.start, datagram.start + ipv4.HEADER_LENGTH, datagram.payload_start
+        )
+        if found == ACCEPTABLE:
+            return True
+        if found == SOURCE_ROUTED:
+            self.counters.dropped_source_route += 1  # RFC 7126 §4.3, §4.4
+            return False
+        self.counters.dropped_bad_options += 1
+        if not is_broadcast:
+            self._send_icmp_error(icmp.TYPE_PARAMETER_PROBLEM, 0, found << 24, frame, datagram, now)
+        return False
+
+    def _fragment_arrives(
+        self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64
+    ) -> None:
+        if is_broadcast:
+            self.counters.dropped_fragment += 1  # nobody here takes a broadcast datagram, so none is built
+            return
+        whole = self._reassembler.fragment_arrives(frame, datagram, now)
+        if whole:
+            # As if it had come in one piece; with a plain virtio-net header nobody vouches for checksums.
+            start = self._ethernet_start + ethernet.HEADER_LENGTH
+            self._receive_ipv4(self._frame_prefix + whole, start, False, now)
+
+    def _send_icmp_error(
+        self, kind: i64, code: i64, rest: i64, frame: bytes, datagram: ipv4.Ipv4Header, now: i64
+    ) -> None:
+        quote = frame[datagram.start : datagram.payload_end]
+        self._icmp.send_error(kind, code, rest, self._sender_of(frame), quote, now)
+
+    def _sender_of(self, frame: bytes) -> bytes:
+        """The MAC address that a frame came from."""
+        start = self._ethernet_start
+        return frame[start + 6 : start + 12]
+
+    def _is_udp_intact(self, frame: bytes, datagram: ipv4.Ipv4Header) -> bool:
+        """Whether this is a datagram to complain about: RFC 1122 §4.1.3.4 drops a damaged one silently."""
+        start = datagram.payload_start
+        end = datagram.payload_end
+        if end - start < _UDP_HEADER:
+            return False
+        if read_u16(frame, start + 6) == 0 or self._is_checksum_vouched_for(frame):
+            return True
+        total = pseudo_header_sum(datagram.source, datagram.destination, PROTOCOL_UDP, end - start)
+        return fold(total + sum_words(frame, start, end)) == 0xFFFF
 
     # -- TCP -----------------------------------------------------------------------------------------------
 
@@ -209,23 +314,47 @@ class Interface:
                 return
         segment = self._segment
         tcp.parse_into(segment, frame, start, end)
+        segment.is_ce = datagram.tos & ipv4.ECN_CE == ipv4.ECN_CE
         if datagram.has_options:
             four_tuple = frame[datagram.start + 12 : datagram.start + 20] + frame[start : start + 4]
         else:
             four_tuple = frame[start - 8 : start + 4]
+        if self._host.closed:
+            self._remove_closed()  # the user ended one since the last flush: segments must not find it
         connection = self._connections.get(four_tuple)
         if connection is not None:
+            if (
+                connection.state == st.TIME_WAIT
+                and self._listener_for(datagram.destination, segment.destination_port) is not None
+                and may_reopen(connection, segment)
+            ):
+                self._reopen(connection, frame, datagram, segment, now)
+                return
             outcome = segment_arrives(connection, segment, now)
             if self._host.closed:
                 self._remove_closed()
             if outcome == DONE:
                 return
-            if outcome == NEEDS_RESET:
-                self._answer_with_reset(frame, datagram, segment)
-                return
-            connection.end(None)
-            self._remove_closed()
+            self._answer_with_reset(frame, datagram, segment)
+            return
         self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+
+    def _reopen(
+        self, old: Connection, frame: bytes, datagram: ipv4.Ipv4Header, segment: tcp.Segment, now: i64
+    ) -> None:
+        """A SYN takes over a connection in TIME-WAIT (RFC 9293 §3.6.1, MAY-2).
+
+        Our numbers must go on beyond those of the old connection, or what of it is still under way could be
+        taken for the new one's; the ISN's clock alone is slower than a fast connection.
+        """
+        four_tuple = old.four_tuple
+        beyond = (old.snd_nxt + _BEYOND_OLD_CONNECTION) & 0xFFFF_FFFF
+        old.end(None)
+        self._remove_closed()
+        self._segment_without_connection(frame, datagram, segment, four_tuple, now)
+        connection = self._connections.get(four_tuple)
+        if connection is not None and seq_lt(connection.iss, beyond):
+            self._start_at(connection, beyond)
 
     def _is_checksum_vouched_for(self, frame: bytes) -> bool:
         """Whether the link says that the checksum is right, or is still to be filled in (same machine)."""
@@ -270,11 +399,14 @@ class Interface:
         connection.irs = segment.seq
         connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
-        connection.use_peer_options(segment.mss, segment.window_shift)
+        connection.use_peer_options(segment, now)
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
+        connection.must_send_syn = True
         connection.snd_wnd = segment.window
         connection.max_snd_wnd = segment.window
         connection.snd_wl1 = segment.seq
-        connection.snd_wl2 = connection.iss
         connection.last_received_at = now
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
@@ -283,12 +415,14 @@ class Interface:
         connection.touch()
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
-        iss = self._host.initial_sequence_number(connection.four_tuple, now)
+        iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
+        self._start_at(connection, iss)
+
+    def _start_at(self, connection: Connection, iss: i64) -> None:
         connection.iss = iss
         connection.snd_una = iss
         connection.snd_nxt = iss
-        connection.snd_max = iss
-        connection.congestion.recover = iss
+        connection.snd_wl2 = iss
 
     def _make_room(self) -> bool:
         """Whether the pool has room for one more; the oldest TIME-WAIT gives way when it has not."""
@@ -347,82 +481,9 @@ class Interface:
         put_u16(writer, 0)
         put_u16(writer, fold(total) ^ 0xFFFF)
         put_u16(writer, 0)
-        self._answer(frame, datagram, PROTOCOL_TCP, writer.getvalue())
-
-    def _answer(self, frame: bytes, datagram: ipv4.Ipv4Header, protocol: i64, payload: bytes) -> None:
-        """Send a datagram back to where this frame came from, on the link too: no ARP, no state."""
-        host = self._host
-        host.identification = (host.identification + 1) & 0xFFFF
-        start = self._ethernet_start
-        self._neighbors.frames.append(
-            self._frame_prefix
-            + ethernet.header(frame[start + 6 : start + 12], self._mac, ethernet.ETHERTYPE_IPV4)
-            + ipv4.build_header(
-                self._address, datagram.source, protocol, len(payload), host.identification, self.config.ttl
-            )
-            + payload
+        self._ip_output.answer(
+            self._sender_of(frame), datagram.source, PROTOCOL_TCP, writer.getvalue(), 0, self._host.now
         )
-
-    # -- ICMP ----------------------------------------------------------------------------------------------
-
-    def _receive_icmp(self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64) -> None:
-        self.counters.icmp_in += 1
-        message = icmp.parse(frame, datagram.payload_start, datagram.payload_end)
-        if message.type == icmp.TYPE_ECHO:
-            # RFC 1122 §3.2.2.6: an echo to a broadcast address may be ignored, and is (smurf).
-            if not is_broadcast and message.code == 0:
-                self.counters.icmp_out += 1
-                reply = icmp.build(icmp.TYPE_ECHO_REPLY, 0, message.rest, message.data)
-                self._answer(frame, datagram, PROTOCOL_ICMP, reply)
-        elif message.type == icmp.TYPE_DESTINATION_UNREACHABLE or message.type == icmp.TYPE_TIME_EXCEEDED:
-            self._icmp_error_arrives(message)
-
-    def _icmp_error_arrives(self, message: icmp.IcmpMessage) -> None:
-        """RFC 9293 §3.9.2.2, RFC 5927 §4: only what quotes a segment in flight counts, and only as advice."""
-        quote = message.data
-        if len(quote) < ipv4.HEADER_LENGTH + 8 or quote[9] != PROTOCOL_TCP:
-            return
-        header_length: i64 = (i64(quote[0]) & 0x0F) * 4
-        if header_length < ipv4.HEADER_LENGTH or len(quote) < header_length + 8:
-            return
-        # The quote is ours: its destination is the connection's remote end.
-        four_tuple = (
-            quote[16:20]
-            + quote[12:16]
-            + quote[header_length + 2 : header_length + 4]
-            + quote[header_length : header_length + 2]
-        )
-        connection = self._connections.get(four_tuple)
-        if connection is None:
-            return
-        seq = read_u32(quote, header_length + 4)
-        if ((seq - connection.snd_una) & 0xFFFF_FFFF) > connection.flight_size():
-            return
-        connection.soft_error = f"ICMP type {message.type} code {message.code}"
-        is_refusal = message.type == icmp.TYPE_DESTINATION_UNREACHABLE and (
-            message.code == icmp.CODE_PROTOCOL_UNREACHABLE or message.code == icmp.CODE_PORT_UNREACHABLE
-        )
-        if is_refusal and connection.state == st.SYN_SENT:
-            connection.end(Refused)  # SHLD-26
-            self._remove_closed()
-
-    def _send_icmp_error(
-        self, kind: i64, code: i64, frame: bytes, datagram: ipv4.Ipv4Header, now: i64
-    ) -> None:
-        """RFC 1122 §3.2.2: quote the header and 8 bytes; rate-limited as RFC 1812 §4.3.2.8 has routers do."""
-        second = now // SECOND
-        if second != self._icmp_second:
-            self._icmp_second = second
-            self._icmp_errors = 0
-        self._icmp_errors += 1
-        if self._icmp_errors > _ICMP_ERRORS_PER_SECOND:
-            self.counters.icmp_rate_limited += 1
-            return
-        self.counters.icmp_out += 1
-        end = datagram.payload_start + 8
-        if end > datagram.payload_end:
-            end = datagram.payload_end
-        self._answer(frame, datagram, PROTOCOL_ICMP, icmp.build(kind, code, 0, frame[datagram.start : end]))
 
     # -- the user's calls ----------------------------------------------------------------------------------
 
@@ -446,13 +507,20 @@ class Interface:
 
         Raises LocalProtocolError: address is no single host's (MUST-46), no way to it, port taken, pool full.
         """
+        for port, lowest in ((remote_port, 1), (local_port, 0)):
+            if not lowest <= port < 65536:
+                raise LocalProtocolError(f"port {port} is not between {lowest} and 65535")
         if (
             remote_address >> 28 >= 0xE
             or remote_address >> 24 == 0
+            or remote_address >> 24 == _LOOPBACK
             or remote_address == self.config.address
             or (self._has_subnet_broadcast and remote_address == self._subnet_broadcast)
         ):
             raise LocalProtocolError(f"cannot connect to {ipv4.format_address(remote_address)}")
+        self._remove_closed()
+        if not self._guard.is_usable():
+            raise LocalProtocolError("our address is not in use: it is being probed, or somebody else has it")
         hop = self._next_hop(remote_address)
         if hop == 0:
             raise LocalProtocolError(f"no route to {ipv4.format_address(remote_address)}")
@@ -471,6 +539,7 @@ class Interface:
             False,
         )
         self._choose_iss(connection, now)
+        connection.must_send_syn = True
         connection.set_state(st.SYN_SENT)
         self._connections[four_tuple] = connection
         self.counters.connections_opened += 1
@@ -501,9 +570,57 @@ class Interface:
         return writer.getvalue()
 
     def announce(self, now: int) -> None:
-        """Tell the link our address and MAC (gratuitous ARP)."""
+        """Tell the link our address and MAC (gratuitous ARP), now and once more a little later."""
         self._host.now = now
-        self._neighbors.announce()
+        self._guard.announce(now)
+        self._address = self.config.address
+
+    def probe(self, now: int) -> None:
+        """Find out whether somebody else has our address before we use it (RFC 5227 §2.1).
+
+        Until that is known, some seconds later, nothing is received or sent but ARP; see `address_state`.
+        Raises LocalProtocolError when there are connections: their address is in use.
+        """
+        if self._connections:
+            raise LocalProtocolError("the address cannot be probed while connections use it")
+        self._host.now = now
+        self._guard.probe(now)
+        self._address = _NO_ADDRESS
+
+    def bring_up(self, now: int) -> None:
+        """Begin to use the address: `probe` where the configuration asks for it, else `announce`."""
+        if self.config.neighbor.probe_address:
+            self.probe(now)
+        else:
+            self.announce(now)
+
+    def address_state(self) -> str:
+        """`"PROBING"`, `"ANNOUNCING"`, `"READY"`; `"ABANDONED"`: probing found another host with it."""
+        return GUARD_STATE_NAMES[self._guard.state]
+
+    def set_mtu(self, mtu: int) -> None:
+        """The link carries datagrams of up to `mtu` bytes from now on; new connections offer its MSS.
+
+        RFC 9293 SHLD-6. Raises LocalProtocolError outside 68 .. 65535.
+        """
+        if not _MIN_MTU <= mtu <= 65535:
+            raise LocalProtocolError(f"an MTU of {mtu} bytes is not between {_MIN_MTU} and 65535")
+        self._host.mtu = mtu
+        self._path_mtus.set_link_mtu(mtu)
+        for connection in self._connections.values():
+            connection.path_mtu_changed(self._path_mtus.get(connection.remote_address))
+
+    def path_mtus(self) -> list[tuple[int, int]]:
+        """(destination, bytes) of every path that is known to be narrower than the link."""
+        return self._path_mtus.estimates()
+
+    def _tell_path_mtus(self) -> None:
+        """Estimates have changed: every connection to those destinations learns of it (RFC 1191 §6.1)."""
+        changed = set(self._path_mtus.changed)
+        self._path_mtus.changed = []
+        for connection in self._connections.values():
+            if connection.remote_address in changed:
+                connection.path_mtu_changed(self._path_mtus.get(connection.remote_address))
 
     # -- the way out, time, and who needs attention ----------------------------------------------------------
 
@@ -511,6 +628,8 @@ class Interface:
         """Build what every touched connection has to send; returns all frames for the link, in order."""
         host = self._host
         host.now = now
+        if self._path_mtus.changed:
+            self._tell_path_mtus()
         while host.touched:
             touched = host.touched
             host.touched = []
@@ -525,21 +644,21 @@ class Interface:
         if host.closed:
             self._remove_closed()
         frames = self._neighbors.frames
-        if frames:
-            self._neighbors.frames = []
-            counters = self.counters
-            counters.frames_out += len(frames)
-            for frame in frames:
-                counters.bytes_out += len(frame)
+        if not frames:
+            return []
+        self._neighbors.frames = []
+        counters = self.counters
+        counters.frames_out += len(frames)
+        for frame in frames:
+            counters.bytes_out += len(frame)
         return frames
 
     def take_ready(self) -> list[Connection]:
         """The connections with events since the last call, each once."""
         ready = self._host.ready
-        if ready:
-            self._host.ready = []
-            for tcb in ready:
-                tcb.is_ready = False
+        self._host.ready = []
+        for tcb in ready:
+            tcb.is_ready = False
         return cast("list[Connection]", ready)
 
     def take_rescheduled(self) -> list[Connection]:
@@ -549,21 +668,44 @@ class Interface:
         looks (`Connection.rearm`) and sleeps on.
         """
         rescheduled = self._rescheduled
-        if rescheduled:
-            self._rescheduled = []
+        self._rescheduled = []
         return cast("list[Connection]", rescheduled)
 
     def link_deadline(self) -> int:
-        """The deadline of what belongs to no connection: ARP."""
-        return self._neighbors.next_deadline()
+        """The deadline of what belongs to no connection: ARP, reassembly, the age of path MTUs."""
+        deadline = self._neighbors.next_deadline()
+        other = self._guard.next_deadline()
+        if other < deadline:
+            deadline = other
+        other = self._reassembler.next_deadline()
+        if other < deadline:
+            deadline = other
+        other = self._path_mtus.next_deadline()
+        return min(deadline, other)
 
     def handle_link_deadline(self, now: int) -> None:
         self._host.now = now
         self._neighbors.handle_deadline(now)
+        if self._guard.next_deadline() <= now:
+            self._guard.handle_deadline(now)
+            if self._guard.is_usable():
+                self._address = self.config.address
+        if self._reassembler.next_deadline() <= now:
+            for link_header, quote in self._reassembler.handle_deadline(now):
+                self._icmp.send_error(
+                    icmp.TYPE_TIME_EXCEEDED,
+                    icmp.CODE_REASSEMBLY_TIME_EXCEEDED,
+                    0,
+                    link_header[6:12],
+                    quote,
+                    now,
+                )
+        if self._path_mtus.next_deadline() <= now:
+            self._path_mtus.handle_deadline(now)
 
     def next_deadline(self) -> int:
         """The earliest deadline of all, connections included; NEVER when nothing is due, ever."""
-        earliest: i64 = self._neighbors.next_deadline()
+        earliest: i64 = self.link_deadline()
         for connection in self._connections.values():
             deadline = timers.next_deadline(connection)
             if deadline < earliest:
@@ -590,7 +732,7 @@ class Interface:
 
     def neighbors(self) -> list[tuple[int, bytes, str]]:
         """(address, MAC or b"", state) of every neighbour known."""
-        entries: list[Neighbor] = self._neighbors.entries()
+        entries: list[Neighbor] = self._neighbors.entries(self._host.now)
         return [(entry.address, entry.mac, STATE_NAMES[entry.state]) for entry in entries]
 
     def check_invariants(self) -> None:
@@ -598,3 +740,7 @@ class Interface:
         for connection in self._connections.values():
             connection.check_invariants()
             assert timers.next_deadline(connection) <= NEVER
+        for four_tuple, tcb in self._host.time_wait.items():
+            assert tcb.state == st.TIME_WAIT or tcb.state == st.CLOSED
+            assert four_tuple in self._connections, "a TIME-WAIT that the table does not know"
+        self._reassembler.check_invariants()

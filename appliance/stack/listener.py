@@ -73,3 +73,6 @@ class Listener:
         """tcb ended before it was accepted."""
         if was_half_open:
             self._half_open.pop(tcb.four_tuple, None)
+        elif tcb in self._opened:
+            self._opened.remove(tcb)  # or the dead would fill the backlog
+        tcb.listener = None

@@ -83,6 +83,7 @@ class Segment:
         self.ts_ecr: i64 = 0
         self.sack_blocks: list[tuple[int, int]] = []
         self.has_options: bool = False
+        self.is_ce: bool = False  # the datagram was marked "congestion experienced" (RFC 3168); the caller's
 
     def data(self) -> bytes:
         return self.frame[self.data_start : self.data_end]

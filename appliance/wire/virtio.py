@@ -19,6 +19,7 @@ from appliance.wire.fields import BytesWriter, put_u16_le, read_u16_le, sum_word
 __all__ = [
     "FLAG_DATA_VALID",
     "FLAG_NEEDS_CSUM",
+    "GSO_ECN",
     "GSO_NONE",
     "GSO_TCPV4",
     "HEADER_LENGTH",
@@ -32,6 +33,7 @@ FLAG_NEEDS_CSUM: Final = 1
 FLAG_DATA_VALID: Final = 2
 GSO_NONE: Final = 0
 GSO_TCPV4: Final = 1
+GSO_ECN: Final = 0x80  # CWR is set: only the first segment of the cut may carry it
 # What stands before a frame that is complete as it is.
 PLAIN: Final = b"\0\0\0\0\0\0\0\0\0\0"
 

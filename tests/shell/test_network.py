@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,19 +95,62 @@ async def test_lost_segment_is_sent_again_after_the_rto(autojump_clock: MockCloc
 
 
 async def test_deadline_that_moves_later_does_not_wake_the_child(autojump_clock: MockClock) -> None:
-    """Each ACK restarts the retransmission timer; its keeper looks once per RTO, not once per ACK."""
+    """Each ACK restarts the retransmission timer: nobody wakes for it, and nothing piles up."""
     async with two_networks() as (client, server):
         near, far = await connect(client, server, server.listen_tcp(7))
         near.set_nodelay(True)
-        connection = client.interface.connections()[0]
-        port = connection.owner
-        naps: set[int] = set()
-        for _ in range(100):
+        (task,) = (task for task in client.pump.nursery.child_tasks if task.name == "tcp timer")
+        await trio.sleep(0.01)
+        schedulings = task._schedule_points
+        for _ in range(1000):
             await near.send_all(b"x")
             await receive_exactly(far, 1)
             await trio.sleep(0.001)
-            naps.add(id(port.nap))  # type: ignore[union-attr]
-        assert len(naps) <= 3
+        assert task._schedule_points == schedulings
+        assert len(client.pump._deadlines) <= 2
+
+
+class BusyLink(MemoryLink):
+    """A link whose reader finds no time while `is_busy`."""
+
+    is_busy = False
+
+    async def wait_readable(self) -> None:
+        await super().wait_readable()
+        while self.is_busy:  # noqa: ASYNC110  it is what being busy looks like
+            await trio.sleep(1)
+
+
+async def test_ack_in_the_queue_is_read_before_the_deadline_counts(autojump_clock: MockClock) -> None:
+    near_link, far_link = (BusyLink(vnet_header=True, mtu=1500, capacity=100) for _ in range(2))
+    near_link._peer, far_link._peer = far_link, near_link
+    async with two_networks(links=(near_link, far_link)) as (client, server):
+        near, far = await connect(client, server, server.listen_tcp(7))
+        await near.send_all(b"measured")
+        await receive_exactly(far, 8)
+        await trio.sleep(1)
+        near_link.is_busy = True
+        await near.send_all(b"x")
+        await receive_exactly(far, 1)
+        await trio.sleep(0.9)  # the ACK waits since 40 ms, the RTO is 200 ms
+        counters = client.interface.counters.as_dict()
+        assert (counters["retransmission_timeouts"], client.interface.connections()[0].flight_size()) == (
+            0,
+            0,
+        )
+
+
+async def test_heap_does_not_keep_the_deadlines_of_the_dead(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        listener = server.listen_tcp(7)
+        for _ in range(1500):
+            near, far = await connect(client, server, listener)
+            near._connection.set_keepalive(True)  # two hours away
+            client.pump.flush()
+            near.abort()
+            far.abort()
+            await trio.sleep(0.001)  # initial sequence numbers advance with time
+        assert len(client.pump._deadlines) <= 1025
 
 
 async def test_time_spent_idle_costs_no_wakeups(autojump_clock: MockClock) -> None:
@@ -218,3 +263,28 @@ async def test_pool_cap_the_next_connection_is_reset(autojump_clock: MockClock) 
         await wait_all_tasks_blocked()
         await client.open_tcp_stream(SERVER, 7)
         await until(lambda: server.pump.timer_tasks == 3)
+
+
+async def test_shell_needs_little_memory_for_an_idle_connection(autojump_clock: MockClock) -> None:
+    """What trio and the shell allocate per connection; the core's share is not in it."""
+    count = 200
+    async with two_networks() as (client, server):
+        server.listen_tcp(7)
+        await client.open_tcp_stream(SERVER, 7)
+        filters = [tracemalloc.Filter(True, pattern) for pattern in ("*/trio/*", "*/shell/*", "<attrs*")]
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                client.interface.connect(client.interface.config.address + 1, 7, client.clock.now())
+                client.pump.flush()
+                await trio.sleep(0.001)
+            await trio.sleep(5)
+            gc.collect()
+            snapshot = tracemalloc.take_snapshot().filter_traces(filters)
+        finally:
+            tracemalloc.stop()
+        assert server.pump.timer_tasks == count + 1
+        used = sum(trace.size for trace in snapshot.traces)
+    # Both ends are in this process. The core's objects are made in calls from here and count too, compiled.
+    assert used / (2 * count) < 6 * 1024

@@ -18,6 +18,8 @@ __all__ = ["Reassembly", "ReceiveBuffer", "SendBuffer"]
 _JOIN_BELOW: Final = 4096
 # Spent pieces at the front of a list are removed in one go when there are this many.
 _COMPACT_AT: Final = 64
+# More than the blocks that fit in a SACK option, because several positions may lie in one island.
+_RECENT_ISLANDS: Final = 8
 
 
 class SendBuffer:
@@ -180,6 +182,7 @@ class Reassembly:
         self.size: i64 = 0
         self._starts: list[int] = []
         self._pieces: list[bytes] = []
+        self._recent: list[int] = []  # a position inside the islands that grew latest, latest first
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -188,8 +191,35 @@ class Reassembly:
         """(start, end) of each piece in order."""
         return [(start, start + len(piece)) for start, piece in zip(self._starts, self._pieces, strict=True)]
 
-    def add(self, start: i64, data: bytes) -> None:
-        """Keep what of data[start: ...] is new."""
+    def islands(self) -> list[tuple[int, int]]:
+        """(start, end) of each run without a gap, the ones that grew latest first (RFC 2018 §4)."""
+        runs: list[tuple[int, int]] = []
+        for start, end in self.blocks():
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], end)
+            else:
+                runs.append((start, end))
+        ordered: list[tuple[int, int]] = []
+        for position in self._recent:
+            for run in runs:
+                if run[0] <= position < run[1]:
+                    if run not in ordered:
+                        ordered.append(run)
+                    break
+        for run in runs:
+            if run not in ordered:
+                ordered.append(run)
+        return ordered
+
+    def add(self, start: i64, data: bytes) -> int:
+        """Keep what of `data`, which begins at position `start`, is new; returns how many bytes were."""
+        before = self.size
+        self._recent.insert(0, start)
+        del self._recent[_RECENT_ISLANDS:]
+        self._fill(start, data)
+        return self.size - before
+
+    def _fill(self, start: i64, data: bytes) -> None:
         starts = self._starts
         pieces = self._pieces
         end: i64 = start + len(data)

@@ -24,10 +24,19 @@ class TcpConfig:
         send_buffer_initial, send_buffer_limit: bytes; grows with cwnd.
         receive_buffer_initial, receive_buffer_limit: bytes; grows while the application keeps up.
         reassembly_limit: segments kept out of order, per connection.
+        congestion_control: "cubic" (RFC 9438) or "newreno" (RFC 5681).
+        window_scale, sack, timestamps: whether to use the option when the peer does (RFC 7323, RFC 2018).
+        ecn: whether to agree to ECN (RFC 3168) when the peer asks; ecn_request: whether to ask (Linux: 1, 0).
+        drop_missing_timestamps: drop a segment without timestamps where they were agreed on (RFC 7323 §3.2;
+            Linux takes it).
+        tail_loss_probe: RFC 8985 §7.
+        user_timeout_us: give up when data stay unacknowledged this long; 0 leaves it to r2 (RFC 5482).
+        time_wait_ignores_reset: RFC 1337 §3 against RFC 9293, which lets a RST end TIME-WAIT.
+        syn_cookies: answer without state when the backlog is full (RFC 4987 §3.6).
         nodelay: whether Nagle's algorithm is off from the start.
         keepalive_idle_us, keepalive_interval_us, keepalive_probes: for connections that turn it on
             (RFC 9293 MUST-28: 2 h; Linux: 75 s, 9).
-        challenge_acks_per_second: for the whole interface (RFC 5961 §7).
+        challenge_acks: of one connection in any 5 s (RFC 5961 §7's example: 10).
     """
 
     def __init__(
@@ -49,11 +58,22 @@ class TcpConfig:
         receive_buffer_initial: int = 64 * 1024,
         receive_buffer_limit: int = 6 * 1024 * 1024,
         reassembly_limit: int = 1024,
+        congestion_control: str = "cubic",
+        window_scale: bool = True,
+        sack: bool = True,
+        timestamps: bool = True,
+        ecn: bool = True,
+        ecn_request: bool = False,
+        drop_missing_timestamps: bool = True,
+        tail_loss_probe: bool = True,
+        user_timeout_us: int = 0,
+        time_wait_ignores_reset: bool = True,
+        syn_cookies: bool = True,
         nodelay: bool = False,
         keepalive_idle_us: int = 7200 * SECOND,
         keepalive_interval_us: int = 75 * SECOND,
         keepalive_probes: int = 9,
-        challenge_acks_per_second: int = 1000,
+        challenge_acks: int = 10,
     ) -> None:
         self.rto_initial_us = rto_initial_us
         self.rto_min_us = rto_min_us
@@ -71,8 +91,19 @@ class TcpConfig:
         self.receive_buffer_initial = receive_buffer_initial
         self.receive_buffer_limit = receive_buffer_limit
         self.reassembly_limit = reassembly_limit
+        self.congestion_control = congestion_control
+        self.window_scale = window_scale
+        self.sack = sack
+        self.timestamps = timestamps
+        self.ecn = ecn
+        self.ecn_request = ecn_request
+        self.drop_missing_timestamps = drop_missing_timestamps
+        self.tail_loss_probe = tail_loss_probe
+        self.user_timeout_us = user_timeout_us
+        self.time_wait_ignores_reset = time_wait_ignores_reset
+        self.syn_cookies = syn_cookies
         self.nodelay = nodelay
         self.keepalive_idle_us = keepalive_idle_us
         self.keepalive_interval_us = keepalive_interval_us
         self.keepalive_probes = keepalive_probes
-        self.challenge_acks_per_second = challenge_acks_per_second
+        self.challenge_acks = challenge_acks

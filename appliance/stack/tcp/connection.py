@@ -12,21 +12,26 @@ from mypy_extensions import i64
 from appliance.errors import ConnectionFailed, LocalProtocolError
 from appliance.stack.tcp import output as out, state as st, timers
 from appliance.stack.tcp.tcb import (
+    EVENT_ADVICE,
     EVENT_CLOSED,
     EVENT_OPENED,
     EVENT_PEER_CLOSED,
     EVENT_READABLE,
+    EVENT_URGENT,
     EVENT_WRITABLE,
+    RECOVERY_NAMES,
     Tcb,
 )
 from appliance.stack.timebase import NEVER
 from appliance.wire.ipv4 import format_address
 
 __all__ = [
+    "EVENT_ADVICE",
     "EVENT_CLOSED",
     "EVENT_OPENED",
     "EVENT_PEER_CLOSED",
     "EVENT_READABLE",
+    "EVENT_URGENT",
     "EVENT_WRITABLE",
     "Connection",
 ]
@@ -138,7 +143,9 @@ class Connection(Tcb):
             return
         self.is_reading_ended = True
         if self.receive_buffer.size > 0 and self.state >= st.ESTABLISHED and self.state != st.TIME_WAIT:
-            self.abort()
+            # In CLOSING and LAST-ACK too, where ABORT would say nothing: the peer must learn of it.
+            out.send_reset(self, self.host.now)
+            self.end(None)
             return
         self.shutdown()
         if self.state == st.FIN_WAIT_2:
@@ -163,8 +170,31 @@ class Connection(Tcb):
 
     def set_keepalive(self, on: bool) -> None:
         """Turn keep-alive on or off (MUST-24); its times are the interface's."""
+        if self.state == st.CLOSED or self.state == st.TIME_WAIT:
+            return
         self.keepalive_deadline = self.host.now + self.host.config.keepalive_idle_us if on else NEVER
         self.touch()
+
+    def set_cork(self, on: bool) -> None:
+        """Hold short segments back while more is to come; at most 200 ms (Linux: TCP_CORK)."""
+        self.is_corked = on
+        self.touch()
+
+    def set_user_timeout(self, timeout_us: int) -> None:
+        """Give up when data stay unacknowledged this long; 0 leaves it to R2 (MUST-21, RFC 5482)."""
+        self.user_timeout_us = timeout_us
+
+    def set_ttl(self, ttl: int) -> None:
+        """TTL of our datagrams (MUST-49), 1 .. 255."""
+        self.ttl = ttl
+
+    def set_dscp(self, dscp: int) -> None:
+        """Differentiated services code point of our datagrams (MUST-48), 0 .. 63."""
+        self.tos = dscp << 2
+
+    def urgent_pending(self) -> int:
+        """Bytes up to the end of the peer's urgent data that were not received yet (MUST-33)."""
+        return max(self.urgent_end - (self.received - self.receive_buffer.size), 0)
 
     # -- time ----------------------------------------------------------------------------------------------
 
@@ -186,6 +216,8 @@ class Connection(Tcb):
         self.armed_deadline = timers.next_deadline(self)
         return self.armed_deadline
 
+    # -- the path ------------------------------------------------------------------------------------------
+
     # -- STATUS --------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, int | str]:
@@ -200,6 +232,14 @@ class Connection(Tcb):
             "srtt_us": self.rtt.srtt_us,
             "rttvar_us": self.rtt.rttvar_us,
             "rto_us": self.rtt.rto_us,
+            "congestion_control": self.congestion.name(),
+            "recovery": RECOVERY_NAMES[self.recovery],
+            "min_rtt_us": self.rack.min_rtt_us,
+            "pipe": self.pipe(),
+            "sacked": self.scoreboard.sacked_bytes,
+            "lost": self.scoreboard.lost_bytes,
+            "reordering_seen": int(self.rack.is_reordering_seen),
+            "delivered": self.scoreboard.una,
             "snd_una": self.snd_una,
             "snd_nxt": self.snd_nxt,
             "snd_wnd": self.snd_wnd,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from appliance.stack.timebase import SECOND
 from appliance.wire.tcp import MAX_WINDOW_SHIFT
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from appliance.stack.counters import Counters
     from appliance.stack.neighbor import NeighborCache
+    from appliance.stack.path_mtu import PathMtuCache
     from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.tcb import Tcb
 
@@ -38,6 +38,7 @@ class TcpHost:
         config: TcpConfig,
         counters: Counters,
         neighbors: NeighborCache,
+        path_mtus: PathMtuCache,
         random_bytes: Callable[[int], bytes],
         mtu: int,
         ttl: int,
@@ -47,6 +48,7 @@ class TcpHost:
         self.config: TcpConfig = config
         self.counters: Counters = counters
         self.neighbors: NeighborCache = neighbors
+        self.path_mtus: PathMtuCache = path_mtus
         self.mtu: i64 = mtu
         self.ttl: i64 = ttl
         self.has_vnet_header: bool = has_vnet_header
@@ -59,22 +61,16 @@ class TcpHost:
         self.identification: i64 = int.from_bytes(random_bytes(2), "big")
         self._isn_secret: bytes = random_bytes(16)
         self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
-        self._challenge_second: i64 = 0
-        self._challenges: i64 = 0
 
-    def initial_sequence_number(self, four_tuple: bytes, now: i64) -> i64:
-        """ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9)."""
-        digest = blake2b(four_tuple, key=self._isn_secret, digest_size=4).digest()
-        return ((now >> 2) + int.from_bytes(digest, "big")) & 0xFFFF_FFFF
+    def initial_numbers(self, four_tuple: bytes, now: i64) -> tuple[int, int]:
+        """(ISN, timestamp offset) of a new connection.
 
-    def may_send_challenge_ack(self, now: i64) -> bool:
-        """RFC 5961 §7: limit them for the whole host, so that forged segments cannot make us a reflector."""
-        second = now // SECOND
-        if second != self._challenge_second:
-            self._challenge_second = second
-            self._challenges = 0
-        self._challenges += 1
-        return self._challenges <= self.config.challenge_acks_per_second
+        ISN = M + F(4-tuple, secret): RFC 6528 §3; M ticks every 4 µs (RFC 9293 MUST-8, MUST-9). The offset is
+        another part of the same hash (RFC 7323 §5.4), so timestamps of one 4-tuple go on where they were.
+        """
+        digest = blake2b(four_tuple, key=self._isn_secret, digest_size=8).digest()
+        isn = ((now >> 2) + int.from_bytes(digest[:4], "big")) & 0xFFFF_FFFF
+        return isn, int.from_bytes(digest[4:], "big")
 
 
 def _shift_for(limit: i64) -> i64:

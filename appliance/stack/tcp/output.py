@@ -16,44 +16,49 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.stack.neighbor import REACHABLE, REACHABLE_US
+from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
-from appliance.stack.timebase import NEVER
+from appliance.stack.tcp.tcb import OPEN
+from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
 from appliance.wire import virtio
 from appliance.wire.checksum import PROTOCOL_TCP, fold
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, sum_words
-from appliance.wire.ipv4 import DONT_FRAGMENT
-from appliance.wire.seqnum import seq_add, seq_diff, seq_gt, seq_lt
-from appliance.wire.tcp import ACK, FIN, PSH, RST, SYN, build_options
+from appliance.wire.ipv4 import DONT_FRAGMENT, ECT_0
+from appliance.wire.seqnum import seq_add, seq_gt
+from appliance.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, build_options, build_sack_option
 
 if TYPE_CHECKING:
+    from appliance.stack.tcp.scoreboard import SentSegment
     from appliance.stack.tcp.tcb import Tcb
 
-__all__ = ["output", "send_probe", "send_reset"]
+__all__ = ["output", "schedule_tail_loss_probe", "send_probe", "send_reset", "send_tail_loss_probe"]
 
 _IP_HEADER: Final = 20
 _TCP_HEADER: Final = 20
 _LINK_HEADER: Final = 14
+_MAX_OPTIONS: Final = 40
 _MAX_DATAGRAM: Final = 65535
+_TIMESTAMPS: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
+_MAX_ACK_DELAY_US: Final = 200 * MILLISECOND  # RFC 8985 §7.2: what a peer may wait before it acknowledges
+_CORK_US: Final = 200 * MILLISECOND  # how long a cork holds a short segment back (Linux: tcp(7), TCP_CORK)
 _UNRESOLVED_LINK_HEADER: Final = b"\0\0\0\0\0\0\0\0\0\0\0\0\x08\x00"
 
 
 def output(tcb: Tcb, now: i64) -> None:
-    """Send what the connection has to say at this moment: SYN, data, FIN, retransmissions, at last an ACK."""
+    """Send what the connection has to say at this moment: SYN, retransmissions, data, FIN, at last an ACK."""
     state = tcb.state
     if state >= st.ESTABLISHED:
-        if tcb.must_retransmit_first:
-            tcb.must_retransmit_first = False
-            _retransmit_first(tcb, now)
         if state != st.FIN_WAIT_2 and state != st.TIME_WAIT:
+            if tcb.scoreboard.lost_bytes > 0:
+                _retransmit_lost(tcb, now)
             _send_data(tcb, now)
         if tcb.must_ack_now or _is_window_update_due(tcb):
-            _emit(tcb, tcb.snd_max, ACK, b"", b"", now)
+            _emit(tcb, tcb.snd_nxt, _ack_flags(tcb), b"", b"", now)
     elif state == st.SYN_SENT or state == st.SYN_RECEIVED:
-        if tcb.snd_nxt == tcb.iss:
+        if tcb.must_send_syn:
             _send_syn(tcb, now)
         elif tcb.must_ack_now and state == st.SYN_RECEIVED:
-            _emit(tcb, tcb.snd_max, ACK, b"", b"", now)
+            _emit(tcb, tcb.snd_nxt, ACK, b"", b"", now)
 
 
 def send_probe(tcb: Tcb, now: i64) -> None:
@@ -61,138 +66,221 @@ def send_probe(tcb: Tcb, now: i64) -> None:
     _emit(tcb, seq_add(tcb.snd_una, -1), ACK, b"", b"", now)
 
 
+def send_tail_loss_probe(tcb: Tcb, now: i64) -> None:
+    """One segment, new if there is any and the peer has room, else the highest again (RFC 8985 §7.3)."""
+    board = tcb.scoreboard
+    offset = board.outstanding()
+    available = tcb.send_buffer.size - offset
+    count = min(available, tcb.snd_wnd - offset, tcb.smss)
+    if count > 0:
+        is_last = count == available
+        flags: i64 = ACK | PSH if is_last else ACK
+        if is_last and tcb.is_fin_queued:
+            flags |= FIN
+        _send_new(tcb, flags, tcb.send_buffer.peek(offset, count), count, now)
+        tcb.is_tlp_retransmission = False
+    else:
+        _retransmit(tcb, board.last(tcb.smss), now)
+        tcb.is_tlp_retransmission = True
+    tcb.tlp_end = board.end
+
+
 def send_reset(tcb: Tcb, now: i64) -> None:
     """RST for a connection that we end (RFC 9293 §3.10.5)."""
     tcb.host.counters.resets_out += 1
-    _emit(tcb, tcb.snd_max, RST | ACK, b"", b"", now)
+    _emit(tcb, tcb.snd_nxt, RST | ACK, b"", b"", now)
 
 
 def _send_syn(tcb: Tcb, now: i64) -> None:
+    config = tcb.host.config
     is_answer = tcb.state == st.SYN_RECEIVED
+    flags: i64 = SYN
     shift: i64 = -1
-    # RFC 7323 §2.2: offered in SYN; in SYN,ACK only when the peer's SYN had it.
-    if not is_answer or tcb.rcv_wind_shift > 0:
-        shift = tcb.host.receive_shift
-    options = build_options(tcb.rmss, shift)
-    if tcb.snd_max == tcb.iss:
-        tcb.timed_at = now
-        tcb.timed_seq = seq_add(tcb.iss, 1)
-    _emit(tcb, tcb.iss, (SYN | ACK) if is_answer else SYN, b"", options, now)
+    is_sack_permitted = config.sack
+    ts_val: i64 = -1
+    if is_answer:
+        # RFC 7323 §2.2, §3.2; RFC 2018 §2: in SYN,ACK only what the peer's SYN had.
+        flags |= ACK
+        if tcb.is_window_scaled:
+            shift = tcb.host.receive_shift
+        is_sack_permitted = tcb.is_sack_permitted
+        if tcb.has_timestamps:
+            ts_val = tcb.timestamp(now)
+        if tcb.has_ecn:
+            flags |= ECE
+    else:
+        if config.window_scale:
+            shift = tcb.host.receive_shift
+        if config.timestamps:
+            ts_val = tcb.timestamp(now)
+        if config.ecn_request and tcb.retransmissions == 0:
+            flags |= ECE | CWR
+    options = build_options(tcb.rmss, shift, is_sack_permitted, ts_val, tcb.ts_recent if is_answer else 0)
+    tcb.must_send_syn = False
+    tcb.syn_sent_at = now if tcb.snd_nxt == tcb.iss else NEVER
+    _emit(tcb, tcb.iss, flags, b"", options, now)
     tcb.snd_nxt = seq_add(tcb.iss, 1)
-    tcb.snd_max = tcb.snd_nxt
+    if tcb.retransmission_deadline == NEVER:
+        tcb.retransmission_deadline = now + tcb.rtt.rto_us
+
+
+def _ack_flags(tcb: Tcb) -> i64:
+    """ACK, with the echo of congestion marks while the peer has not heard of them (RFC 3168 §6.1.3)."""
+    if tcb.must_echo_ecn:
+        return ACK | ECE
+    return ACK
+
+
+def _retransmit_lost(tcb: Tcb, now: i64) -> None:
+    """Send again what is presumed lost, oldest first, as far as cwnd lets it."""
+    board = tcb.scoreboard
+    smss = tcb.smss
+    while True:
+        allowed = tcb.congestion.cwnd - tcb.pipe()
+        segment = board.next_lost(smss)
+        if segment is None:
+            return
+        if allowed < segment.end - segment.start and allowed < smss:
+            return
+        _retransmit(tcb, segment, now)
+
+
+def _retransmit(tcb: Tcb, segment: SentSegment, now: i64) -> None:
+    board = tcb.scoreboard
+    offset = segment.start - board.una
+    count = segment.end - segment.start
+    flags = _ack_flags(tcb)
+    if offset + count > tcb.send_buffer.size:
+        flags |= FIN
+        count -= 1
+    if offset + count == tcb.send_buffer.size:
+        flags |= PSH
+    payload = tcb.send_buffer.peek(offset, count) if count > 0 else b""
+    if tcb.first_retransmission_ts < 0 and tcb.undo_retransmissions == 0:
+        tcb.first_retransmission_ts = tcb.timestamp(now)
+    if tcb.undo_retransmissions >= 0:
+        tcb.undo_retransmissions += 1
+    tcb.total_retransmissions += 1
+    tcb.host.counters.segments_retransmitted += 1
+    board.on_retransmitted(segment, now)
+    tcb.prr_out += segment.end - segment.start
+    _emit(tcb, seq_add(tcb.snd_una, offset), flags, payload, b"", now)
     if tcb.retransmission_deadline == NEVER:
         tcb.retransmission_deadline = now + tcb.rtt.rto_us
 
 
 def _send_data(tcb: Tcb, now: i64) -> None:
-    send_buffer = tcb.send_buffer
-    offset = seq_diff(tcb.snd_nxt, tcb.snd_una)
-    available = send_buffer.size - offset
+    """New data and FIN, as far as the peer's window and cwnd let them."""
+    board = tcb.scoreboard
+    offset = board.outstanding()
+    available = tcb.send_buffer.size - offset
     is_fin_queued = tcb.is_fin_queued
-    if available < 0 or (available == 0 and not is_fin_queued):
+    if available < 0 or (available == 0 and (not is_fin_queued or tcb.is_fin_sent)):
         return  # nothing, or nothing behind a FIN that is out already
-    if offset == 0 and tcb.snd_max == tcb.snd_una and now - tcb.last_sent_at > tcb.rtt.rto_us:
-        tcb.congestion.on_idle(tcb.host.config.initial_window)
+    congestion = tcb.congestion
+    if offset == 0 and now - tcb.last_sent_at > tcb.rtt.rto_us:
+        congestion.on_idle(now)
+    if board.lost_bytes > 0:
+        return  # what was lost goes first, and cwnd had no room for all of it
     smss = tcb.smss
-    window = min(tcb.congestion.cwnd, tcb.snd_wnd)
     largest = smss
     if tcb.host.may_use_gso:
-        largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER
+        largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
         largest -= largest % smss
+    elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
+        largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
+    tcb.is_cwnd_limited = False
     while True:
-        count = window - offset
-        if count > available:
-            count = available
-        elif count < 0:
+        by_peer = tcb.snd_wnd - offset
+        by_cwnd = congestion.cwnd - tcb.pipe()
+        count = min(available, by_peer, by_cwnd)
+        if count < 0:
             count = 0
-        if tcb.is_forced:
-            if count < smss:
-                # Not beyond the window: what lies there the peer drops, and our SEQ then lies there too, so
-                # that it drops our window updates as well when its own window is shut.
-                count = min(smss, available, max(1, tcb.snd_wnd - offset))
+        if count < available and by_cwnd < by_peer:
+            tcb.is_cwnd_limited = True
+        if tcb.is_forced and count < smss:
+            count = min(available, smss, max(0, by_peer))
         elif count < smss:
             if count < available:
-                # The window leaves room for less than a segment: MUST-38, send only if it is at least
-                # half of the largest window the peer ever had; else the persist timer overrides.
-                if count == 0 or count * 2 < tcb.max_snd_wnd:
+                # A window leaves room for less than a segment: MUST-38, send only if it is at least half
+                # of the largest window the peer ever had; else the persist timer overrides.
+                if by_peer <= by_cwnd and count > 0 and count * 2 >= tcb.max_snd_wnd:
+                    pass
+                else:
                     break
-            elif offset > 0 and not tcb.is_nodelay and not is_fin_queued:
+            elif not is_fin_queued and ((offset > 0 and not tcb.is_nodelay) or tcb.is_corked):
                 break  # Nagle (SHLD-7)
-        elif (
-            count > smss
-            and count == available
-            and offset + count > 0
-            and not tcb.is_nodelay
-            and not is_fin_queued
-        ):
-            count -= count % smss  # Nagle again: the short tail waits for the ACK
+        elif count > smss and count == available and not is_fin_queued:
+            if not tcb.is_nodelay or tcb.is_corked:
+                count -= count % smss  # Nagle again: the short tail waits
         if count > largest:
             count = largest
         elif count > smss and count < available:
             count -= count % smss
         is_last = count == available
-        flags: i64 = ACK
+        flags = _ack_flags(tcb)
         payload = b""
         if count > 0:
-            payload = send_buffer.peek(offset, count)
+            payload = tcb.send_buffer.peek(offset, count)
             if is_last:
                 flags |= PSH
         if is_last and is_fin_queued:
             flags |= FIN
         elif count == 0:
             break
-        _send_segment(tcb, flags, payload, count, now)
+        if tcb.must_send_cwr and count > 0:
+            tcb.must_send_cwr = False
+            flags |= CWR
+        _send_new(tcb, flags, payload, count, now)
         tcb.is_forced = False
         offset += count
         available -= count
         if available == 0:
+            if not tcb.is_cwnd_limited:
+                congestion.on_application_limited(now)
             break
-    if tcb.snd_max != tcb.snd_una:
+    if board.outstanding() > 0:
         tcb.persist_deadline = NEVER
-        if tcb.retransmission_deadline == NEVER:
-            tcb.retransmission_deadline = now + tcb.rtt.rto_us
+        schedule_tail_loss_probe(tcb, now)
     elif available > 0 and tcb.persist_deadline == NEVER:
-        tcb.persist_deadline = now + tcb.rtt.rto_us
+        tcb.persist_deadline = now + (_CORK_US if tcb.is_corked and tcb.snd_wnd > 0 else tcb.rtt.rto_us)
 
 
-def _send_segment(tcb: Tcb, flags: i64, payload: bytes, count: i64, now: i64) -> None:
+def _send_new(tcb: Tcb, flags: i64, payload: bytes, count: i64, now: i64) -> None:
     """Data and FIN at SND.NXT, which moves on."""
     seq = tcb.snd_nxt
-    end = seq_add(seq, count + 1 if flags & FIN else count)
-    if seq_lt(seq, tcb.snd_max):
-        tcb.timed_at = NEVER  # Karn: a retransmission is never timed
-        tcb.total_retransmissions += 1
-        tcb.host.counters.segments_retransmitted += 1
-    elif tcb.timed_at == NEVER:
-        tcb.timed_at = now
-        tcb.timed_seq = end
-    _emit(tcb, seq, flags, payload, b"", now)
-    tcb.snd_nxt = end
-    if seq_gt(end, tcb.snd_max):
-        tcb.snd_max = end
-        if flags & FIN:
-            tcb.is_fin_sent = True
+    length = count + 1 if flags & FIN else count
+    if flags & FIN:
+        tcb.is_fin_sent = True
+    if tcb.scoreboard.outstanding() == 0:
+        tcb.unacked_since = now
+    tcb.scoreboard.add(length, now)
+    tcb.snd_nxt = seq_add(seq, length)
+    tcb.prr_out += length
+    if tcb.retransmission_deadline == NEVER:
+        tcb.retransmission_deadline = now + tcb.rtt.rto_us
+    # RFC 3168 §6.1.4 - §6.1.6: only new data are ECN-capable.
+    _emit(tcb, seq, flags, payload, b"", now, ECT_0 if tcb.has_ecn and count > 0 else 0)
 
 
-def _retransmit_first(tcb: Tcb, now: i64) -> None:
-    """One segment from SND.UNA; SND.NXT stays (fast retransmit, partial acknowledgment)."""
-    outstanding = tcb.flight_size()
-    if outstanding == 0:
+def schedule_tail_loss_probe(tcb: Tcb, now: i64) -> None:
+    """RFC 8985 §7.2: a probe earlier than the retransmission timer, when the tail may have been lost."""
+    if (
+        tcb.recovery != OPEN
+        or tcb.tlp_end >= 0
+        or not tcb.is_sack_permitted
+        or tcb.scoreboard.sacked_bytes > 0
+    ):
         return
-    count = tcb.send_buffer.size
-    if count > outstanding:
-        count = outstanding
-    if count > tcb.smss:
-        count = tcb.smss
-    flags: i64 = ACK
-    # The segment reaches the FIN when it takes all data that are out and more than data is out.
-    if tcb.is_fin_sent and count == tcb.send_buffer.size and outstanding == count + 1:
-        flags |= FIN
-    payload = tcb.send_buffer.peek(0, count) if count > 0 else b""
-    tcb.timed_at = NEVER
-    tcb.total_retransmissions += 1
-    tcb.host.counters.segments_retransmitted += 1
-    _emit(tcb, tcb.snd_una, flags, payload, b"", now)
+    if not tcb.host.config.tail_loss_probe:
+        return
+    timeout: i64 = SECOND
+    if tcb.rtt.srtt_us > 0:
+        timeout = 2 * tcb.rtt.srtt_us
+        if tcb.scoreboard.outstanding() <= tcb.smss:
+            timeout += _MAX_ACK_DELAY_US
+    deadline = now + timeout
+    tcb.probe_deadline = deadline if deadline < tcb.retransmission_deadline else NEVER
 
 
 def _is_window_update_due(tcb: Tcb) -> bool:
@@ -226,26 +314,64 @@ def _take_window_field(tcb: Tcb, is_syn: bool) -> i64:
     return field
 
 
-def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64) -> None:
-    """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown."""
+def _sack_option(tcb: Tcb) -> bytes:
+    """What the peer should know of gaps and duplicates (RFC 2018 §4, RFC 2883 §4); b"" for nothing."""
+    if not tcb.is_sack_permitted:
+        return b""
+    blocks: list[tuple[int, int]] = []
+    if tcb.duplicate_start >= 0:
+        blocks.append((tcb.duplicate_start, tcb.duplicate_end))
+    reassembly = tcb.reassembly
+    if reassembly is not None and len(reassembly) > 0:
+        for start, end in reassembly.islands():
+            blocks.append(
+                (seq_add(tcb.rcv_nxt, start - tcb.received), seq_add(tcb.rcv_nxt, end - tcb.received))
+            )
+    return build_sack_option(blocks[: 3 if tcb.has_timestamps else 4])
+
+
+def _options(tcb: Tcb, flags: i64, now: i64) -> bytes:
+    """The options of a segment without SYN."""
+    options = b""
+    if tcb.has_timestamps:
+        writer = BytesWriter()
+        put_u32(writer, _TIMESTAMPS)
+        put_u32(writer, tcb.timestamp(now))
+        put_u32(writer, tcb.ts_recent)
+        options = writer.getvalue()
+    if (tcb.reassembly is not None or tcb.duplicate_start >= 0) and not flags & RST:
+        options += _sack_option(tcb)
+        tcb.duplicate_start = -1  # each duplicate is reported once
+    return options
+
+
+def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64, ecn: i64 = 0) -> None:
+    """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown.
+
+    options: of a SYN; those of other segments are found here. ecn: the ECN bits of the TOS byte.
+    """
     host = tcb.host
     neighbor = tcb.neighbor
     if tcb.frame_head_for is not neighbor.link_header or not tcb.frame_head:
         _cache_frame_head(tcb)
+    if not flags & SYN:
+        options = _options(tcb, flags, now)
+    options_length: i64 = len(options)
     payload_length: i64 = len(payload)
-    tcp_length = _TCP_HEADER + len(options) + payload_length
+    tcp_length = _TCP_HEADER + options_length + payload_length
     total_length = _IP_HEADER + tcp_length
     host.identification = (host.identification + 1) & 0xFFFF
     ack: i64 = tcb.rcv_nxt if flags & ACK else 0
-    offset_flags = ((_TCP_HEADER + len(options)) << 10) | flags
+    offset_flags = ((_TCP_HEADER + options_length) << 10) | flags
     window = _take_window_field(tcb, flags & SYN != 0)
+    tos = tcb.tos | ecn
     writer = BytesWriter()
     if host.has_vnet_header and payload_length > tcb.smss:
         writer.write(
             virtio.build(
                 virtio.FLAG_NEEDS_CSUM,
-                virtio.GSO_TCPV4,
-                _LINK_HEADER + _IP_HEADER + _TCP_HEADER + len(options),
+                virtio.GSO_TCPV4 | (virtio.GSO_ECN if flags & CWR else 0),
+                _LINK_HEADER + _IP_HEADER + _TCP_HEADER + options_length,
                 tcb.smss,
                 _LINK_HEADER + _IP_HEADER,
                 16,
@@ -254,30 +380,37 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
         writer.write(tcb.frame_head[virtio.HEADER_LENGTH :])
     else:
         writer.write(tcb.frame_head)
+    put_u16(writer, 0x4500 | tos)
     put_u16(writer, total_length)
     put_u32(writer, (host.identification << 16) | DONT_FRAGMENT)
-    put_u16(writer, (host.ttl << 8) | PROTOCOL_TCP)
-    put_u16(writer, fold(tcb.ip_sum + total_length + host.identification) ^ 0xFFFF)
+    put_u16(writer, (tcb.ttl << 8) | PROTOCOL_TCP)
+    ip_sum = tcb.address_sum + 0x4500 + DONT_FRAGMENT + PROTOCOL_TCP
+    put_u16(writer, fold(ip_sum + (tcb.ttl << 8) + tos + total_length + host.identification) ^ 0xFFFF)
     writer.write(tcb.addresses_and_ports)
     put_u32(writer, seq)
     put_u32(writer, ack)
     put_u16(writer, offset_flags)
     put_u16(writer, window)
+    tcp_sum = tcb.address_sum + PROTOCOL_TCP + tcp_length
     if host.has_vnet_header:
-        put_u16(writer, fold(tcb.tcp_sum + tcp_length))
+        put_u16(writer, fold(tcp_sum))
     else:
-        total = tcb.tcp_sum + tcb.local_port + tcb.remote_port + tcp_length
-        total += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF) + offset_flags + window
-        total += sum_words(options, 0, len(options)) + sum_words(payload, 0, payload_length)
-        put_u16(writer, fold(total) ^ 0xFFFF)
+        tcp_sum += tcb.local_port + tcb.remote_port + offset_flags + window
+        tcp_sum += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF)
+        tcp_sum += sum_words(options, 0, options_length) + sum_words(payload, 0, payload_length)
+        put_u16(writer, fold(tcp_sum) ^ 0xFFFF)
     put_u16(writer, 0)
-    if options:
+    if options_length > 0:
         writer.write(options)
     writer.write(payload)
     frame = writer.getvalue()
     if neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US:
         host.neighbors.frames.append(frame)
     else:
+        if neighbor.state == FORGOTTEN:
+            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
+            neighbor = host.neighbors.get(neighbor.address)
+            tcb.neighbor = neighbor
         host.neighbors.send(neighbor, frame, now)
     host.counters.segments_out += 1
     tcb.bytes_out += payload_length
@@ -285,6 +418,7 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
         tcb.must_ack_now = False
         tcb.unacked_bytes = 0
         tcb.ack_deadline = NEVER
+        tcb.last_ack_sent = ack
     if payload_length > 0:
         tcb.last_sent_at = now
 
@@ -300,7 +434,6 @@ def _cache_frame_head(tcb: Tcb) -> None:
             virtio.build(virtio.FLAG_NEEDS_CSUM, virtio.GSO_NONE, 0, 0, _LINK_HEADER + _IP_HEADER, 16)
         )
     writer.write(link_header or _UNRESOLVED_LINK_HEADER)
-    put_u16(writer, 0x4500)
     tcb.frame_head = writer.getvalue()
     writer = BytesWriter()
     put_u32(writer, tcb.local_address)
@@ -308,11 +441,9 @@ def _cache_frame_head(tcb: Tcb) -> None:
     put_u16(writer, tcb.local_port)
     put_u16(writer, tcb.remote_port)
     tcb.addresses_and_ports = writer.getvalue()
-    addresses = (
+    tcb.address_sum = (
         (tcb.local_address >> 16)
         + (tcb.local_address & 0xFFFF)
         + (tcb.remote_address >> 16)
         + (tcb.remote_address & 0xFFFF)
     )
-    tcb.ip_sum = addresses + 0x4500 + DONT_FRAGMENT + ((host.ttl << 8) | PROTOCOL_TCP)
-    tcb.tcp_sum = addresses + PROTOCOL_TCP

@@ -16,33 +16,33 @@ from mypy_extensions import i64
 from appliance.errors import Refused, Reset
 from appliance.stack.tcp import output as out, state as st
 from appliance.stack.tcp.buffers import Reassembly
-from appliance.stack.tcp.congestion import DUPLICATE_ACK_THRESHOLD
-from appliance.stack.tcp.tcb import EVENT_PEER_CLOSED, EVENT_READABLE, EVENT_WRITABLE
-from appliance.stack.timebase import NEVER
+from appliance.stack.tcp.recovery import acknowledgment_arrives
+from appliance.stack.tcp.tcb import EVENT_PEER_CLOSED, EVENT_READABLE, EVENT_URGENT, EVENT_WRITABLE
+from appliance.stack.timebase import NEVER, SECOND
 from appliance.wire.seqnum import in_window, seq_add, seq_diff, seq_ge, seq_gt, seq_le, seq_lt
-from appliance.wire.tcp import ACK, FIN, RST, SYN
+from appliance.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN, URG
 
 if TYPE_CHECKING:
     from appliance.stack.tcp.tcb import Tcb
     from appliance.wire.tcp import Segment
 
-__all__ = ["DONE", "IS_NEW_CONNECTION", "NEEDS_RESET", "segment_arrives"]
+__all__ = ["DONE", "NEEDS_RESET", "may_reopen", "segment_arrives"]
 
 DONE: Final = 0
 # The connection has no say: answer the segment with the RST of RFC 9293 §3.10.7.1.
 NEEDS_RESET: Final = 1
-# A SYN that may take over a connection in TIME-WAIT: forget this one and treat the SYN as new.
-IS_NEW_CONNECTION: Final = 2
+
+_TS_RECENT_VALID_US: Final = 24 * 86_400 * SECOND  # RFC 7323 §5.5
 
 
 def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
-    """Process one segment whose checksum is right. Returns DONE, NEEDS_RESET or IS_NEW_CONNECTION."""
+    """Process one segment whose checksum is right. Returns DONE or NEEDS_RESET."""
     if not tcb.is_touched:
         tcb.touch()
     if tcb.state == st.SYN_SENT:
         return _syn_sent(tcb, seg, now)
-    if tcb.state == st.TIME_WAIT and _may_reopen(tcb, seg):
-        return IS_NEW_CONNECTION
+    if tcb.has_timestamps and not _check_timestamps(tcb, seg, now):
+        return DONE
     # First: the sequence number. The usual segment is the next one and fits.
     if (seg.seq != tcb.rcv_nxt or seg.length > tcb.rcv_wnd()) and not _check_sequence(tcb, seg, now):
         return DONE
@@ -51,7 +51,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
         if seg.flags & RST:
             _check_reset(tcb, seg, now)
         else:
-            _check_syn(tcb, now)
+            _check_syn(tcb, seg, now)
         return DONE
     # Fifth: the acknowledgment.
     if not seg.flags & ACK:
@@ -62,7 +62,13 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
         return NEEDS_RESET
     if not _check_ack(tcb, seg, now):
         return DONE
-    # Sixth: urgent. The data are delivered in line; the pointer moves nothing.
+    if tcb.has_timestamps and seq_le(seg.seq, tcb.last_ack_sent) and seq_ge(seg.ts_val, tcb.ts_recent):
+        # RFC 7323 §4.3: the segment that the next ACK answers to.
+        tcb.ts_recent = seg.ts_val
+        tcb.ts_recent_at = now
+    # Sixth: urgent data are delivered in line; the pointer is news for the application.
+    if seg.flags & URG:
+        _check_urgent(tcb, seg)
     # Seventh: the text. Eighth: FIN.
     if seg.data_end > seg.data_start or seg.flags & FIN:
         _process_text(tcb, seg, now)
@@ -76,7 +82,7 @@ def segment_arrives(tcb: Tcb, seg: Segment, now: i64) -> i64:
 
 def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     has_ack = seg.flags & ACK != 0
-    if has_ack and (seq_le(seg.ack, tcb.iss) or seq_gt(seg.ack, tcb.snd_max)):
+    if has_ack and (seq_le(seg.ack, tcb.iss) or seq_gt(seg.ack, tcb.snd_nxt)):
         return DONE if seg.flags & RST else NEEDS_RESET
     if seg.flags & RST:
         if has_ack:
@@ -89,16 +95,15 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     tcb.irs = seg.seq
     tcb.rcv_nxt = seq_add(seg.seq, 1)
     tcb.rcv_adv = tcb.rcv_nxt
-    tcb.use_peer_options(seg.mss, seg.window_shift)
+    tcb.use_peer_options(seg, now)
+    # RFC 3168 §6.1.1: agreed to by ECE without CWR.
+    config = tcb.host.config
+    tcb.has_ecn = config.ecn_request and seg.flags & (ECE | CWR) == ECE and tcb.retransmissions == 0
     # The window in a SYN is not scaled (RFC 7323 §2.2).
     _set_send_window(tcb, seg, seg.window)
     if has_ack:
-        _sample_rtt(tcb, seg.ack, now)
         tcb.snd_una = seg.ack
-        tcb.snd_nxt = tcb.snd_max
-        tcb.retransmission_deadline = NEVER
-        tcb.established(now)
-        tcb.rtt.reset_back_off()
+        _syn_acknowledged(tcb, now)
         # The SYN's own window limits what its text may be: all that fits in our buffer.
         tcb.rcv_adv = seq_add(tcb.rcv_nxt, min(65535, tcb.receive_space()))
         tcb.must_ack_now = True
@@ -109,7 +114,8 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
         return DONE
     # Simultaneous open (MUST-10): answer with SYN,ACK from the same ISS.
     tcb.set_state(st.SYN_RECEIVED)
-    tcb.snd_nxt = tcb.iss
+    tcb.must_send_syn = True
+    tcb.syn_sent_at = NEVER  # Karn: an ACK could be for either of the two
     return DONE
 
 
@@ -142,29 +148,60 @@ def _check_sequence(tcb: Tcb, seg: Segment, now: i64) -> bool:
         seg.seq = tcb.rcv_nxt
         seg.flags &= ~SYN
         seg.length -= 1
+        seg.window >>= tcb.snd_wind_shift  # a window beside SYN is not scaled, and will be
         tcb.must_ack_now = True
         return True
     tcb.host.counters.segments_unacceptable += 1
     if tcb.state == st.SYN_RECEIVED and seg.flags & SYN and seq == tcb.irs:
-        # The peer repeats its SYN: our SYN,ACK was lost. Repeat that, an ACK would not help it.
-        tcb.snd_nxt = tcb.iss
-        tcb.timed_at = NEVER
+        _repeat_syn_ack(tcb)
         return False
     if tcb.state == st.TIME_WAIT and seg.flags & FIN:
         # Our last ACK was lost (§3.10.7.4, eighth, TIME-WAIT): acknowledge and restart the wait.
         tcb.time_wait_deadline = now + 2 * tcb.host.config.msl_us
     if seg.data_end > seg.data_start:
         tcb.host.counters.segments_duplicate += 1
+        if seq_lt(seq, tcb.rcv_nxt):
+            tcb.duplicate_start = seq  # for D-SACK
+            tcb.duplicate_end = seq_add(seq, seg.data_end - seg.data_start)
+    if seg.length > 0 and not seg.flags & SYN:
         tcb.last_received_at = now
         tcb.must_ack_now = True
-    elif tcb.host.may_send_challenge_ack(now):
+    elif tcb.may_send_challenge_ack(now):
+        # Without text it may be an ACK for an ACK of ours that the peer found wrong: no endless game of that.
         tcb.must_ack_now = True
     return False
 
 
-def _may_reopen(tcb: Tcb, seg: Segment) -> bool:
-    """RFC 9293 §3.6.1: a SYN beyond the old connection's sequence numbers may open a new one."""
-    return seg.flags & (SYN | ACK | RST) == SYN and seq_gt(seg.seq, tcb.rcv_nxt)
+def _check_timestamps(tcb: Tcb, seg: Segment, now: i64) -> bool:
+    """PAWS (RFC 7323 §5.3), before the sequence number; RST is exempt (§5.2)."""
+    if seg.flags & RST:
+        return True
+    if not seg.has_timestamps:
+        if not tcb.host.config.drop_missing_timestamps:
+            seg.ts_val = tcb.ts_recent
+            return True
+        tcb.host.counters.dropped_without_timestamps += 1
+        return False
+    if seq_ge(seg.ts_val, tcb.ts_recent):
+        return True
+    if now - tcb.ts_recent_at > _TS_RECENT_VALID_US:
+        tcb.ts_recent = seg.ts_val  # §5.5: idle for so long that the clock may have wrapped
+        tcb.ts_recent_at = now
+        return True
+    if tcb.state == st.SYN_RECEIVED and seg.flags & SYN:
+        return True  # the peer's SYN again
+    tcb.host.counters.dropped_paws += 1
+    tcb.must_ack_now = True
+    return False
+
+
+def may_reopen(tcb: Tcb, seg: Segment) -> bool:
+    """RFC 6191 §2, RFC 9293 §3.6.1: a SYN with later timestamps, or else beyond the old sequence numbers."""
+    if seg.flags & (SYN | ACK | RST | FIN) != SYN:
+        return False
+    if tcb.has_timestamps and seg.has_timestamps and seg.ts_val != tcb.ts_recent:
+        return seq_gt(seg.ts_val, tcb.ts_recent)
+    return seq_gt(seg.seq, tcb.rcv_nxt)
 
 
 # -- second: RST -------------------------------------------------------------------------------------------
@@ -175,6 +212,8 @@ def _check_reset(tcb: Tcb, seg: Segment, now: i64) -> None:
     if seg.seq != tcb.rcv_nxt:
         _challenge(tcb, now)
         return
+    if tcb.state == st.TIME_WAIT and tcb.host.config.time_wait_ignores_reset:
+        return  # RFC 1337: it may be an old one, and would open the door to old data
     tcb.host.counters.resets_in += 1
     if tcb.state == st.SYN_RECEIVED:
         # MUST-11: a passive one returns to LISTEN, silently; an active one was refused.
@@ -188,16 +227,24 @@ def _check_reset(tcb: Tcb, seg: Segment, now: i64) -> None:
 # -- fourth: SYN -------------------------------------------------------------------------------------------
 
 
-def _check_syn(tcb: Tcb, now: i64) -> None:
+def _check_syn(tcb: Tcb, seg: Segment, now: i64) -> None:
     """A SYN inside the window: back to LISTEN from a passive SYN-RECEIVED, else challenged (RFC 5961 §4)."""
-    if tcb.state == st.SYN_RECEIVED and tcb.is_passive:
+    if tcb.state == st.SYN_RECEIVED and seg.seq == tcb.irs:
+        _repeat_syn_ack(tcb)  # the SYN that we have, in the window by the text it carries
+    elif tcb.state == st.SYN_RECEIVED and tcb.is_passive:
         tcb.end(None)
     else:
         _challenge(tcb, now)
 
 
+def _repeat_syn_ack(tcb: Tcb) -> None:
+    """The peer repeats its SYN, so our SYN,ACK was lost. Repeat that; an ACK would not help it."""
+    tcb.must_send_syn = True
+    tcb.syn_sent_at = NEVER
+
+
 def _challenge(tcb: Tcb, now: i64) -> None:
-    if tcb.host.may_send_challenge_ack(now):
+    if tcb.may_send_challenge_ack(now):
         tcb.host.counters.challenge_acks += 1
         tcb.must_ack_now = True
 
@@ -207,72 +254,67 @@ def _challenge(tcb: Tcb, now: i64) -> None:
 
 def _check_ack_of_syn(tcb: Tcb, seg: Segment, now: i64) -> bool:
     """SYN-RECEIVED: does the segment acknowledge our SYN? Then ESTABLISHED, else RST."""
-    if not (seq_lt(tcb.snd_una, seg.ack) and seq_le(seg.ack, tcb.snd_max)):
+    if not (seq_lt(tcb.snd_una, seg.ack) and seq_le(seg.ack, tcb.snd_nxt)):
         return False
-    _sample_rtt(tcb, seg.ack, now)
     tcb.snd_una = seq_add(tcb.iss, 1)
-    if seq_lt(tcb.snd_nxt, tcb.snd_una):
-        tcb.snd_nxt = tcb.snd_una
-    tcb.retransmission_deadline = NEVER
     _set_send_window(tcb, seg, seg.window << tcb.snd_wind_shift)
-    tcb.established(now)
-    tcb.rtt.reset_back_off()
+    _syn_acknowledged(tcb, now)
     return True
+
+
+def _syn_acknowledged(tcb: Tcb, now: i64) -> None:
+    if tcb.syn_sent_at != NEVER:
+        tcb.rtt.sample(now - tcb.syn_sent_at)
+        tcb.syn_sent_at = NEVER
+    tcb.retransmission_deadline = NEVER
+    tcb.must_send_syn = False
+    tcb.established(now)
 
 
 def _check_ack(tcb: Tcb, seg: Segment, now: i64) -> bool:
     ack = seg.ack
-    if ack == tcb.snd_una:
-        _note_duplicate(tcb, seg)
-    elif seq_gt(ack, tcb.snd_una):
-        if seq_gt(ack, tcb.snd_max):
+    acked = seq_diff(ack, tcb.snd_una)
+    if acked > 0:
+        if seq_gt(ack, tcb.snd_nxt):
             # It acknowledges something not yet sent.
             _challenge(tcb, now)
             return False
-        _acknowledge(tcb, seg, now)
+        _acknowledge(tcb, seg, acked, now)
         if tcb.state == st.CLOSED:
             return False
-    elif seq_diff(tcb.snd_una, ack) > tcb.max_snd_wnd:
+    elif acked == 0:
+        if tcb.scoreboard.una < tcb.scoreboard.end:
+            acknowledgment_arrives(tcb, seg, 0, now)
+    elif -acked > tcb.max_snd_wnd:
         # RFC 5961 §5.2: older than any ACK that can still be under way.
         _challenge(tcb, now)
         return False
     # SND.WL1, SND.WL2 keep old segments from moving the window back.
-    if seq_ge(ack, tcb.snd_una) and (
-        seq_lt(tcb.snd_wl1, seg.seq) or (tcb.snd_wl1 == seg.seq and seq_le(tcb.snd_wl2, ack))
-    ):
+    if acked >= 0 and (seq_lt(tcb.snd_wl1, seg.seq) or (tcb.snd_wl1 == seg.seq and seq_le(tcb.snd_wl2, ack))):
         _set_send_window(tcb, seg, seg.window << tcb.snd_wind_shift)
     return True
 
 
-def _acknowledge(tcb: Tcb, seg: Segment, now: i64) -> None:
-    """SND.UNA < SEG.ACK =< SND.MAX: something new was acknowledged."""
-    ack = seg.ack
-    flight_before = tcb.flight_size()
-    acked = seq_diff(ack, tcb.snd_una)
-    _sample_rtt(tcb, ack, now)
-    is_fin_acked = tcb.is_fin_sent and ack == tcb.snd_max
+def _acknowledge(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None:
+    """SND.UNA < SEG.ACK =< SND.NXT: something new was acknowledged."""
+    is_fin_acked = tcb.is_fin_sent and seg.ack == tcb.snd_nxt
+    acknowledgment_arrives(tcb, seg, acked, now)
     tcb.send_buffer.advance(acked - 1 if is_fin_acked else acked)
-    tcb.snd_una = ack
-    if seq_lt(tcb.snd_nxt, ack):
-        tcb.snd_nxt = ack
-    congestion = tcb.congestion
-    if congestion.in_recovery:
-        if seq_ge(ack, congestion.recover):
-            congestion.on_full_ack(tcb.flight_size())
-        else:
-            congestion.on_partial_ack(acked)
-            tcb.must_retransmit_first = True
-    else:
-        congestion.on_ack(acked, flight_before * 2 >= congestion.cwnd)
-    if tcb.retransmissions > 0:
-        tcb.retransmissions = 0
-        tcb.rtt.reset_back_off()
+    tcb.snd_una = seg.ack
+    tcb.unacked_since = now
+    # The timeout stays backed off until a segment that was sent once gives a sample (Karn, RFC 6298 §5.7):
+    # were it to fall back here, a path slower than the timeout would be sent everything twice, and never be
+    # measured.
+    tcb.retransmissions = 0
     tcb.persist_shift = 0
     tcb.host.neighbors.confirm(tcb.neighbor, now)
-    if tcb.snd_una == tcb.snd_max:
+    if tcb.snd_una == tcb.snd_nxt:
         tcb.retransmission_deadline = NEVER
+        tcb.probe_deadline = NEVER
+        tcb.reorder_deadline = NEVER
     else:
         tcb.retransmission_deadline = now + tcb.rtt.rto_us  # RFC 6298 (5.3)
+        out.schedule_tail_loss_probe(tcb, now)
     _grow_send_buffer(tcb)
     if tcb.is_send_short and (tcb.send_limit - tcb.send_buffer.size) * 3 >= tcb.send_limit:
         tcb.is_send_short = False
@@ -288,37 +330,17 @@ def _acknowledge(tcb: Tcb, seg: Segment, now: i64) -> None:
             tcb.end(None)
 
 
-def _note_duplicate(tcb: Tcb, seg: Segment) -> None:
-    """RFC 5681 §2's duplicate acknowledgment, and what the third one starts (RFC 6582)."""
-    if tcb.snd_max == tcb.snd_una or seg.length != 0 or seg.window << tcb.snd_wind_shift != tcb.snd_wnd:
-        return
-    congestion = tcb.congestion
-    if congestion.in_recovery:
-        congestion.on_duplicate_in_recovery()
-        return
-    congestion.duplicate_acks += 1
-    if congestion.duplicate_acks == DUPLICATE_ACK_THRESHOLD and seq_gt(tcb.snd_una, congestion.recover):
-        congestion.on_fast_retransmit(tcb.flight_size(), tcb.snd_max)
-        tcb.host.counters.fast_retransmits += 1
-        tcb.must_retransmit_first = True
-
-
 def _set_send_window(tcb: Tcb, seg: Segment, window: i64) -> None:
+    if window > 0 and tcb.snd_wnd == 0:
+        # A window that opens ends the probing; output arms the timer anew when it is still too small.
+        # One that was open before leaves the timer alone: it may be the override of MUST-38.
+        tcb.persist_shift = 0
+        tcb.persist_deadline = NEVER
     tcb.snd_wnd = window
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     if window > tcb.max_snd_wnd:
         tcb.max_snd_wnd = window
-    if window > 0:
-        tcb.persist_shift = 0
-        # A window that opens ends the probing; output arms the timer anew when it is still too small.
-        tcb.persist_deadline = NEVER
-
-
-def _sample_rtt(tcb: Tcb, ack: i64, now: i64) -> None:
-    if tcb.timed_at != NEVER and seq_ge(ack, tcb.timed_seq):
-        tcb.rtt.sample(now - tcb.timed_at)
-        tcb.timed_at = NEVER
 
 
 def _grow_send_buffer(tcb: Tcb) -> None:
@@ -329,6 +351,19 @@ def _grow_send_buffer(tcb: Tcb) -> None:
         wanted = limit
     if wanted > tcb.send_limit:
         tcb.send_limit = wanted
+
+
+# -- sixth: URG ------------------------------------------------------------------------------------------
+
+
+def _check_urgent(tcb: Tcb, seg: Segment) -> None:
+    """RFC 9293 §3.8.5: the pointer names the first byte behind the urgent data (MUST-62)."""
+    if tcb.is_fin_received:
+        return
+    end = tcb.received + seq_diff(seg.seq, tcb.rcv_nxt) + seg.urgent_pointer
+    if end > tcb.urgent_end and end > tcb.received:
+        tcb.urgent_end = end
+        tcb.post(EVENT_URGENT)
 
 
 # -- seventh: text -----------------------------------------------------------------------------------------
@@ -347,10 +382,19 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
     window = tcb.rcv_wnd()
     if seg.flags & FIN and ahead + (end - begin) <= window:
         tcb.fin_position = tcb.received + ahead + (end - begin)
+    if tcb.has_ecn:
+        _note_congestion_marks(tcb, seg)
     if ahead < 0:
+        if end > begin:
+            tcb.duplicate_start = seq  # for D-SACK: the part that we have
+            tcb.duplicate_end = tcb.rcv_nxt
         begin -= ahead
         ahead = 0
         tcb.must_ack_now = True
+    elif ahead > 0:
+        tcb.must_ack_now = (
+            True  # RFC 5681 §4.2: at once, for the peer's fast retransmit; for a bare FIN as well
+        )
     if ahead + (end - begin) > window:
         end = begin + window - ahead
         tcb.must_ack_now = True
@@ -364,17 +408,21 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
     reassembly = tcb.reassembly
     if ahead > 0:
         tcb.host.counters.segments_out_of_order += 1
-        tcb.must_ack_now = True  # RFC 5681 §4.2: at once, for the peer's fast retransmit
         if reassembly is None:
             reassembly = Reassembly()
             tcb.reassembly = reassembly
         if len(reassembly) >= tcb.host.config.reassembly_limit:
             tcb.host.counters.dropped_reassembly_full += 1
             return
-        reassembly.add(tcb.received + ahead, seg.frame[begin:end])
+        if reassembly.add(tcb.received + ahead, seg.frame[begin:end]) == 0:
+            tcb.duplicate_start = seq_add(tcb.rcv_nxt, ahead)
+            tcb.duplicate_end = seq_add(tcb.duplicate_start, end - begin)
         return
-    _deliver(tcb, seg.frame[begin:end])
-    if reassembly is not None and len(reassembly) > 0:
+    if reassembly is None or len(reassembly) == 0:
+        _deliver(tcb, seg.frame[begin:end])
+    else:
+        # Through the queue, so that bytes which came before stay as they were (its overlap policy).
+        reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
         tcb.must_ack_now = True  # RFC 5681 §4.2: a gap was filled, wholly or in part
@@ -383,6 +431,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         tcb.must_ack_now = True  # SHLD-19
     elif tcb.ack_deadline == NEVER:
         tcb.ack_deadline = now + tcb.host.config.delayed_ack_us
+
+
+def _note_congestion_marks(tcb: Tcb, seg: Segment) -> None:
+    """RFC 3168 §6.1.3: echo a CE mark until the peer says by CWR that it has heard."""
+    if seg.flags & CWR:
+        tcb.must_echo_ecn = False
+    if seg.is_ce:
+        tcb.must_echo_ecn = True
+        tcb.must_ack_now = True
 
 
 def _deliver(tcb: Tcb, data: bytes) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance import __version__
+from appliance.cli import children, serve as serve_module
 from appliance.cli.main import run
 from appliance.cli.redis_cli import _move_beside
 from appliance.cli.serve import _client_environment
@@ -19,7 +20,10 @@ from appliance.cli.top import _RATES
 from appliance.config import OPTIONS, Settings
 from appliance.errors import HostError
 from appliance.stack.counters import Counters
+from netns.build import BuiltTopology, build
+from netns.topology import Topology
 from tests.support.control_server import answering, request
+from tests.support.fake_kernel import FakeKernel
 
 ROOT = Path(__file__).parents[3]
 
@@ -242,3 +246,27 @@ def test_reader_that_goes_away_is_no_error() -> None:
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_building_ends_before_anything_runs(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between the last step of building and the first task there is no moment in which it would be lost."""
+    kernel, directory = FakeKernel(), str(tmp_path / "run")
+
+    def build_and_be_told(settings: Settings, rootless: bool) -> BuiltTopology:
+        built = build(Topology("ns", "tap", "10.77.0.1/24"), kernel=kernel, run_directory=directory)
+        signal.raise_signal(number)
+        return built
+
+    monkeypatch.setattr(serve_module, "_build_for_exec", build_and_be_told)
+    monkeypatch.setattr(children, "end_leftovers", lambda _: 0)
+    try:
+        status = run(["exec", "--control", str(tmp_path / "c.sock"), "touch", str(tmp_path / "ran")])
+    except SystemExit as exc:  # what `python -m appliance` ends with
+        status = exc.code  # type: ignore[assignment]
+    assert status == 128 + number
+    assert not (tmp_path / "ran").exists()
+    assert kernel.namespaces == {}
+    assert not os.path.exists(directory)

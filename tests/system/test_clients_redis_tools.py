@@ -1,0 +1,136 @@
+"""redis-cli and redis-benchmark, as Debian packages them, against the appliance."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netns.inside import spawn
+from tests.support.machine import redtap
+from tests.support.running import ADDRESS, needs_program, request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.running import RunningAppliance
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        bool(needs_program("redis-cli", "redis-benchmark")),
+        reason=needs_program("redis-cli", "redis-benchmark"),
+    ),
+]
+
+_CLI = ("redis-cli", "-h", ADDRESS)
+_BENCHMARK = 'redis-benchmark -h "$REDIS_HOST" -p "$REDIS_PORT" -q '
+
+
+def test_redis_cli_one_command_each(own_appliance: RunningAppliance) -> None:
+    run = own_appliance.run
+    assert run(*_CLI, "ping") == "PONG\n"
+    assert run(*_CLI, "set", "a", "1") == "OK\n"
+    assert run(*_CLI, "get", "a") == "1\n"
+    assert run(*_CLI, "-3", "hello", "3").startswith("server redis\nversion ")
+    assert run(*_CLI, "-n", "5", "dbsize") == "0\n"
+    assert run(*_CLI, "incr", "a") == "2\n"
+    assert run(*_CLI, "nosuch").startswith("ERR unknown command 'nosuch', with args beginning with:")
+    assert run(*_CLI, "-r", "3", "incr", "a") == "3\n4\n5\n"
+
+
+def test_redis_cli_reads_commands_from_standard_input(
+    own_appliance: RunningAppliance, tmp_path: Path
+) -> None:
+    script = tmp_path / "commands"
+    script.write_text('set greeting "hello world"\nget greeting\nstrlen greeting\nexists greeting nobody\n')
+    with script.open("rb") as file:
+        assert own_appliance.run(*_CLI, stdin=file) == "OK\nhello world\n11\n1\n"
+
+
+def test_redis_cli_bigkeys_and_scan_walk_the_keyspace(own_appliance: RunningAppliance) -> None:
+    for name in ("one", "two", "three"):
+        assert own_appliance.run(*_CLI, "set", name, name * 10) == "OK\n"
+    assert sorted(own_appliance.run(*_CLI, "--scan").split()) == ["one", "three", "two"]
+    report = own_appliance.run(*_CLI, "--bigkeys")
+    assert "Sampled 3 keys in the keyspace!" in report
+    assert re.search(r"Biggest string found .*three.* has 50 bytes", report), report
+
+
+def test_redis_cli_stat_finds_what_it_shows_in_info(own_appliance: RunningAppliance) -> None:
+    assert own_appliance.run(*_CLI, "set", "k", "v") == "OK\n"
+    command = spawn(own_appliance.namespace, [*_CLI, "-i", "0.01", "--stat"], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            report = [next(lines).decode().split() for _ in range(4)]
+    finally:
+        command.kill()
+        command.wait()
+    # keys, memory, clients, blocked, requests (difference), connections
+    keys, memory, clients, blocked = report[3][:4]
+    assert (keys, clients, blocked) == ("1", "1", "0")
+    assert re.fullmatch(r"[0-9.]+[KMG]", memory)
+
+
+def test_info_memory_and_cpu_are_real(own_appliance: RunningAppliance) -> None:
+    def info(section: str) -> dict[str, str]:
+        lines = own_appliance.run(*_CLI, "info", section).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    before = info("memory")
+    assert 0 < int(before["used_memory"]) <= int(before["used_memory_rss"])
+    assert re.fullmatch(r"[0-9.]+[KMG]", before["used_memory_human"])
+    size = 32 * 1024 * 1024
+    with own_appliance.connect() as client:
+        client.sendall(request("SETRANGE", "big", size - 1, "x"))
+        assert client.recv(100) == b":%d\r\n" % size
+    after = info("memory")
+    assert int(after["used_memory"]) - int(before["used_memory"]) >= size
+    assert int(after["used_memory_peak"]) >= int(after["used_memory"])
+    cpu = info("cpu")
+    assert float(cpu["used_cpu_user"]) > 0
+    assert float(cpu["used_cpu_sys"]) >= 0
+
+
+def test_redis_cli_pipe_loads_a_million_keys(
+    own_appliance: RunningAppliance, tmp_path: Path, is_compiled: bool
+) -> None:
+    count = 1_000_000 if is_compiled else 100_000
+    load = tmp_path / "load"
+    with load.open("wb") as file:
+        for start in range(0, count, 10_000):
+            file.write(b"".join(request("SET", b"key:%d" % n, n) for n in range(start, start + 10_000)))
+    with load.open("rb") as file:
+        report = own_appliance.run(*_CLI, "--pipe", stdin=file, seconds=120)
+    assert f"errors: 0, replies: {count}" in report
+    assert own_appliance.run(*_CLI, "dbsize") == f"{count}\n"
+    assert own_appliance.run(*_CLI, "get", f"key:{count - 1}") == f"{count - 1}\n"
+
+
+def _check_benchmark(arguments: str, tests: int) -> None:
+    done = redtap("exec", "--", "sh", "-c", _BENCHMARK + arguments)
+    report = done.stdout.replace("\r", "\n") + done.stderr
+    assert done.returncode == 0, report
+    rates = re.findall(r"^([A-Z_]+(?: \(10 keys\))?): ([0-9.]+) requests per second", report, re.MULTILINE)
+    assert len(rates) == tests, report
+    assert all(float(rate) > 0 for _, rate in rates)
+    assert "rror" not in report, report
+    assert done.stderr == ""
+
+
+def test_redis_benchmark_pipelined_through_exec(is_compiled: bool) -> None:
+    count = 200_000 if is_compiled else 50_000
+    _check_benchmark(f"-t ping,set,get,incr,mset -n {count} -P 16", tests=6)
+
+
+def test_redis_benchmark_200_clients_through_exec(is_compiled: bool) -> None:
+    count = 50_000 if is_compiled else 20_000
+    _check_benchmark(f"-t ping,set,get,incr,mset -n {count} -P 1 -c 200", tests=6)
+
+
+def test_redis_benchmark_random_keys_and_large_values_through_exec(is_compiled: bool) -> None:
+    count = 20_000 if is_compiled else 4_000
+    _check_benchmark(f"-t set,get -n {count} -d 65536 -r 100 -c 20 -P 4", tests=2)
