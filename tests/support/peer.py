@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from appliance.stack.interface import Interface, InterfaceConfig
-from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.stack.listener import Listener
+    from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.connection import Connection
 
 MASK = 0xFFFF_FFFF

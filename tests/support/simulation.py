@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from appliance.errors import LocalProtocolError
 from appliance.stack.interface import Interface, InterfaceConfig
 from appliance.stack.tcp import connection as cn
-from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.connection import Connection
 
 ADDRESSES = (0x0A4D0001, 0x0A4D0002)
@@ -72,7 +72,7 @@ class Simulation:
         self.seed = seed
         self.link = link
         self.vnet = vnet_header
-        self.random = random.Random(seed)  # noqa: S311  repeatable is the point
+        self.random = random.Random(seed)
         self.now = start
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
