@@ -157,6 +157,8 @@ def test_udp_checksum_decides_whether_there_is_something_to_report() -> None:
     assert [report.icmp for report in wire.take()] == [(UNREACHABLE, 3)]
     wire.datagram(udp(b"data", checksum=right ^ 1), UDP)
     wire.datagram(b"short", UDP)
+    wire.datagram(udp(b"data")[:-1], UDP)
+    wire.datagram(udp()[:4] + bytes(4), UDP)
     assert wire.is_silent()
 
 

@@ -414,6 +414,7 @@ def test_overlap_drops_the_whole_datagram_and_what_follows(name: str) -> None:
     assert wire.counter("reassembly_overlaps") == 1
     wire.advance(100 * S)
     assert wire.is_silent(), "no ICMP either"
+    assert wire.counter("reassembly_timeouts") == 0
     for piece in fragments(message, 56):
         wire.raw(piece)
     assert len(wire.take()) == 1, "after its time the identification is as good as any"
