@@ -294,8 +294,10 @@ class Interface:
     def _is_udp_intact(self, frame: bytes, datagram: ipv4.Ipv4Header) -> bool:
         """Whether this is a datagram to complain about: RFC 1122 §4.1.3.4 drops a damaged one silently."""
         start = datagram.payload_start
-        end = datagram.payload_end
-        if end - start < _UDP_HEADER:
+        if datagram.payload_end - start < _UDP_HEADER:
+            return False
+        end = start + read_u16(frame, start + 4)
+        if end - start < _UDP_HEADER or end > datagram.payload_end:
             return False
         if read_u16(frame, start + 6) == 0 or self._is_checksum_vouched_for(frame):
             return True
