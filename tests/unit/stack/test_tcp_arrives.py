@@ -105,8 +105,17 @@ def test_segment_beyond_the_right_edge_is_trimmed() -> None:
 # -- second: RST ---------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("1337", "3")
+def test_rst_exact_in_time_wait_is_ignored() -> None:
+    """RFC 9293 would close; then an old duplicate could meet the next connection (TIME-WAIT assassination)."""
+    peer = time_wait()
+    peer.inject("R", seq=peer.next)
+    peer.expect_nothing()
+    assert peer.state == State.TIME_WAIT
+
+
 @pytest.mark.rfc("5961", "3.2")
-@every_state
+@pytest.mark.parametrize("state", SYNCHRONIZED[:-1], ids=lambda state: state.name)
 def test_rst_exact_closes(state: State) -> None:
     peer = in_state(state)
     connection = peer.connection
