@@ -171,8 +171,8 @@ class Connection(Tcb):
     def set_keepalive(self, on: bool, idle_us: int = 0, interval_us: int = 0, probes: int = 0) -> None:
         """Turn keep-alive on or off (MUST-24).
 
-        idle_us: silence before the first probe; interval_us: between probes; probes: how many may stay without
-        an answer. 0 leaves what was set before, at first the interface's (MUST-27, MUST-28).
+        idle_us: silence before the first probe; interval_us: between probes; probes: how many may stay
+        unanswered. 0 leaves what was set before, at first the interface's (MUST-27, MUST-28).
         """
         if self.state == st.CLOSED or self.state == st.TIME_WAIT:
             return
