@@ -24,6 +24,7 @@ from tests.support.packets import (
 from tests.support.peer import MS, Peer, S, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
+UDP = bytes.fromhex("0fa00009000a0000") + b"hi"  # to port 9, without a checksum
 LISTENING = 6379
 
 
@@ -125,7 +126,7 @@ def test_padding_behind_the_datagram_is_no_data() -> None:
 @pytest.mark.rfc("9293", "MUST-50")
 def test_ip_options_are_skipped() -> None:
     peer = established()
-    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x00")
+    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x02")
     assert peer.connection.receive(10) == b"abc"
 
 
@@ -178,11 +179,12 @@ def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> 
 
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x2001])
-def test_fragment_is_dropped_and_counted(fragment: int) -> None:
+def test_fragment_alone_opens_nothing(fragment: int) -> None:
     peer = listening()
     peer.datagram(syn(), fragment=fragment)
     silence(peer)
-    assert peer.counter("dropped_fragment") == 1
+    assert peer.counter("fragments_in") == 1
+    assert peer.interface.connections() == []
 
 
 def test_dont_fragment_is_no_fragment_and_low_ttl_no_matter() -> None:
@@ -241,7 +243,7 @@ def test_without_virtio_header_nothing_vouches() -> None:
 # -- ICMP ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 56, 1472, 40000])
+@pytest.mark.parametrize("size", [0, 1, 56, 1472])
 def test_echo_is_answered_with_the_same_data(size: int) -> None:
     peer = Peer()
     data = bytes(index & 0xFF for index in range(size))
@@ -285,11 +287,11 @@ def test_broadcast_echo_is_ignored(destination: str) -> None:
 @pytest.mark.parametrize(("protocol", "code"), [(17, 3), (200, 2), (132, 2)])
 def test_unserved_protocol_gets_unreachable_with_a_quote(protocol: int, code: int) -> None:
     peer = Peer()
-    datagram = ipv4(b"0123456789", protocol)
+    datagram = ipv4(UDP, protocol)
     peer.frame(ethernet(datagram))
     (error,) = peer.other
     assert (error.icmp_type, error.icmp_code, error.rest) == (3, code, 0)
-    assert error.data == datagram[:28]
+    assert error.data == datagram
 
 
 @pytest.mark.parametrize("protocol", [17, 200])
@@ -305,13 +307,13 @@ def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
 def test_icmp_errors_are_rate_limited_and_echo_is_not() -> None:
     peer = Peer()
     for _ in range(300):
-        peer.datagram(b"12345678", 17)
-    assert len(peer.other) == 100
-    assert peer.counter("icmp_rate_limited") == 200
+        peer.datagram(UDP, 17)
+    assert len(peer.other) == 50
+    assert peer.counter("icmp_rate_limited") == 250
     peer.datagram(ECHO, 1)
     assert peer.other[-1].icmp_type == 0
     peer.now += S
-    peer.datagram(b"12345678", 17)
+    peer.datagram(UDP, 17)
     assert peer.other[-1].icmp_type == 3
 
 
