@@ -53,11 +53,15 @@ def pseudo_header(source: int, destination: int, protocol: int, length: int) -> 
 # -- building --------------------------------------------------------------------------------------------------
 
 
-def vnet_header(flags: int = 0, gso_type: int = 0, header: int = 0, size: int = 0, start: int = 0, offset: int = 0) -> bytes:
+def vnet_header(
+    flags: int = 0, gso_type: int = 0, header: int = 0, size: int = 0, start: int = 0, offset: int = 0
+) -> bytes:
     return struct.pack("<BBHHHH", flags, gso_type, header, size, start, offset)
 
 
-def ethernet(payload: bytes, ethertype: int = 0x0800, *, source: bytes = PEER_MAC, destination: bytes = STACK_MAC) -> bytes:
+def ethernet(
+    payload: bytes, ethertype: int = 0x0800, *, source: bytes = PEER_MAC, destination: bytes = STACK_MAC
+) -> bytes:
     return destination + source + struct.pack("!H", ethertype) + payload
 
 
@@ -245,20 +249,24 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
     """Take a frame of the stack apart and assert everything that must hold for any frame it sends."""
     gso_type = gso_size = vnet_flags = csum_start = csum_offset = header_length = 0
     if vnet:
-        vnet_flags, gso_type, header_length, gso_size, csum_start, csum_offset = struct.unpack_from("<BBHHHH", frame)
+        vnet_flags, gso_type, header_length, gso_size, csum_start, csum_offset = struct.unpack_from(
+            "<BBHHHH", frame
+        )
         frame = frame[VNET_LENGTH:]
     packet = Packet("", at, frame[:6], frame[6:12])
     (ethertype,) = struct.unpack_from("!H", frame, 12)
     body = frame[14:]
     if ethertype == 0x0806:
         packet.kind = "arp"
-        hrd, pro, hln, pln, packet.op, packet.sha, packet.source, packet.tha, packet.destination = struct.unpack(
-            "!HHBBH6sI6sI", body
+        hrd, pro, hln, pln, packet.op, packet.sha, packet.source, packet.tha, packet.destination = (
+            struct.unpack("!HHBBH6sI6sI", body)
         )
         assert (hrd, pro, hln, pln) == (1, 0x0800, 6, 4)
         return packet
     assert ethertype == 0x0800
-    version_ihl, _, total_length, packet.identification, fragment, packet.ttl, protocol = struct.unpack_from("!BBHHHBB", body)
+    version_ihl, _, total_length, packet.identification, fragment, packet.ttl, protocol = struct.unpack_from(
+        "!BBHHHBB", body
+    )
     packet.source, packet.destination = struct.unpack_from("!II", body, 12)
     assert version_ihl == 0x45
     assert total_length == len(body), "total length is not the frame's"

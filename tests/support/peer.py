@@ -143,7 +143,11 @@ class Peer:
         new: list[Packet] = []
         for frame in self.interface.frames_to_send(self.now):
             packet = pk.parse(frame, self.vnet, self.now)
-            if packet.kind == "tcp" and packet.source_port == self.port and packet.destination_port == self.peer_port:
+            if (
+                packet.kind == "tcp"
+                and packet.source_port == self.port
+                and packet.destination_port == self.peer_port
+            ):
                 if packet.bits & pk.FLAG_BITS["S"] and not self.seen:
                     self.stack_iss = packet.seq
                 end = (packet.seq - self.stack_iss + packet.segment_length) & MASK
@@ -153,7 +157,12 @@ class Peer:
                 new.append(packet)
             else:
                 self.other.append(packet)
-                if packet.kind == "arp" and packet.op == 1 and packet.destination == PEER and self.answers_arp:
+                if (
+                    packet.kind == "arp"
+                    and packet.op == 1
+                    and packet.destination == PEER
+                    and self.answers_arp
+                ):
                     self.interface.receive_frame(
                         (pk.vnet_header() if self.vnet else b"")
                         + pk.ethernet(pk.arp(2, PEER_MAC, PEER, STACK_MAC, STACK), 0x0806),
@@ -175,11 +184,22 @@ class Peer:
         more.setdefault("source_port", self.peer_port)
         more.setdefault("destination_port", self.port)
         return pk.tcp(
-            flags, seq=self.iss + seq, ack=0 if ack is None else self.stack_iss + ack, partial=self.partial, **more
+            flags,
+            seq=self.iss + seq,
+            ack=0 if ack is None else self.stack_iss + ack,
+            partial=self.partial,
+            **more,
         )
 
     def inject(
-        self, flags: str, *, seq: int | None = None, ack: int | None = None, data: bytes = b"", flush: bool = True, **more: Any
+        self,
+        flags: str,
+        *,
+        seq: int | None = None,
+        ack: int | None = None,
+        data: bytes = b"",
+        flush: bool = True,
+        **more: Any,
     ) -> None:
         """Send a segment to the stack. window is in bytes (scaled here); more goes to `packets.tcp`."""
         payload = self.segment(flags, seq=seq, ack=ack, data=data, **more)
@@ -254,7 +274,9 @@ class Peer:
             new = self.flush()
             sent += new
             after = self.interface.next_deadline()
-            assert after > self.now or new or len(self.other) > others or before < self.now, "time stands still"
+            assert after > self.now or new or len(self.other) > others or before < self.now, (
+                "time stands still"
+            )
         self.now = target
         return sent
 
@@ -303,7 +325,9 @@ class Peer:
     # -- openings --------------------------------------------------------------------------------------
 
     def syn_options(self, mss: int | None, shift: int | None) -> bytes:
-        return (b"" if mss is None else mss_option(mss)) + (b"" if shift is None else window_scale_option(shift))
+        return (b"" if mss is None else mss_option(mss)) + (
+            b"" if shift is None else window_scale_option(shift)
+        )
 
     def agree(self, packet: Packet, shift: int | None) -> None:
         """Note the window scaling of a handshake whose SYN or SYN,ACK from the stack is `packet`."""

@@ -72,7 +72,7 @@ class Simulation:
         self.seed = seed
         self.link = link
         self.vnet = vnet_header
-        self.random = random.Random(seed)  # noqa: S311  repeatable is the point
+        self.random = random.Random(seed)
         self.now = start
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -135,7 +135,11 @@ class Simulation:
             copy = frame
             if chance() < link.corrupt:
                 index = self.random.randrange(start, len(frame))
-                copy = frame[:index] + bytes((frame[index] ^ (1 << self.random.randrange(8)),)) + frame[index + 1 :]
+                copy = (
+                    frame[:index]
+                    + bytes((frame[index] ^ (1 << self.random.randrange(8)),))
+                    + frame[index + 1 :]
+                )
             self._arrive_at(when, side, copy)
 
     def _arrive_at(self, when: int, side: int, frame: bytes) -> None:
@@ -185,7 +189,12 @@ class Simulation:
         self.settle()
         return True
 
-    def run(self, until: Callable[[], bool] | None = None, limit_us: int = 3600 * SECOND, max_steps: int = 2_000_000) -> None:
+    def run(
+        self,
+        until: Callable[[], bool] | None = None,
+        limit_us: int = 3600 * SECOND,
+        max_steps: int = 2_000_000,
+    ) -> None:
         """Run until `until()` holds, or without it until nothing is due any more.
 
         Fails when virtual time passes the limit, or when time stands still.
@@ -195,7 +204,9 @@ class Simulation:
         steps, last, stuck = 0, self.now, 0
         while not (until is not None and until()):
             if not self.step():
-                assert until is None, f"seed {self.seed}: nothing is due, and it is not done: {self.describe()}"
+                assert until is None, (
+                    f"seed {self.seed}: nothing is due, and it is not done: {self.describe()}"
+                )
                 return
             steps += 1
             stuck = stuck + 1 if self.now == last else 0
@@ -205,7 +216,9 @@ class Simulation:
             assert steps < max_steps, f"seed {self.seed}: {max_steps} steps: {self.describe()}"
 
     def describe(self) -> str:
-        return "; ".join(str(connection.info()) for stack in self.stacks for connection in stack.connections())
+        return "; ".join(
+            str(connection.info()) for stack in self.stacks for connection in stack.connections()
+        )
 
     # -- connections -------------------------------------------------------------------------------------
 

@@ -140,10 +140,7 @@ def test_capture_is_whole_after_the_appliance_was_killed(tmp_path: Path) -> None
             # Written out several times a second, so that a crash leaves its cause behind.
             until(lambda: b"+PONG" in capture.read_bytes(), 5, "the reply is in the file")
     finally:
-        appliance.process.kill()
-        appliance.process.wait()
-        assert appliance.process.stdout is not None
-        appliance.process.stdout.close()
+        appliance.discard()
     assert _count(capture, "tcp.len == 7") == 1
     # The next one cleans up what the dead one left.
     with running_appliance(tmp_path) as other:
