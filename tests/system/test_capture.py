@@ -110,7 +110,10 @@ def test_tshark_finds_no_fault_in_a_capture(tmp_path: Path, mtu: int, is_compile
     assert set(fields["tcp.checksum.status"]) <= {"", "1"}
     assert fields["tcp.checksum.status"]["1"] > 2 * requests
     for name in _ANALYSIS:
-        assert set(fields[f"tcp.analysis.{name}"]) == {""}, name
+        found = frames - fields[f"tcp.analysis.{name}"][""]
+        # Nothing is lost here, but a machine that stalls for 200 ms makes either side repeat something.
+        allowed = 0 if name.endswith("lost_segment") else frames // 100
+        assert found <= allowed, name
     # Every note of Wireshark's experts at the level of errors, whatever it is called.
     error = str(0x0080_0000)
     assert not [value for value in fields["_ws.expert.severity"] if error in value.split(",")]

@@ -78,6 +78,9 @@ def test_10000_clients_are_open_and_answered_and_the_next_is_refused(
             assert per_idle < 16 * 1024
             assert per_used < 16 * 1024
 
+        # A reply whose ACK waits in the queue behind ten thousand requests is no reason to repeat it.
+        assert appliance.counters()["retransmission_timeouts"] < count // 20
+
         with pytest.raises(ConnectionRefusedError):
             appliance.connect()
         assert appliance.counters()["connections_refused_pool_full"] == 1
@@ -152,11 +155,15 @@ def test_clients_that_come_and_go_leave_no_memory_behind(
         until(lambda: _connections(own_appliance) == 0)
         return own_appliance.resident_bytes()
 
-    own_appliance.inside(come_and_go)
-    before = settled()
-    own_appliance.inside(come_and_go)
-    # 4,000 leaked connections would be some 20 MB.
-    assert settled() - before < 2 * 1024 * 1024
+    # Timers of the dead are forgotten in batches, so memory grows a little at first, and then no more.
+    sizes = []
+    for _ in range(8):
+        own_appliance.inside(come_and_go)
+        sizes.append(settled())
+        if len(sizes) > 1 and sizes[-1] - sizes[-2] < 256 * 1024:
+            break
+    else:
+        raise AssertionError(f"memory after each {count} clients: {sizes}")
 
 
 def test_client_killed_with_thousands_of_sockets_leaves_no_connection(
