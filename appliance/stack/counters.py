@@ -18,6 +18,7 @@ class Counters:
         self.arp_in: i64 = 0
         self.arp_out: i64 = 0
         self.arp_failures: i64 = 0
+        self.address_conflicts: i64 = 0
         self.dropped_unresolved: i64 = 0
         # IPv4 and ICMP
         self.dropped_bad_source: i64 = 0
@@ -26,6 +27,23 @@ class Counters:
         self.icmp_in: i64 = 0
         self.icmp_out: i64 = 0
         self.icmp_rate_limited: i64 = 0
+        self.dropped_bad_fragment: i64 = 0
+        self.dropped_bad_options: i64 = 0
+        self.dropped_source_route: i64 = 0
+        self.dropped_no_identification: i64 = 0
+        self.dropped_broadcast_icmp: i64 = 0
+        self.dropped_redirect: i64 = 0
+        self.dropped_source_quench: i64 = 0
+        self.echo_rate_limited: i64 = 0
+        self.icmp_errors_not_believed: i64 = 0
+        self.fragments_in: i64 = 0
+        self.fragments_out: i64 = 0
+        self.datagrams_reassembled: i64 = 0
+        self.reassembly_timeouts: i64 = 0
+        self.reassembly_overlaps: i64 = 0
+        self.reassembly_evicted: i64 = 0
+        self.path_mtu_lowered: i64 = 0
+        self.path_mtu_black_holes: i64 = 0
         # TCP
         self.segments_in: i64 = 0
         self.segments_out: i64 = 0
@@ -66,6 +84,7 @@ class Counters:
             "arp_in": self.arp_in,
             "arp_out": self.arp_out,
             "arp_failures": self.arp_failures,
+            "address_conflicts": self.address_conflicts,
             "dropped_unresolved": self.dropped_unresolved,
             "dropped_bad_source": self.dropped_bad_source,
             "dropped_fragment": self.dropped_fragment,
@@ -73,6 +92,23 @@ class Counters:
             "icmp_in": self.icmp_in,
             "icmp_out": self.icmp_out,
             "icmp_rate_limited": self.icmp_rate_limited,
+            "dropped_bad_fragment": self.dropped_bad_fragment,
+            "dropped_bad_options": self.dropped_bad_options,
+            "dropped_source_route": self.dropped_source_route,
+            "dropped_no_identification": self.dropped_no_identification,
+            "dropped_broadcast_icmp": self.dropped_broadcast_icmp,
+            "dropped_redirect": self.dropped_redirect,
+            "dropped_source_quench": self.dropped_source_quench,
+            "echo_rate_limited": self.echo_rate_limited,
+            "icmp_errors_not_believed": self.icmp_errors_not_believed,
+            "fragments_in": self.fragments_in,
+            "fragments_out": self.fragments_out,
+            "datagrams_reassembled": self.datagrams_reassembled,
+            "reassembly_timeouts": self.reassembly_timeouts,
+            "reassembly_overlaps": self.reassembly_overlaps,
+            "reassembly_evicted": self.reassembly_evicted,
+            "path_mtu_lowered": self.path_mtu_lowered,
+            "path_mtu_black_holes": self.path_mtu_black_holes,
             "segments_in": self.segments_in,
             "segments_out": self.segments_out,
             "segments_retransmitted": self.segments_retransmitted,

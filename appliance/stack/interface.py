@@ -17,17 +17,27 @@ from typing import TYPE_CHECKING, Final, cast
 
 from mypy_extensions import i64
 
-from appliance.errors import LocalProtocolError, Refused, WireError
+from appliance.errors import LocalProtocolError, WireError
+from appliance.stack.address_guard import GUARD_STATE_NAMES, AddressGuard
 from appliance.stack.counters import Counters
+from appliance.stack.icmp_host import IcmpHost
+from appliance.stack.identification import Identifications
+from appliance.stack.ip_config import IpConfig, NeighborConfig
+from appliance.stack.ip_options import ACCEPTABLE, SOURCE_ROUTED, check_options
+from appliance.stack.ip_output import IpOutput
+from appliance.stack.ip_reassembly import Reassembler
 from appliance.stack.listener import Listener
 from appliance.stack.neighbor import STATE_NAMES, Neighbor, NeighborCache
+from appliance.stack.path_mtu import PathMtuCache
+from appliance.stack.syn_cookies import LIFETIME_PERIODS, PERIOD_US, options_from, options_into
 from appliance.stack.tcp import state as st, timers
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import Connection
 from appliance.stack.tcp.host import TcpHost
 from appliance.stack.tcp.output import output
 from appliance.stack.tcp.segment_arrives import DONE, may_reopen, segment_arrives
-from appliance.stack.timebase import NEVER, SECOND
+from appliance.stack.tcp.tcb import DEFAULT_MSS
+from appliance.stack.timebase import NEVER
 from appliance.wire import arp, ethernet, icmp, ipv4, tcp, virtio
 from appliance.wire.checksum import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, fold, pseudo_header_sum
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_u32, sum_words
@@ -42,10 +52,12 @@ __all__ = ["Interface", "InterfaceConfig"]
 
 _FIRST_EPHEMERAL_PORT: Final = 49152  # RFC 6335 §6
 _EPHEMERAL_PORTS: Final = 65536 - 49152
-_ICMP_ERRORS_PER_SECOND: Final = 100
 _LOOPBACK: Final = 127
 _BEYOND_OLD_CONNECTION: Final = 65537  # Linux's distance: more than an unscaled window
 _LIMITED_BROADCAST: Final = 0xFFFF_FFFF
+_NO_ADDRESS: Final = -1  # equals no destination: while our address is probed nothing is for us
+_UDP_HEADER: Final = 8
+_MIN_MTU: Final = 68  # RFC 791 §3.2
 
 
 class InterfaceConfig:
@@ -57,6 +69,7 @@ class InterfaceConfig:
         gso: segments of up to 64 KiB may be handed to the link (needs vnet_header).
         max_connections: size of the pool; a SYN beyond it is answered by RST.
         random_bytes: n -> n unpredictable bytes, for ISNs, ports and identifications.
+        ip, neighbor: settings of IPv4 with ICMP, and of ARP.
     """
 
     def __init__(
@@ -73,6 +86,8 @@ class InterfaceConfig:
         max_connections: int = 10_000,
         ttl: int = 64,
         tcp: TcpConfig | None = None,
+        ip: IpConfig | None = None,
+        neighbor: NeighborConfig | None = None,
     ) -> None:
         self.mac = mac
         self.address = address
@@ -84,6 +99,8 @@ class InterfaceConfig:
         self.max_connections = max_connections
         self.ttl = ttl
         self.tcp: TcpConfig = TcpConfig() if tcp is None else tcp
+        self.ip: IpConfig = IpConfig() if ip is None else ip
+        self.neighbor: NeighborConfig = NeighborConfig() if neighbor is None else neighbor
         self.random_bytes = random_bytes
 
 
@@ -104,12 +121,23 @@ class Interface:
         self._gateway: i64 = config.gateway
         self._max_connections: i64 = config.max_connections
         self._neighbors: NeighborCache = NeighborCache(
-            config.mac, config.address, config.vnet_header, self.counters
+            config.mac,
+            config.address,
+            config.vnet_header,
+            self.counters,
+            config.neighbor,
+            self._mask,
+            config.gateway,
         )
+        self._guard: AddressGuard = AddressGuard(
+            config.mac, config.address, config.neighbor, config.random_bytes, self._neighbors, self.counters
+        )
+        self._path_mtus: PathMtuCache = PathMtuCache(config.mtu, config.ip.path_mtu_timeout_us, self.counters)
         self._host: TcpHost = TcpHost(
             config=config.tcp,
             counters=self.counters,
             neighbors=self._neighbors,
+            path_mtus=self._path_mtus,
             random_bytes=config.random_bytes,
             mtu=config.mtu,
             ttl=config.ttl,
@@ -122,8 +150,20 @@ class Interface:
         # Reused for every frame: nothing outlives the call.
         self._datagram: ipv4.Ipv4Header = ipv4.Ipv4Header()
         self._segment: tcp.Segment = tcp.Segment()
-        self._icmp_second: i64 = 0
-        self._icmp_errors: i64 = 0
+        self._ip_output: IpOutput = IpOutput(
+            config.mac,
+            config.address,
+            config.ttl,
+            self._frame_prefix,
+            self._neighbors,
+            self._path_mtus,
+            Identifications(config.random_bytes),
+            self.counters,
+        )
+        self._icmp: IcmpHost = IcmpHost(
+            config.ip, self.counters, self._ip_output, self._path_mtus, self._connections
+        )
+        self._reassembler: Reassembler = Reassembler(config.ip, self.counters)
 
     # -- the frame's way in ------------------------------------------------------------------------------
 
@@ -150,9 +190,17 @@ class Interface:
         if ethertype == ethernet.ETHERTYPE_IPV4:
             self._receive_ipv4(frame, start + ethernet.HEADER_LENGTH, is_broadcast, now)
         elif ethertype == ethernet.ETHERTYPE_ARP:
-            self._neighbors.packet_arrives(arp.parse(frame, start + ethernet.HEADER_LENGTH), now)
+            self._arp_arrives(arp.parse(frame, start + ethernet.HEADER_LENGTH), now)
         else:
             self.counters.dropped_unknown_ethertype += 1
+
+    def _arp_arrives(self, packet: arp.ArpPacket, now: i64) -> None:
+        self.counters.arp_in += 1
+        self._guard.packet_arrives(packet, now)
+        if self._guard.is_usable():
+            self._neighbors.packet_arrives(packet, now)
+        else:
+            self._address = _NO_ADDRESS
 
     def _receive_ipv4(self, frame: bytes, start: i64, is_link_broadcast: bool, now: i64) -> None:
         datagram = self._datagram
@@ -169,8 +217,10 @@ class Interface:
         if not self._is_valid_source(datagram.source):
             self.counters.dropped_bad_source += 1
             return
+        if datagram.has_options and not self._are_options_acceptable(frame, datagram, is_broadcast, now):
+            return
         if datagram.is_fragment:
-            self.counters.dropped_fragment += 1
+            self._fragment_arrives(frame, datagram, is_broadcast, now)
             return
         protocol = datagram.protocol
         if protocol == PROTOCOL_TCP:
@@ -179,13 +229,18 @@ class Interface:
                 return
             self._receive_tcp(frame, datagram, now)
         elif protocol == PROTOCOL_ICMP:
-            self._receive_icmp(frame, datagram, is_broadcast, now)
+            self._icmp.message_arrives(self._sender_of(frame), frame, datagram, is_broadcast, now)
+            if self._host.closed:
+                self._remove_closed()
         elif not is_broadcast:
             # RFC 1122 §3.2.2.1: nobody here speaks that protocol, or listens on that port.
-            code: i64 = (
-                icmp.CODE_PORT_UNREACHABLE if protocol == PROTOCOL_UDP else icmp.CODE_PROTOCOL_UNREACHABLE
-            )
-            self._send_icmp_error(icmp.TYPE_DESTINATION_UNREACHABLE, code, frame, datagram, now)
+            code: i64 = icmp.CODE_PROTOCOL_UNREACHABLE
+            if protocol == PROTOCOL_UDP:
+                if not self._is_udp_intact(frame, datagram):
+                    self.counters.dropped_bad_checksum += 1
+                    return
+                code = icmp.CODE_PORT_UNREACHABLE
+            self._send_icmp_error(icmp.TYPE_DESTINATION_UNREACHABLE, code, 0, frame, datagram, now)
 
     def _is_valid_source(self, source: i64) -> bool:
         """RFC 1122 §3.2.1.3, MUST-63: a source is one host, elsewhere (ours would be a LAND attack)."""
@@ -196,6 +251,58 @@ class Interface:
             or source >> 28 >= 0xE
             or (self._has_subnet_broadcast and source == self._subnet_broadcast)
         )
+
+    def _are_options_acceptable(
+        self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64
+    ) -> bool:
+        found = check_options(
+            frame, datagram.start, datagram.start + ipv4.HEADER_LENGTH, datagram.payload_start
+        )
+        if found == ACCEPTABLE:
+            return True
+        if found == SOURCE_ROUTED:
+            self.counters.dropped_source_route += 1  # RFC 7126 §4.3, §4.4
+            return False
+        self.counters.dropped_bad_options += 1
+        if not is_broadcast:
+            self._send_icmp_error(icmp.TYPE_PARAMETER_PROBLEM, 0, found << 24, frame, datagram, now)
+        return False
+
+    def _fragment_arrives(
+        self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64
+    ) -> None:
+        if is_broadcast:
+            self.counters.dropped_fragment += 1  # nobody here takes a broadcast datagram, so none is built
+            return
+        whole = self._reassembler.fragment_arrives(frame, datagram, now)
+        if whole:
+            # As if it had come in one piece; with a plain virtio-net header nobody vouches for checksums.
+            start = self._ethernet_start + ethernet.HEADER_LENGTH
+            self._receive_ipv4(self._frame_prefix + whole, start, False, now)
+
+    def _send_icmp_error(
+        self, kind: i64, code: i64, rest: i64, frame: bytes, datagram: ipv4.Ipv4Header, now: i64
+    ) -> None:
+        quote = frame[datagram.start : datagram.payload_end]
+        self._icmp.send_error(kind, code, rest, self._sender_of(frame), quote, now)
+
+    def _sender_of(self, frame: bytes) -> bytes:
+        """The MAC address that a frame came from."""
+        start = self._ethernet_start
+        return frame[start + 6 : start + 12]
+
+    def _is_udp_intact(self, frame: bytes, datagram: ipv4.Ipv4Header) -> bool:
+        """Whether this is a datagram to complain about: RFC 1122 §4.1.3.4 drops a damaged one silently."""
+        start = datagram.payload_start
+        if datagram.payload_end - start < _UDP_HEADER:
+            return False
+        end = start + read_u16(frame, start + 4)
+        if end - start < _UDP_HEADER or end > datagram.payload_end:
+            return False
+        if read_u16(frame, start + 6) == 0 or self._is_checksum_vouched_for(frame):
+            return True
+        total = pseudo_header_sum(datagram.source, datagram.destination, PROTOCOL_UDP, end - start)
+        return fold(total + sum_words(frame, start, end)) == 0xFFFF
 
     # -- TCP -----------------------------------------------------------------------------------------------
 
@@ -265,23 +372,51 @@ class Interface:
             return
         listener = self._listener_for(datagram.destination, segment.destination_port)
         if listener is None or segment.flags & tcp.ACK:
-            self._answer_with_reset(frame, datagram, segment)
+            if listener is None or not self._open_by_cookie(listener, datagram, segment, four_tuple, now):
+                self._answer_with_reset(frame, datagram, segment)
             return
         if not segment.flags & tcp.SYN:
             return
         if segment.flags & tcp.FIN:
             return  # SYN with FIN is no opening of anything
         if not listener.has_room():
-            self.counters.dropped_backlog_full += 1
+            if self.config.tcp.syn_cookies and listener.can_open():
+                self._answer_with_cookie(listener, frame, datagram, segment, four_tuple, now)
+            else:
+                self.counters.dropped_backlog_full += 1
             return
         if not self._make_room():
             self.counters.connections_refused_pool_full += 1
             self._answer_with_reset(frame, datagram, segment)
             return
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection = self._half_open(listener, datagram, segment, four_tuple, segment.seq, is_ecn_asked, now)
+        if connection is not None:
+            self._choose_iss(connection, now)
+            connection.snd_wnd = segment.window
+            connection.max_snd_wnd = segment.window
+            connection.must_send_syn = True
+            connection.touch()
+
+    def _half_open(
+        self,
+        listener: Listener,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        four_tuple: bytes,
+        irs: i64,
+        is_ecn_asked: bool,
+        now: i64,
+    ) -> Connection | None:
+        """A new connection in SYN-RECEIVED, without its ISS; `segment` has the options of the peer's SYN.
+
+        None when there is no way back to the peer.
+        """
         hop = self._next_hop(datagram.source)
         if hop == 0:
             self.counters.dropped_bad_source += 1
-            return
+            return None
         connection = Connection(
             self._host,
             self._neighbors.get(hop),
@@ -292,24 +427,85 @@ class Interface:
             four_tuple,
             True,
         )
-        self._choose_iss(connection, now)
-        connection.irs = segment.seq
-        connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
+        connection.irs = irs
+        connection.rcv_nxt = (irs + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
         connection.use_peer_options(segment, now)
-        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
-        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
         connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
-        connection.must_send_syn = True
-        connection.snd_wnd = segment.window
-        connection.max_snd_wnd = segment.window
-        connection.snd_wl1 = segment.seq
+        connection.snd_wl1 = irs
         connection.last_received_at = now
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
         self._connections[four_tuple] = connection
         self.counters.connections_accepted += 1
-        connection.touch()
+        return connection
+
+    # -- SYN cookies ---------------------------------------------------------------------------------------
+
+    def _answer_with_cookie(
+        self,
+        listener: Listener,
+        frame: bytes,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        four_tuple: bytes,
+        now: i64,
+    ) -> None:
+        """SYN,ACK whose ISN is all that we remember of the SYN (RFC 4987 §3.6)."""
+        config = self.config.tcp
+        listener.last_cookie_at = now
+        self.counters.syn_cookies_sent += 1
+        mss: i64 = self.config.mtu - ipv4.HEADER_LENGTH - tcp.HEADER_LENGTH
+        peer_mss = segment.mss if segment.mss >= 0 else DEFAULT_MSS
+        cookie = self._host.cookies.seal(four_tuple, segment.seq, peer_mss, now)
+        flags: i64 = tcp.SYN | tcp.ACK
+        options = tcp.build_options(mss)
+        if segment.has_timestamps and config.timestamps:
+            is_ecn = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR and config.ecn
+            if is_ecn:
+                flags |= tcp.ECE
+            ts_offset: i64 = self._host.initial_numbers(four_tuple, now)[1]
+            ts_val = options_into((now // 1000 + ts_offset) & 0xFFFF_FFFF, segment, is_ecn)
+            shift: i64 = self._host.receive_shift if segment.window_shift >= 0 and config.window_scale else -1
+            is_sack_permitted = segment.is_sack_permitted and config.sack
+            options = tcp.build_options(mss, shift, is_sack_permitted, ts_val, segment.ts_val)
+        ack = (segment.seq + 1) & 0xFFFF_FFFF
+        self._send_stateless(frame, datagram, segment, cookie, ack, flags, 65535, options)
+
+    def _open_by_cookie(
+        self, listener: Listener, datagram: ipv4.Ipv4Header, segment: tcp.Segment, four_tuple: bytes, now: i64
+    ) -> bool:
+        """Whether an ACK for no connection answers a cookie of ours; then there is a connection now."""
+        if segment.flags & (tcp.SYN | tcp.RST) or listener.last_cookie_at < 0:
+            return False
+        # R4987-6: nobody can make a connection out of nothing while cookies are not in use.
+        if now - listener.last_cookie_at > (LIFETIME_PERIODS + 1) * PERIOD_US or not listener.can_open():
+            return False
+        irs = (segment.seq - 1) & 0xFFFF_FFFF
+        cookie = (segment.ack - 1) & 0xFFFF_FFFF
+        mss = self._host.cookies.open(four_tuple, irs, cookie, now)
+        if mss < 0 or not self._make_room():
+            self.counters.syn_cookies_refused += 1
+            return False
+        segment.has_options = True  # so that the next segment forgets what is put here
+        segment.mss = mss
+        segment.window_shift = -1
+        segment.is_sack_permitted = False
+        is_ecn = segment.has_timestamps and options_from(segment.ts_ecr, segment)
+        connection = self._half_open(listener, datagram, segment, four_tuple, irs, is_ecn, now)
+        if connection is None:
+            return False
+        connection.ts_offset = self._host.initial_numbers(four_tuple, now)[1]
+        self._start_at(connection, cookie)
+        connection.snd_nxt = (cookie + 1) & 0xFFFF_FFFF
+        connection.rcv_adv = (connection.rcv_nxt + 65535) & 0xFFFF_FFFF  # what the cookie's SYN,ACK offered
+        connection.last_ack_sent = connection.rcv_nxt
+        self.counters.syn_cookies_accepted += 1
+        if segment_arrives(connection, segment, now) != DONE:
+            connection.end(None)
+        if self._host.closed:
+            self._remove_closed()
+        return True
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
         iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
@@ -356,7 +552,6 @@ class Interface:
     def _answer_with_reset(self, frame: bytes, datagram: ipv4.Ipv4Header, segment: tcp.Segment) -> None:
         """RFC 9293 §3.10.7.1: <SEQ=SEG.ACK><RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><RST,ACK>."""
         self.counters.resets_out += 1
-        self.counters.segments_out += 1
         seq: i64 = 0
         ack: i64 = 0
         flags: i64 = tcp.RST
@@ -365,100 +560,40 @@ class Interface:
         else:
             flags |= tcp.ACK
             ack = (segment.seq + segment.length) & 0xFFFF_FFFF
-        offset_flags = (tcp.HEADER_LENGTH << 10) | flags
-        total = pseudo_header_sum(datagram.destination, datagram.source, PROTOCOL_TCP, tcp.HEADER_LENGTH)
-        total += segment.source_port + segment.destination_port + offset_flags
+        self._send_stateless(frame, datagram, segment, seq, ack, flags, 0, b"")
+
+    def _send_stateless(
+        self,
+        frame: bytes,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        seq: i64,
+        ack: i64,
+        flags: i64,
+        window: i64,
+        options: bytes,
+    ) -> None:
+        """Answer a segment with one of no connection."""
+        self.counters.segments_out += 1
+        length = tcp.HEADER_LENGTH + len(options)
+        offset_flags = (length << 10) | flags
+        total = pseudo_header_sum(datagram.destination, datagram.source, PROTOCOL_TCP, length)
+        total += segment.source_port + segment.destination_port + offset_flags + window
         total += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF)
+        total += sum_words(options, 0, len(options))
         writer = BytesWriter()
         put_u16(writer, segment.destination_port)
         put_u16(writer, segment.source_port)
         put_u32(writer, seq)
         put_u32(writer, ack)
         put_u16(writer, offset_flags)
-        put_u16(writer, 0)
+        put_u16(writer, window)
         put_u16(writer, fold(total) ^ 0xFFFF)
         put_u16(writer, 0)
-        self._answer(frame, datagram, PROTOCOL_TCP, writer.getvalue())
-
-    def _answer(self, frame: bytes, datagram: ipv4.Ipv4Header, protocol: i64, payload: bytes) -> None:
-        """Send a datagram back to where this frame came from, on the link too: no ARP, no state."""
-        host = self._host
-        start = self._ethernet_start
-        if frame[start + 6] & 1:
-            self.counters.dropped_bad_source += (
-                1  # no station sends from a group address: never answer to one
-            )
-            return
-        host.identification = (host.identification + 1) & 0xFFFF
-        self._neighbors.frames.append(
-            self._frame_prefix
-            + ethernet.header(frame[start + 6 : start + 12], self._mac, ethernet.ETHERTYPE_IPV4)
-            + ipv4.build_header(
-                self._address, datagram.source, protocol, len(payload), host.identification, self.config.ttl
-            )
-            + payload
+        writer.write(options)
+        self._ip_output.answer(
+            self._sender_of(frame), datagram.source, PROTOCOL_TCP, writer.getvalue(), 0, self._host.now
         )
-
-    # -- ICMP ----------------------------------------------------------------------------------------------
-
-    def _receive_icmp(self, frame: bytes, datagram: ipv4.Ipv4Header, is_broadcast: bool, now: i64) -> None:
-        self.counters.icmp_in += 1
-        message = icmp.parse(frame, datagram.payload_start, datagram.payload_end)
-        if message.type == icmp.TYPE_ECHO:
-            # RFC 1122 §3.2.2.6: an echo to a broadcast address may be ignored, and is (smurf).
-            if not is_broadcast and message.code == 0:
-                self.counters.icmp_out += 1
-                reply = icmp.build(icmp.TYPE_ECHO_REPLY, 0, message.rest, message.data)
-                self._answer(frame, datagram, PROTOCOL_ICMP, reply)
-        elif message.type == icmp.TYPE_DESTINATION_UNREACHABLE or message.type == icmp.TYPE_TIME_EXCEEDED:
-            self._icmp_error_arrives(message)
-
-    def _icmp_error_arrives(self, message: icmp.IcmpMessage) -> None:
-        """RFC 9293 §3.9.2.2, RFC 5927 §4: only what quotes a segment in flight counts, and only as advice."""
-        quote = message.data
-        if len(quote) < ipv4.HEADER_LENGTH + 8 or quote[9] != PROTOCOL_TCP:
-            return
-        header_length: i64 = (i64(quote[0]) & 0x0F) * 4
-        if header_length < ipv4.HEADER_LENGTH or len(quote) < header_length + 8:
-            return
-        # The quote is ours: its destination is the connection's remote end.
-        four_tuple = (
-            quote[16:20]
-            + quote[12:16]
-            + quote[header_length + 2 : header_length + 4]
-            + quote[header_length : header_length + 2]
-        )
-        connection = self._connections.get(four_tuple)
-        if connection is None:
-            return
-        seq = read_u32(quote, header_length + 4)
-        if ((seq - connection.snd_una) & 0xFFFF_FFFF) > connection.flight_size():
-            return
-        connection.soft_error = f"ICMP type {message.type} code {message.code}"
-        is_refusal = message.type == icmp.TYPE_DESTINATION_UNREACHABLE and (
-            message.code == icmp.CODE_PROTOCOL_UNREACHABLE or message.code == icmp.CODE_PORT_UNREACHABLE
-        )
-        if is_refusal and connection.state == st.SYN_SENT:
-            connection.end(Refused)  # SHLD-26
-            self._remove_closed()
-
-    def _send_icmp_error(
-        self, kind: i64, code: i64, frame: bytes, datagram: ipv4.Ipv4Header, now: i64
-    ) -> None:
-        """RFC 1122 §3.2.2: quote the header and 8 bytes; rate-limited as RFC 1812 §4.3.2.8 has routers do."""
-        second = now // SECOND
-        if second != self._icmp_second:
-            self._icmp_second = second
-            self._icmp_errors = 0
-        self._icmp_errors += 1
-        if self._icmp_errors > _ICMP_ERRORS_PER_SECOND:
-            self.counters.icmp_rate_limited += 1
-            return
-        self.counters.icmp_out += 1
-        end = datagram.payload_start + 8
-        if end > datagram.payload_end:
-            end = datagram.payload_end
-        self._answer(frame, datagram, PROTOCOL_ICMP, icmp.build(kind, code, 0, frame[datagram.start : end]))
 
     # -- the user's calls ----------------------------------------------------------------------------------
 
@@ -494,6 +629,8 @@ class Interface:
         ):
             raise LocalProtocolError(f"cannot connect to {ipv4.format_address(remote_address)}")
         self._remove_closed()
+        if not self._guard.is_usable():
+            raise LocalProtocolError("our address is not in use: it is being probed, or somebody else has it")
         hop = self._next_hop(remote_address)
         if hop == 0:
             raise LocalProtocolError(f"no route to {ipv4.format_address(remote_address)}")
@@ -543,9 +680,57 @@ class Interface:
         return writer.getvalue()
 
     def announce(self, now: int) -> None:
-        """Tell the link our address and MAC (gratuitous ARP)."""
+        """Tell the link our address and MAC (gratuitous ARP), now and once more a little later."""
         self._host.now = now
-        self._neighbors.announce()
+        self._guard.announce(now)
+        self._address = self.config.address
+
+    def probe(self, now: int) -> None:
+        """Find out whether somebody else has our address before we use it (RFC 5227 §2.1).
+
+        Until that is known, some seconds later, nothing is received or sent but ARP; see `address_state`.
+        Raises LocalProtocolError when there are connections: their address is in use.
+        """
+        if self._connections:
+            raise LocalProtocolError("the address cannot be probed while connections use it")
+        self._host.now = now
+        self._guard.probe(now)
+        self._address = _NO_ADDRESS
+
+    def bring_up(self, now: int) -> None:
+        """Begin to use the address: `probe` where the configuration asks for it, else `announce`."""
+        if self.config.neighbor.probe_address:
+            self.probe(now)
+        else:
+            self.announce(now)
+
+    def address_state(self) -> str:
+        """`"PROBING"`, `"ANNOUNCING"`, `"READY"`; `"ABANDONED"`: probing found another host with it."""
+        return GUARD_STATE_NAMES[self._guard.state]
+
+    def set_mtu(self, mtu: int) -> None:
+        """The link carries datagrams of up to `mtu` bytes from now on; new connections offer its MSS.
+
+        RFC 9293 SHLD-6. Raises LocalProtocolError outside 68 .. 65535.
+        """
+        if not _MIN_MTU <= mtu <= 65535:
+            raise LocalProtocolError(f"an MTU of {mtu} bytes is not between {_MIN_MTU} and 65535")
+        self._host.mtu = mtu
+        self._path_mtus.set_link_mtu(mtu)
+        for connection in self._connections.values():
+            connection.path_mtu_changed(self._path_mtus.get(connection.remote_address))
+
+    def path_mtus(self) -> list[tuple[int, int]]:
+        """(destination, bytes) of every path that is known to be narrower than the link."""
+        return self._path_mtus.estimates()
+
+    def _tell_path_mtus(self) -> None:
+        """Estimates have changed: every connection to those destinations learns of it (RFC 1191 §6.1)."""
+        changed = set(self._path_mtus.changed)
+        self._path_mtus.changed = []
+        for connection in self._connections.values():
+            if connection.remote_address in changed:
+                connection.path_mtu_changed(self._path_mtus.get(connection.remote_address))
 
     # -- the way out, time, and who needs attention ----------------------------------------------------------
 
@@ -553,6 +738,8 @@ class Interface:
         """Build what every touched connection has to send; returns all frames for the link, in order."""
         host = self._host
         host.now = now
+        if self._path_mtus.changed:
+            self._tell_path_mtus()
         while host.touched:
             touched = host.touched
             host.touched = []
@@ -595,16 +782,40 @@ class Interface:
         return cast("list[Connection]", rescheduled)
 
     def link_deadline(self) -> int:
-        """The deadline of what belongs to no connection: ARP."""
-        return self._neighbors.next_deadline()
+        """The deadline of what belongs to no connection: ARP, reassembly, the age of path MTUs."""
+        deadline = self._neighbors.next_deadline()
+        other = self._guard.next_deadline()
+        if other < deadline:
+            deadline = other
+        other = self._reassembler.next_deadline()
+        if other < deadline:
+            deadline = other
+        other = self._path_mtus.next_deadline()
+        return min(deadline, other)
 
     def handle_link_deadline(self, now: int) -> None:
         self._host.now = now
         self._neighbors.handle_deadline(now)
+        if self._guard.next_deadline() <= now:
+            self._guard.handle_deadline(now)
+            if self._guard.is_usable():
+                self._address = self.config.address
+        if self._reassembler.next_deadline() <= now:
+            for link_header, quote in self._reassembler.handle_deadline(now):
+                self._icmp.send_error(
+                    icmp.TYPE_TIME_EXCEEDED,
+                    icmp.CODE_REASSEMBLY_TIME_EXCEEDED,
+                    0,
+                    link_header[6:12],
+                    quote,
+                    now,
+                )
+        if self._path_mtus.next_deadline() <= now:
+            self._path_mtus.handle_deadline(now)
 
     def next_deadline(self) -> int:
         """The earliest deadline of all, connections included; NEVER when nothing is due, ever."""
-        earliest: i64 = self._neighbors.next_deadline()
+        earliest: i64 = self.link_deadline()
         for connection in self._connections.values():
             deadline = timers.next_deadline(connection)
             if deadline < earliest:
@@ -631,7 +842,7 @@ class Interface:
 
     def neighbors(self) -> list[tuple[int, bytes, str]]:
         """(address, MAC or b"", state) of every neighbour known."""
-        entries: list[Neighbor] = self._neighbors.entries()
+        entries: list[Neighbor] = self._neighbors.entries(self._host.now)
         return [(entry.address, entry.mac, STATE_NAMES[entry.state]) for entry in entries]
 
     def check_invariants(self) -> None:
@@ -642,3 +853,4 @@ class Interface:
         for four_tuple, tcb in self._host.time_wait.items():
             assert tcb.state == st.TIME_WAIT or tcb.state == st.CLOSED
             assert four_tuple in self._connections, "a TIME-WAIT that the table does not know"
+        self._reassembler.check_invariants()

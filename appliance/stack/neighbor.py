@@ -6,11 +6,11 @@ Source:     RFC 826 (merge, then answer); RFC 1122 §2.3.2.1 (time out, limit th
 Units:      microseconds.
 Invariants: INCOMPLETE and PROBE have a deadline; a neighbour with a MAC address has a link header; an entry
             that left the cache is FORGOTTEN, never again REACHABLE, and its users ask for the new one.
-Not here:   address probing and conflict defence (RFC 5227).
+Not here:   address probing and conflict defence (RFC 5227): `address_guard`.
 
-A REACHABLE entry becomes STALE after REACHABLE_US without news; a STALE one is still used, and its first
-use starts a unicast PROBE. So a peer that moved to another MAC costs seconds, not for ever, and a quiet
-link carries no ARP at all.
+A REACHABLE entry is STALE after a while without news; a STALE one is still used, and its first use starts a
+unicast PROBE. So a peer that moved to another MAC costs seconds, not for ever, and a quiet link carries no
+ARP at all. Age is looked at when an entry is used, never by a timer: an idle interface has no deadline.
 """
 
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from appliance.stack.counters import Counters
+from appliance.stack.ip_config import NeighborConfig
 from appliance.stack.timebase import NEVER, SECOND
 from appliance.wire import arp, ethernet, virtio
 from appliance.wire.ethernet import BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV4
@@ -42,12 +43,10 @@ FAILED: Final = 4
 FORGOTTEN: Final = 5  # no longer in the cache; connections may still hold it
 STATE_NAMES: Final = ("INCOMPLETE", "REACHABLE", "STALE", "PROBE", "FAILED", "FORGOTTEN")
 
+# The longest age at which TCP's output uses a REACHABLE entry without asking here first.
 REACHABLE_US: Final = 60 * SECOND
-REQUEST_INTERVAL_US: Final = 1 * SECOND  # RFC 1122 §2.3.2.1: at most one request a second
-MAX_REQUESTS: Final = 3
-MAX_QUEUED_FRAMES: Final = 16
-MAX_NEIGHBORS: Final = 1024
-FAILED_HOLD_US: Final = 3 * SECOND
+_NO_MAC: Final = b"\0\0\0\0\0\0"
+_LONG_AGO: Final = -(1 << 61)
 
 
 class Neighbor:
@@ -58,31 +57,63 @@ class Neighbor:
         self.mac: bytes = b""
         self.link_header: bytes = b""
         self.state: i64 = INCOMPLETE
-        self.confirmed_at: i64 = 0
+        # For a shorter time than REACHABLE_US it is set back, so that one comparison serves every setting.
+        self.confirmed_at: i64 = _LONG_AGO
+        self.requested_at: i64 = _LONG_AGO
         self.requests: i64 = 0
         self.deadline: i64 = NEVER
         self.queue: list[bytes] = []
 
 
 class NeighborCache:
-    def __init__(self, mac: bytes, address: i64, has_vnet_header: bool, counters: Counters) -> None:
+    """mask: with `address`, the addresses that can be neighbours. gateway: one more, 0 for none."""
+
+    def __init__(
+        self,
+        mac: bytes,
+        address: i64,
+        has_vnet_header: bool,
+        counters: Counters,
+        config: NeighborConfig,
+        mask: i64,
+        gateway: i64,
+    ) -> None:
         self._mac = mac
         self._address = address
         self._prefix = virtio.PLAIN if has_vnet_header else b""
         self._prefix_length: i64 = len(self._prefix)
         self._counters = counters
+        self._mask = mask
+        self._gateway = gateway
+        self._max_requests: i64 = config.max_requests
+        self._max_queued_frames: i64 = config.max_queued_frames
+        self._max_neighbors: i64 = config.max_neighbors
+        self._request_interval_us: i64 = config.request_interval_us
+        self._failed_hold_us: i64 = config.failed_hold_us
+        self._reachable_us: i64 = config.reachable_us
+        self._set_back_us: i64 = 0  # see Neighbor.confirmed_at
+        if self._reachable_us < REACHABLE_US:
+            self._set_back_us = REACHABLE_US - self._reachable_us
+            self._reachable_us = REACHABLE_US
+        self._stale_us: i64 = config.stale_us + self._set_back_us
         self._neighbors: dict[int, Neighbor] = {}
+        self._flushed_at: i64 = _LONG_AGO
         self._deadline: i64 = NEVER  # never later than the earliest of the entries
         self.frames: list[bytes] = []  # all that is ready for the link, in order: the interface takes it
 
-    def entries(self) -> list[Neighbor]:
+    def entries(self, now: i64) -> list[Neighbor]:
+        """All that are known; a REACHABLE one that is too old to be believed has become STALE."""
+        self._forget_unused(now)
+        for neighbor in self._neighbors.values():
+            if neighbor.state == REACHABLE and now - neighbor.confirmed_at > self._reachable_us:
+                neighbor.state = STALE
         return list(self._neighbors.values())
 
     def get(self, address: i64) -> Neighbor:
         """The entry for an address on the link; a new one is INCOMPLETE and asks when first used."""
         neighbor = self._neighbors.get(address)
         if neighbor is None:
-            if len(self._neighbors) >= MAX_NEIGHBORS:
+            if len(self._neighbors) >= self._max_neighbors:
                 self._evict()
             neighbor = Neighbor(address)
             self._neighbors[address] = neighbor
@@ -95,7 +126,7 @@ class NeighborCache:
             neighbor = self.get(neighbor.address)
             state = neighbor.state
         if state == REACHABLE:
-            if now - neighbor.confirmed_at > REACHABLE_US:
+            if now - neighbor.confirmed_at > self._reachable_us:
                 neighbor.state = PROBE
                 neighbor.requests = 0
                 self._request(neighbor, now)
@@ -107,7 +138,7 @@ class NeighborCache:
             if state == FAILED and now < neighbor.deadline:
                 self._counters.dropped_unresolved += 1
                 return
-            if len(neighbor.queue) >= MAX_QUEUED_FRAMES:
+            if len(neighbor.queue) >= self._max_queued_frames:
                 # RFC 1122 §2.3.2.2: keep the latest.
                 neighbor.queue.pop(0)
                 self._counters.dropped_unresolved += 1
@@ -127,23 +158,23 @@ class NeighborCache:
     def confirm(self, neighbor: Neighbor, now: i64) -> None:
         """The peer answered us (a TCP acknowledgment): its address works both ways (RFC 4861 §7.3.1)."""
         if neighbor.state == REACHABLE:
-            neighbor.confirmed_at = now
+            neighbor.confirmed_at = now - self._set_back_us
         elif neighbor.state == STALE or neighbor.state == PROBE:
-            neighbor.confirmed_at = now
+            neighbor.confirmed_at = now - self._set_back_us
             neighbor.state = REACHABLE
             neighbor.deadline = NEVER
 
     def packet_arrives(self, packet: arp.ArpPacket, now: i64) -> None:
         """RFC 826 "packet reception": merge what we know, create only when it was for us, then answer."""
-        self._counters.arp_in += 1
-        if packet.sha[0] & 1 or packet.spa == self._address:
-            # A multicast sender, or somebody else with our address: believe neither.
+        if packet.sha[0] & 1 or packet.sha == _NO_MAC or packet.spa == self._address:
+            # A sender that is no single host, or somebody else with our address: believe neither.
             self._counters.dropped_bad_source += 1
             return
         is_for_us = packet.tpa == self._address
-        if packet.spa != 0:
+        if self._can_be_neighbor(packet.spa):
             known = self._neighbors.get(packet.spa)
             if known is None and is_for_us:
+                self._forget_unused(now)
                 known = self.get(packet.spa)
             if known is not None:
                 self._learn(known, packet.sha, now)
@@ -153,9 +184,11 @@ class NeighborCache:
 
     def announce(self) -> None:
         """Gratuitous ARP: a request for our own address (RFC 5227 §2.3), so that caches are renewed."""
-        self._emit(
-            BROADCAST, arp.build(arp.OP_REQUEST, self._mac, self._address, b"\0\0\0\0\0\0", self._address)
-        )
+        self._emit(BROADCAST, arp.build(arp.OP_REQUEST, self._mac, self._address, _NO_MAC, self._address))
+
+    def probe(self) -> None:
+        """Ask for our own address from nobody's, which renews no cache (RFC 5227 §2.1.1)."""
+        self._emit(BROADCAST, arp.build(arp.OP_REQUEST, self._mac, 0, _NO_MAC, self._address))
 
     def next_deadline(self) -> int:
         return self._deadline
@@ -177,7 +210,7 @@ class NeighborCache:
             neighbor.mac = mac
             neighbor.link_header = ethernet.header(mac, self._mac, ETHERTYPE_IPV4)
         neighbor.state = REACHABLE
-        neighbor.confirmed_at = now
+        neighbor.confirmed_at = now - self._set_back_us
         neighbor.requests = 0
         neighbor.deadline = NEVER
         if neighbor.queue:
@@ -190,7 +223,14 @@ class NeighborCache:
         state = neighbor.state
         if state == FAILED:
             self._forget(neighbor)
-        elif neighbor.requests < MAX_REQUESTS:
+        elif neighbor.requests < self._max_requests:
+            self._request(neighbor, now)
+        elif state == PROBE:
+            # Nobody at that MAC address any more: ask everybody (RFC 4861 §7.3.3 starts anew as well).
+            neighbor.mac = b""
+            neighbor.link_header = b""
+            neighbor.state = INCOMPLETE
+            neighbor.requests = 0
             self._request(neighbor, now)
         else:
             self._counters.arp_failures += 1
@@ -200,16 +240,22 @@ class NeighborCache:
             neighbor.link_header = b""
             neighbor.state = FAILED
             neighbor.requests = 0
-            neighbor.deadline = now + FAILED_HOLD_US
+            neighbor.deadline = now + self._failed_hold_us
 
     def _request(self, neighbor: Neighbor, now: i64) -> None:
-        neighbor.requests += 1
-        neighbor.deadline = now + REQUEST_INTERVAL_US
+        # RFC 1122 §2.3.2.1: at most one a second, whoever had a reason to ask.
+        is_too_soon = now - neighbor.requested_at < self._request_interval_us
+        if not is_too_soon:
+            neighbor.requests += 1
+            neighbor.requested_at = now
+        neighbor.deadline = neighbor.requested_at + self._request_interval_us
         if neighbor.deadline < self._deadline:
             self._deadline = neighbor.deadline
+        if is_too_soon:
+            return
         # RFC 1122 §2.3.2.1 (2): a known address is verified by unicast.
         to = neighbor.mac if neighbor.state == PROBE else BROADCAST
-        self._emit(to, arp.build(arp.OP_REQUEST, self._mac, self._address, b"\0\0\0\0\0\0", neighbor.address))
+        self._emit(to, arp.build(arp.OP_REQUEST, self._mac, self._address, _NO_MAC, neighbor.address))
 
     def _emit(self, to: bytes, packet: bytes) -> None:
         self._counters.arp_out += 1
@@ -230,6 +276,26 @@ class NeighborCache:
         if oldest is not None:
             self._counters.dropped_unresolved += len(oldest.queue)
             self._forget(oldest)
+
+    def _can_be_neighbor(self, address: i64) -> bool:
+        """Whether the address is one host's, and we would send to it directly."""
+        if address == self._gateway:
+            return address != 0
+        host = address & (self._mask ^ 0xFFFF_FFFF)
+        if (address & self._mask) != (self._address & self._mask):
+            return False
+        # The first and the last are the network and its broadcast, but not on a link of two (RFC 3021).
+        return self._mask >= 0xFFFF_FFFE or (host != 0 and host != self._mask ^ 0xFFFF_FFFF)
+
+    def _forget_unused(self, now: i64) -> None:
+        """Flush what was not confirmed for so long (RFC 1122 §2.3.2.1); done when somebody new comes."""
+        if now - self._flushed_at < self._request_interval_us:
+            return
+        self._flushed_at = now
+        for neighbor in list(self._neighbors.values()):
+            is_settled = neighbor.state == REACHABLE or neighbor.state == STALE
+            if is_settled and now - neighbor.confirmed_at > self._stale_us:
+                self._forget(neighbor)
 
     def _forget(self, neighbor: Neighbor) -> None:
         del self._neighbors[neighbor.address]

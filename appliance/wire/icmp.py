@@ -12,13 +12,17 @@ from appliance.wire.checksum import checksum, fold
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, read_u16, read_u32, sum_words
 
 __all__ = [
+    "CODE_FRAGMENTATION_NEEDED",
     "CODE_PORT_UNREACHABLE",
     "CODE_PROTOCOL_UNREACHABLE",
+    "CODE_REASSEMBLY_TIME_EXCEEDED",
     "HEADER_LENGTH",
     "TYPE_DESTINATION_UNREACHABLE",
     "TYPE_ECHO",
     "TYPE_ECHO_REPLY",
     "TYPE_PARAMETER_PROBLEM",
+    "TYPE_REDIRECT",
+    "TYPE_SOURCE_QUENCH",
     "TYPE_TIME_EXCEEDED",
     "IcmpMessage",
     "build",
@@ -28,11 +32,15 @@ __all__ = [
 HEADER_LENGTH: Final = 8
 TYPE_ECHO_REPLY: Final = 0
 TYPE_DESTINATION_UNREACHABLE: Final = 3
+TYPE_SOURCE_QUENCH: Final = 4
+TYPE_REDIRECT: Final = 5
 TYPE_ECHO: Final = 8
 TYPE_TIME_EXCEEDED: Final = 11
 TYPE_PARAMETER_PROBLEM: Final = 12
 CODE_PROTOCOL_UNREACHABLE: Final = 2
 CODE_PORT_UNREACHABLE: Final = 3
+CODE_FRAGMENTATION_NEEDED: Final = 4  # and DF set; the MTU is in the low half of `rest` (RFC 1191 §4)
+CODE_REASSEMBLY_TIME_EXCEEDED: Final = 1
 
 
 class IcmpMessage:

@@ -17,6 +17,7 @@ __all__ = [
     "ECN_CE",
     "ECT_0",
     "HEADER_LENGTH",
+    "MORE_FRAGMENTS",
     "Ipv4Header",
     "build_header",
     "format_address",
@@ -28,6 +29,7 @@ HEADER_LENGTH: Final = 20
 DONT_FRAGMENT: Final = 0x4000
 ECT_0: Final = 0b10  # RFC 3168 §5, the low bits of the TOS byte
 ECN_CE: Final = 0b11
+MORE_FRAGMENTS: Final = 0x2000
 _MORE_FRAGMENTS_AND_OFFSET: Final = 0x3FFF
 
 
@@ -92,7 +94,7 @@ def build_header(
     flags: i64 = 0,
     tos: i64 = 0,
 ) -> bytes:
-    """A 20-byte header with its checksum. `flags` is the flags/fragment word (DONT_FRAGMENT or 0)."""
+    """A 20-byte header with its checksum. `flags` is the flags/fragment word."""
     total_length = HEADER_LENGTH + payload_length
     total = (
         (0x4500 | tos)

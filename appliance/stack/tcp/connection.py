@@ -216,6 +216,8 @@ class Connection(Tcb):
         self.armed_deadline = timers.next_deadline(self)
         return self.armed_deadline
 
+    # -- the path ------------------------------------------------------------------------------------------
+
     # -- STATUS --------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, int | str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
+from appliance.stack.syn_cookies import SynCookies
 from appliance.wire.tcp import MAX_WINDOW_SHIFT
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from appliance.stack.counters import Counters
     from appliance.stack.neighbor import NeighborCache
+    from appliance.stack.path_mtu import PathMtuCache
     from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.tcb import Tcb
 
@@ -37,6 +39,7 @@ class TcpHost:
         config: TcpConfig,
         counters: Counters,
         neighbors: NeighborCache,
+        path_mtus: PathMtuCache,
         random_bytes: Callable[[int], bytes],
         mtu: int,
         ttl: int,
@@ -46,6 +49,7 @@ class TcpHost:
         self.config: TcpConfig = config
         self.counters: Counters = counters
         self.neighbors: NeighborCache = neighbors
+        self.path_mtus: PathMtuCache = path_mtus
         self.mtu: i64 = mtu
         self.ttl: i64 = ttl
         self.has_vnet_header: bool = has_vnet_header
@@ -57,6 +61,7 @@ class TcpHost:
         self.now: i64 = 0  # the latest time that anybody told the interface
         self.identification: i64 = int.from_bytes(random_bytes(2), "big")
         self._isn_secret: bytes = random_bytes(16)
+        self.cookies: SynCookies = SynCookies(random_bytes(16))
         self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
 
     def initial_numbers(self, four_tuple: bytes, now: i64) -> tuple[int, int]:

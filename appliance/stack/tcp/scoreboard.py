@@ -133,6 +133,14 @@ class Scoreboard:
         self.mark_lost(segment)
         return True
 
+    def mark_longer_lost(self, smss: i64) -> bool:
+        """Presume lost what was sent in segments longer than `smss`; True when there was any."""
+        before = self.lost_bytes
+        for segment in self.in_flight():
+            if segment.end - segment.start > smss:
+                self.mark_lost(segment)
+        return self.lost_bytes > before
+
     def mark_all_lost(self) -> None:
         for segment in self.in_flight():
             self.mark_lost(segment)

@@ -113,6 +113,7 @@ class Tcb:
         self.snd_wind_shift: i64 = 0
         self.max_snd_wnd: i64 = 0
         self.smss: i64 = DEFAULT_MSS
+        self.peer_mss: i64 = DEFAULT_MSS  # what the peer's SYN said, or MUST-15's default
         self.send_buffer: SendBuffer = SendBuffer()
         self.send_limit: i64 = config.send_buffer_initial
         self.is_send_short: bool = False  # the application was told there is no room: tell it when there is
@@ -298,13 +299,9 @@ class Tcb:
         if self.has_timestamps:
             self.ts_recent = seg.ts_val
             self.ts_recent_at = now
-        # MUST-16: what the peer takes, but not more than the path carries, less the options of every segment.
-        mss = seg.mss if seg.mss >= 0 else DEFAULT_MSS
-        mss = max(min(mss, self.host.mtu - _HEADERS), _MIN_MSS)
-        if self.has_timestamps:
-            mss -= TIMESTAMPS_LENGTH
-        self.smss = mss
-        self.congestion = make_congestion_control(config.congestion_control, mss, config.initial_window)
+        self.peer_mss = seg.mss if seg.mss >= 0 else DEFAULT_MSS
+        self.smss = self.smss_for(self.host.path_mtus.get(self.remote_address))
+        self.congestion = make_congestion_control(config.congestion_control, self.smss, config.initial_window)
 
     def may_send_challenge_ack(self, now: i64) -> bool:
         """RFC 5961 §7: limit them, so that forged segments cannot make us a reflector.
@@ -322,6 +319,31 @@ class Tcb:
     def timestamp(self, now: i64) -> i64:
         """TSval: milliseconds with an offset of the connection's own (RFC 7323 §5.4)."""
         return (now // 1000 + self.ts_offset) & 0xFFFF_FFFF
+
+    def path_mtu_changed(self, mtu: i64) -> None:
+        """Datagrams of up to `mtu` bytes reach the peer from now on, as far as is known (RFC 1191 §6.4).
+
+        What was sent in larger ones did not arrive and is sent again at once, in smaller ones. cwnd stays
+        what it is in bytes (RFC 1191 §6.4, RFC 4821 §4): a smaller path is no congestion, a larger one no
+        more room.
+        """
+        if self.state == st.CLOSED or self.state == st.SYN_SENT:
+            return  # the peer's MSS is not known yet: `use_peer_options` will look at the path
+        smss = self.smss_for(mtu)
+        if smss == self.smss or smss > self.congestion.cwnd:
+            return
+        is_smaller = smss < self.smss
+        self.smss = smss
+        self.congestion.change_smss(smss)
+        self.touch()
+        if is_smaller and self.scoreboard.mark_longer_lost(smss) and self.recovery != RECOVERY:
+            self.recovery = LOSS
+            self.recovery_point = self.scoreboard.end
+
+    def smss_for(self, mtu: i64) -> i64:
+        """MUST-16: what the peer takes, but not more than a path of `mtu` bytes carries, less our options."""
+        smss = max(min(self.peer_mss, mtu - _HEADERS), _MIN_MSS)
+        return smss - TIMESTAMPS_LENGTH if self.has_timestamps else smss
 
     # -- predicates ----------------------------------------------------------------------------------
 

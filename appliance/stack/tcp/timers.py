@@ -91,6 +91,11 @@ def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     tcb.rtt.back_off()
     if is_established:
         enter_loss(tcb, now)
+        if tcb.retransmissions >= config.r1 and tcb.scoreboard.outstanding() >= tcb.smss:
+            # Full-sized segments vanish and nobody says why: perhaps they are too long (RFC 4821 §7.7).
+            paths = tcb.host.path_mtus
+            if paths.on_black_hole_suspected(tcb.remote_address, now):
+                tcb.path_mtu_changed(paths.get(tcb.remote_address))
     else:
         tcb.must_send_syn = True
         tcb.total_retransmissions += 1

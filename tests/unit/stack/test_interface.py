@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from appliance.errors import LocalProtocolError, Refused
@@ -10,10 +9,22 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
-from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, ethernet, icmp, ip, ipv4, mss_option, tcp
-from tests.support.peer import MS, S, Peer, established, make_interface, syn_received, syn_sent, time_wait
+from tests.support.packets import (
+    BROADCAST_MAC,
+    PEER,
+    PEER_MAC,
+    STACK,
+    ethernet,
+    icmp,
+    ip,
+    ipv4,
+    mss_option,
+    tcp,
+)
+from tests.support.peer import MS, Peer, S, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
+UDP = bytes.fromhex("0fa00009000a0000") + b"hi"  # to port 9, without a checksum
 LISTENING = 6379
 
 
@@ -36,7 +47,7 @@ def syn(**more: object) -> bytes:
 
 
 @pytest.mark.parametrize("vnet_header", [True, False])
-@pytest.mark.parametrize("length", range(0, 24))
+@pytest.mark.parametrize("length", range(24))
 def test_runt_is_counted_as_malformed(vnet_header: bool, length: int) -> None:
     interface = make_interface(vnet_header=vnet_header)
     frame = (bytes(10) if vnet_header else b"") + ethernet(b"")
@@ -60,7 +71,11 @@ def test_unknown_ethertype_is_dropped() -> None:
     assert peer.counter("dropped_unknown_ethertype") == 1
 
 
-@pytest.mark.parametrize("what", [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)], ids=["tcp", "echo", "protocol"])
+@pytest.mark.parametrize(
+    "what",
+    [ipv4(syn(destination_port=9)), ipv4(ECHO, 1), ipv4(b"x" * 8, 200)],
+    ids=["tcp", "echo", "protocol"],
+)
 def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
     peer = listening()
     peer.frame(ethernet(what, source=bytes.fromhex("01005e000001")))
@@ -83,7 +98,16 @@ def test_frame_from_a_group_mac_is_never_answered(what: bytes) -> None:
         ipv4(syn())[:19],
         ipv4(b"", total_length=20, ihl=6),
     ],
-    ids=["version", "ihl below 5", "ihl beyond", "total below header", "total beyond", "checksum", "short", "ihl beyond total"],
+    ids=[
+        "version",
+        "ihl below 5",
+        "ihl beyond",
+        "total below header",
+        "total beyond",
+        "checksum",
+        "short",
+        "ihl beyond total",
+    ],
 )
 def test_malformed_datagram_is_counted_and_dropped(datagram: bytes) -> None:
     peer = listening()
@@ -102,7 +126,7 @@ def test_padding_behind_the_datagram_is_no_data() -> None:
 @pytest.mark.rfc("9293", "MUST-50")
 def test_ip_options_are_skipped() -> None:
     peer = established()
-    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x00")
+    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x02")
     assert peer.connection.receive(10) == b"abc"
 
 
@@ -131,7 +155,19 @@ def test_unicast_segment_in_a_broadcast_frame_is_dropped() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-63")
-@pytest.mark.parametrize("source", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "10.77.0.255", "10.77.0.2"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "10.77.0.255",
+        "10.77.0.2",
+    ],
+)
 @pytest.mark.parametrize("protocol", [1, 6, 17])
 def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> None:
     peer = listening()
@@ -143,11 +179,12 @@ def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> 
 
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x2001])
-def test_fragment_is_dropped_and_counted(fragment: int) -> None:
+def test_fragment_alone_opens_nothing(fragment: int) -> None:
     peer = listening()
     peer.datagram(syn(), fragment=fragment)
     silence(peer)
-    assert peer.counter("dropped_fragment") == 1
+    assert peer.counter("fragments_in") == 1
+    assert peer.interface.connections() == []
 
 
 def test_dont_fragment_is_no_fragment_and_low_ttl_no_matter() -> None:
@@ -206,7 +243,7 @@ def test_without_virtio_header_nothing_vouches() -> None:
 # -- ICMP ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 56, 1472, 40000])
+@pytest.mark.parametrize("size", [0, 1, 56, 1472])
 def test_echo_is_answered_with_the_same_data(size: int) -> None:
     peer = Peer()
     data = bytes(index & 0xFF for index in range(size))
@@ -250,17 +287,19 @@ def test_broadcast_echo_is_ignored(destination: str) -> None:
 @pytest.mark.parametrize(("protocol", "code"), [(17, 3), (200, 2), (132, 2)])
 def test_unserved_protocol_gets_unreachable_with_a_quote(protocol: int, code: int) -> None:
     peer = Peer()
-    datagram = ipv4(b"0123456789", protocol)
+    datagram = ipv4(UDP, protocol)
     peer.frame(ethernet(datagram))
     (error,) = peer.other
     assert (error.icmp_type, error.icmp_code, error.rest) == (3, code, 0)
-    assert error.data == datagram[:28]
+    assert error.data == datagram
 
 
 @pytest.mark.parametrize("protocol", [17, 200])
 def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
     peer = Peer()
-    peer.frame(ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC))
+    peer.frame(
+        ethernet(ipv4(b"0123456789", protocol, destination=ip("10.77.0.255")), destination=BROADCAST_MAC)
+    )
     peer.frame(ethernet(ipv4(b"0123456789", protocol), destination=BROADCAST_MAC))
     silence(peer)
 
@@ -268,13 +307,13 @@ def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
 def test_icmp_errors_are_rate_limited_and_echo_is_not() -> None:
     peer = Peer()
     for _ in range(300):
-        peer.datagram(b"12345678", 17)
-    assert len(peer.other) == 100
-    assert peer.counter("icmp_rate_limited") == 200
+        peer.datagram(UDP, 17)
+    assert len(peer.other) == 50
+    assert peer.counter("icmp_rate_limited") == 250
     peer.datagram(ECHO, 1)
     assert peer.other[-1].icmp_type == 0
     peer.now += S
-    peer.datagram(b"12345678", 17)
+    peer.datagram(UDP, 17)
     assert peer.other[-1].icmp_type == 3
 
 
@@ -373,7 +412,9 @@ def reset_of(peer: Peer) -> tuple[str, int, int]:
         ("F.", 5, 0, b"x", ("R", 0, 0)),
     ],
 )
-def test_closed_segment_gets_rst(flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]) -> None:
+def test_closed_segment_gets_rst(
+    flags: str, seq: int, ack: int, data: bytes, answer: tuple[str, int, int]
+) -> None:
     peer = Peer()
     peer.datagram(tcp(flags, seq=seq, ack=ack, data=data))
     assert reset_of(peer) == answer
@@ -553,7 +594,10 @@ def test_connect_beyond_the_pool_is_an_error() -> None:
 
 
 @pytest.mark.rfc("9293", "MUST-46")
-@pytest.mark.parametrize("address", ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"])
+@pytest.mark.parametrize(
+    "address",
+    ["255.255.255.255", "10.77.0.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "10.77.0.2", "192.0.2.1"],
+)
 def test_connect_to_no_single_reachable_host_is_an_error(address: str) -> None:
     peer = Peer()
     with pytest.raises(LocalProtocolError):
@@ -692,5 +736,3 @@ def test_every_counter_is_reported() -> None:
     counters = make_interface().counters
     names = [name for name in dir(counters) if not name.startswith("_") and name != "as_dict"]
     assert sorted(counters.as_dict()) == sorted(names)
-
-

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.stack.neighbor import MAX_NEIGHBORS, MAX_QUEUED_FRAMES
+from appliance.stack.ip_config import NeighborConfig
 from appliance.stack.tcp.config import TcpConfig
 from tests.support import packets as pk
 from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, STACK_MAC, arp, ethernet, ip
-from tests.support.peer import S, Peer, established, make_interface
+from tests.support.peer import Peer, S, established, make_interface
 
 NEW_MAC = bytes.fromhex("02005e1000aa")
+MAX_NEIGHBORS = NeighborConfig().max_neighbors
+MAX_QUEUED_FRAMES = NeighborConfig().max_queued_frames
 
 
 def silent(**settings: object) -> Peer:
@@ -70,8 +72,8 @@ def test_reply_draws_no_answer() -> None:
 
 @pytest.mark.parametrize(
     ("sha", "spa"),
-    [(bytes.fromhex("01005e000001"), PEER), (BROADCAST_MAC, PEER), (NEW_MAC, STACK)],
-    ids=["multicast sender", "broadcast sender", "our own address"],
+    [(bytes.fromhex("01005e000001"), PEER), (BROADCAST_MAC, PEER), (bytes(6), PEER)],
+    ids=["multicast sender", "broadcast sender", "no sender"],
 )
 def test_sender_that_cannot_be_is_not_believed(sha: bytes, spa: int) -> None:
     peer = silent()
@@ -98,7 +100,17 @@ def test_requests_come_once_a_second_three_times_then_the_entry_fails() -> None:
     start = peer.now
     peer.advance(20 * S)
     # The SYN's retransmission at 7 s, after the hold of 3 s, asks anew.
-    assert [packet.at - start for packet in peer.other] == [0, S, 2 * S, 7 * S, 8 * S, 9 * S, 15 * S, 16 * S, 17 * S]
+    assert [packet.at - start for packet in peer.other] == [
+        0,
+        S,
+        2 * S,
+        7 * S,
+        8 * S,
+        9 * S,
+        15 * S,
+        16 * S,
+        17 * S,
+    ]
     assert peer.counter("arp_failures") >= 2
 
 
