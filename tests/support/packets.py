@@ -1,7 +1,7 @@
 """Packets for tests, built and read without the code under test.
 
-Everything here is plain `struct`, so that a mistake in `appliance.wire` cannot hide behind the same mistake in
-the test. Flags are written as tcpdump writes them: `"S"`, `"S."`, `"."`, `"P."`, `"F."`, `"R"`; `"-"` is none.
+Everything here is plain `struct`, so that a mistake in `appliance.wire` cannot hide behind the same mistake
+in the test. Flags are written as tcpdump does: `"S"`, `"S."`, `"."`, `"P."`, `"F."`, `"R"`; `"-"` is none.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pseudo_header(source: int, destination: int, protocol: int, length: int) -> 
     return struct.pack("!IIBBH", source, destination, 0, protocol, length)
 
 
-# -- building --------------------------------------------------------------------------------------------------
+# -- building ------------------------------------------------------------------------------------
 
 
 def vnet_header(
@@ -129,7 +129,7 @@ def tcp(
     partial: bool = False,
     checksum_error: int = 0,
 ) -> bytes:
-    """A segment. `partial`: the checksum field holds the pseudo-header's sum only. Options are padded with NOP."""
+    """A segment. `partial`: the checksum field holds the pseudo-header's sum only. NOPs pad the options."""
     options += b"\x01" * (-len(options) % 4)
     if data_offset is None:
         data_offset = 5 + len(options) // 4
@@ -185,7 +185,7 @@ def sack_option(*blocks: tuple[int, int]) -> bytes:
     return bytes((5, 2 + 8 * len(blocks))) + b"".join(struct.pack("!II", *block) for block in blocks)
 
 
-# -- reading ---------------------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -8,7 +8,7 @@
 
 Sequence numbers are relative: 0 is the SYN of whoever counts, 1 its first byte. `inject` uses the peer's next
 number and acknowledges all it has seen, unless told otherwise. Whatever the stack sends waits in `peer.sent`
-until an `expect` takes it; `expect_nothing` says that there is nothing left. ARP is answered behind the scenes.
+until an `expect` takes it; `expect_nothing` says that there is nothing left. ARP is answered by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from appliance.stack.interface import Interface, InterfaceConfig
-from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
 from appliance.stack.timebase import NEVER
 from tests.support import packets as pk
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.stack.listener import Listener
+    from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.connection import Connection
 
 MASK = 0xFFFF_FFFF
@@ -117,10 +117,10 @@ class Peer:
             + self.peer_port.to_bytes(2, "big")
             + self.port.to_bytes(2, "big")
         )
-        keyed = self.interface._host.initial_sequence_number(four_tuple, 0)
+        keyed = self.interface._host.initial_numbers(four_tuple, 0)[0]
         return (((iss - keyed) & MASK) << 2) + (1 << 34)
 
-    # -- frames ----------------------------------------------------------------------------------------
+    # -- frames ----------------------------------------------------------------------------------
 
     def resolve(self, mac: bytes = PEER_MAC, address: int = PEER) -> None:
         """Let the stack learn the peer's MAC by the peer asking for the stack's."""
@@ -173,7 +173,7 @@ class Peer:
         self.interface.check_invariants()
         return new
 
-    # -- segments --------------------------------------------------------------------------------------
+    # -- segments --------------------------------------------------------------------------------
 
     def segment(self, flags: str, *, seq: int | None = None, ack: int | None = None, **more: Any) -> bytes:
         bits = pk.flag_bits(flags)
@@ -260,7 +260,7 @@ class Peer:
         ack = (packet.ack - self.iss) & MASK
         return f"[{packet.at}] {packet.flags} {seq}:{seq + len(packet.data)} ack {ack} win {packet.window}"
 
-    # -- time ------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------
 
     def advance(self, microseconds: int) -> list[Packet]:
         """Let time pass, deadline by deadline; returns the segments that were sent meanwhile."""
@@ -284,7 +284,7 @@ class Peer:
         deadline = self.interface.next_deadline()
         return NEVER if deadline >= NEVER else deadline - self.now
 
-    # -- the stack's side ------------------------------------------------------------------------------
+    # -- the stack's side ------------------------------------------------------------------------
 
     @property
     def connection(self) -> Connection:
@@ -322,7 +322,7 @@ class Peer:
         getattr(self.connection, method)(*arguments)
         self.flush()
 
-    # -- openings --------------------------------------------------------------------------------------
+    # -- openings --------------------------------------------------------------------------------
 
     def syn_options(self, mss: int | None, shift: int | None) -> bytes:
         return (b"" if mss is None else mss_option(mss)) + (

@@ -5,9 +5,9 @@
     Transfer(sim, a, b"x" * 1_000_000); Transfer(sim, b, b"")
     sim.run()
 
-After every step the invariants of both stacks are checked. Everything that could differ between two runs comes
-from one `random.Random(seed)`, so a seed is a failing test's whole description, and `trace` a hash of every frame
-and its time.
+After every step the invariants of both stacks are checked. Everything that could differ between two runs
+comes from one `random.Random(seed)`, so a seed is a failing test's whole description, and `trace` is a hash
+of every frame and its time.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from appliance.errors import LocalProtocolError
 from appliance.stack.interface import Interface, InterfaceConfig
 from appliance.stack.tcp import connection as cn
-from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.stack.tcp.config import TcpConfig
     from appliance.stack.tcp.connection import Connection
 
 ADDRESSES = (0x0A4D0001, 0x0A4D0002)
@@ -35,9 +35,9 @@ PORT = 6379
 
 @dataclass(frozen=True)
 class LinkFaults:
-    """What the link does to frames. Probabilities 0 .. 1; times in microseconds; rate in bytes a second, 0: no limit.
+    """What the link does to frames. Probabilities 0 .. 1; times in microseconds; rate in bytes/s, or 0.
 
-    A reordered frame is held back for up to `reorder_us` more; `jitter_us` is evenly spread. IP's frames only
+    A reordered frame is held back for up to `reorder_us` more; `jitter_us` is evenly spread. ARP is spared
     unless `faults_arp`.
     """
 
@@ -72,7 +72,7 @@ class Simulation:
         self.seed = seed
         self.link = link
         self.vnet = vnet_header
-        self.random = random.Random(seed)  # noqa: S311  repeatable is the point
+        self.random = random.Random(seed)
         self.now = start
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -102,7 +102,7 @@ class Simulation:
         """Changes with any byte, order or time of any frame that was sent."""
         return self._hash.hexdigest()
 
-    # -- the link ----------------------------------------------------------------------------------------
+    # -- the link --------------------------------------------------------------------------------
 
     def at(self, when: int, action: Callable[[], None]) -> None:
         """Run `action` at virtual time `when`, behind whatever is already due then."""
@@ -145,7 +145,7 @@ class Simulation:
     def _arrive_at(self, when: int, side: int, frame: bytes) -> None:
         self.at(when, lambda: self.stacks[1 - side].receive_frame(frame, self.now))
 
-    # -- time --------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Let applications react and both stacks send, until neither has more to say at this instant."""
@@ -220,7 +220,7 @@ class Simulation:
             str(connection.info()) for stack in self.stacks for connection in stack.connections()
         )
 
-    # -- connections -------------------------------------------------------------------------------------
+    # -- connections -----------------------------------------------------------------------------
 
     def open(self, port: int = PORT, client: int = 0) -> Connection:
         """Start an active open from one stack to a listener on the other, which is made when missing."""
@@ -256,7 +256,7 @@ class Transfer:
     """An application on one end: sends `data`, shuts down, reads until the peer's end.
 
     read_chunk, read_every_us: a slow reader takes so many bytes so often; by default it takes all at once.
-    write_chunk: bytes per call of send. wait_for_eof: half-close the other way round, send after the peer's FIN.
+    write_chunk: bytes per call of send. wait_for_eof: half-close the other way round, send after the FIN.
     close: call close() when all is sent and read.
     """
 

@@ -231,6 +231,7 @@ async def test_kernel_reset_breaks_the_stream() -> None:
         async def read(stream: TcpStream) -> None:
             async with stream:
                 try:
+                    await stream.send_all(b"!")
                     async for _ in stream:
                         pass
                 except trio.BrokenResourceError as exc:
@@ -242,10 +243,13 @@ async def test_kernel_reset_breaks_the_stream() -> None:
 
         def client() -> None:
             with socket.create_connection((ADDRESS, 1000), timeout=20) as kernel:
+                # Reset before it is accepted, a connection is never seen by anyone.
+                assert kernel.recv(1) == b"!"
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
         await line.inside(client)
-        await done.wait()
+        with trio.fail_after(20):
+            await done.wait()
         assert type(outcome[0].__cause__).__name__ == "Reset"
 
 

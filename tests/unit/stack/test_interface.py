@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from appliance.errors import LocalProtocolError, Refused
@@ -22,7 +21,7 @@ from tests.support.packets import (
     mss_option,
     tcp,
 )
-from tests.support.peer import MS, S, Peer, established, make_interface, syn_received, syn_sent, time_wait
+from tests.support.peer import MS, Peer, S, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
 UDP = bytes.fromhex("0fa00009000a0000") + b"hi"  # to port 9, without a checksum
@@ -48,7 +47,7 @@ def syn(**more: object) -> bytes:
 
 
 @pytest.mark.parametrize("vnet_header", [True, False])
-@pytest.mark.parametrize("length", range(0, 24))
+@pytest.mark.parametrize("length", range(24))
 def test_runt_is_counted_as_malformed(vnet_header: bool, length: int) -> None:
     interface = make_interface(vnet_header=vnet_header)
     frame = (bytes(10) if vnet_header else b"") + ethernet(b"")

@@ -8,7 +8,7 @@ from appliance.stack.ip_config import NeighborConfig
 from appliance.stack.tcp.config import TcpConfig
 from tests.support import packets as pk
 from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, STACK_MAC, arp, ethernet, ip
-from tests.support.peer import S, Peer, established, make_interface
+from tests.support.peer import Peer, S, established, make_interface
 
 NEW_MAC = bytes.fromhex("02005e1000aa")
 MAX_NEIGHBORS = NeighborConfig().max_neighbors
