@@ -151,8 +151,11 @@ _BROKEN = {
     "ipv4 total length beyond the frame": (_ip(6, b"x" * 20, total_length=1000), "dropped_malformed"),
     "ipv4 total length below the header": (_ip(6, b"x" * 20, total_length=19), "dropped_malformed"),
     "ipv4 wrong checksum": (_ip(6, b"x" * 20, header_checksum=0xBAD), "dropped_malformed"),
-    "ipv4 first fragment": (_ip(6, b"x" * 40, fragment=0x2000), "fragments_in"),
-    "ipv4 last fragment": (_ip(6, b"x" * 40, fragment=0x0010), "fragments_in"),
+    "ipv4 first fragment of no multiple of eight": (
+        _ip(6, b"x" * 41, fragment=0x2000),
+        "dropped_bad_fragment",
+    ),
+    "ipv4 fragment inside the TCP header": (_ip(6, b"x" * 40, fragment=0x0001), "dropped_bad_fragment"),
     "ipv4 from ourselves": (_from(ADDRESS), "dropped_bad_source"),
     "ipv4 from loopback": (_from("127.0.0.1"), "dropped_bad_source"),
     "ipv4 from multicast": (_from("224.0.0.1"), "dropped_bad_source"),
