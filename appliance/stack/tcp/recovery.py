@@ -95,6 +95,8 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
             congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd
         )
         congestion.on_ack(acked, board.una, board.end, rtt_us, now, was_limited)
+        if tcb.recovery == OPEN:
+            congestion.is_after_timeout = False  # not before: this ACK may stand for a whole window
 
 
 def enter_loss(tcb: Tcb, now: i64) -> None:
@@ -272,7 +274,6 @@ def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: b
 
 
 def _end_recovery(tcb: Tcb) -> None:
-    tcb.congestion.is_after_timeout = False
     if tcb.recovery != LOSS:
         tcb.congestion.cwnd = max(tcb.congestion.ssthresh, tcb.smss)
     tcb.recovery = OPEN
