@@ -140,8 +140,10 @@ def _retransmit_lost(tcb: Tcb, now: i64) -> None:
         segment = board.next_lost(smss)
         if segment is None:
             return
-        if allowed < segment.end - segment.start and allowed < smss:
+        if allowed < segment.end - segment.start and allowed < smss and not tcb.must_resend_first:
             return
+        # RFC 6298 (5.4): after a timeout the first one goes, also when younger ones still fill the pipe.
+        tcb.must_resend_first = False
         _retransmit(tcb, segment, now)
 
 

@@ -41,6 +41,11 @@ class Rack:
         self._round_ends: i64 = -1  # D-SACKs count once until this position is acknowledged
         self.highest_delivered: i64 = 0  # RACK.fack
 
+    def on_handshake(self, rtt_us: i64, now: i64) -> None:
+        """The SYN was delivered: the first sample of the RTT (step 1 takes every one of RFC 6298)."""
+        self._update_min_rtt(rtt_us, now)
+        self.rtt_us = rtt_us
+
     def on_delivered(self, segment: SentSegment, now: i64, is_ambiguous: bool) -> None:
         """Steps 1 to 3 for one newly acknowledged or SACKed segment.
 

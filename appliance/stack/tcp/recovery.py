@@ -76,6 +76,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
         delivered = _count_duplicates(tcb, seg, acked, delivered)
     if is_duplicate_reported:
         tcb.rack.on_duplicate_reported(board.una, board.end)
+    is_reducing = tcb.recovery == RECOVERY or tcb.recovery == CWR
     if tcb.recovery == RECOVERY or tcb.recovery == LOSS:
         _check_spurious(tcb, seg, acked, is_duplicate_reported, is_original_delivered)
     if tcb.tlp_end >= 0 and board.una >= tcb.tlp_end:
@@ -89,7 +90,8 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
         _enter_recovery(tcb, outstanding_before, sacked_before, now)
     if tcb.recovery == RECOVERY or tcb.recovery == CWR:
         _reduce_proportionally(tcb, delivered, acked, board.lost_bytes > lost_before)
-    elif acked > 0:
+    elif acked > 0 and not is_reducing:
+        # (The ACK that ends a recovery leaves cwnd at ssthresh: RFC 9937 §6.4, RFC 6582 §3.2.)
         congestion = tcb.congestion
         was_limited = tcb.is_cwnd_limited or (
             congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd
@@ -109,6 +111,7 @@ def enter_loss(tcb: Tcb, now: i64) -> None:
         tcb.first_retransmission_ts = -1
     tcb.recovery = LOSS
     tcb.recovery_point = board.end
+    tcb.must_resend_first = True
     tcb.duplicate_acks = 0
     tcb.duplicate_bytes = 0
     tcb.tlp_end = -1
@@ -209,7 +212,7 @@ def _count_duplicates(tcb: Tcb, seg: Segment, acked: i64, delivered: i64) -> i64
     if seg.length != 0 or seg.window << tcb.snd_wind_shift != tcb.snd_wnd:
         return 0
     if tcb.recovery == LOSS:
-        return 0  # they answer what was out before the timeout, and say nothing of what is out now
+        return 0  # a copy from before the timeout, and all of that is presumed lost (RFC 6582 §3.2 step 4)
     tcb.duplicate_acks += 1
     if tcb.duplicate_acks == 1:
         tcb.limited_transmit_start = board.end
