@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup up test test-container check format coverage bench fuzz lock clean remove-extensions
+.PHONY: help setup up test test-container check conformance format coverage bench fuzz lock clean remove-extensions
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ test: setup ## setup, then the tests; those that need root skip without it
 
 test-container: setup ## setup, then the image and compose.yaml on the container engine that `docker` reaches
 	@REDTAP_REQUIRE_ENGINE=1 $(BIN)/python -m pytest -m engine $(ARGS)
+
+conformance: setup ## the conformance tests; writes appliance/docs/conformance.md from their outcomes
+	@$(BIN)/python -m pytest -q tests/conformance -m row --ignore tests/conformance/redis --conformance-table $(ARGS)
 
 check: $(VENV)/.stamp-installed ## lint, format, types, and the arrows between the layers
 	@$(BIN)/ruff check --quiet . && echo "ruff check: ok"

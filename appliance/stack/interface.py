@@ -334,6 +334,7 @@ class Interface:
             ):
                 self._reopen(connection, frame, datagram, segment, now)
                 return
+            connection.received_tos = datagram.tos
             outcome = segment_arrives(connection, segment, now)
             if self._host.closed:
                 self._remove_closed()
@@ -434,6 +435,7 @@ class Interface:
         connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
         connection.snd_wl1 = irs
         connection.last_received_at = now
+        connection.received_tos = datagram.tos
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
         self._connections[four_tuple] = connection
@@ -612,11 +614,18 @@ class Interface:
         self._listeners[port] = others
         return listener
 
-    def connect(self, remote_address: int, remote_port: int, now: int, local_port: int = 0) -> Connection:
+    def connect(
+        self, remote_address: int, remote_port: int, now: int, local_port: int = 0, local_address: int = 0
+    ) -> Connection:
         """Active OPEN: a connection in SYN-SENT. local_port 0: an ephemeral one at random.
 
-        Raises LocalProtocolError: address is no single host's (MUST-46), no way to it, port taken, pool full.
+        local_address 0: the one on the way there (MUST-43, MUST-44). Raises LocalProtocolError: address is no
+        single host's (MUST-46) or not ours, no way to it, port taken, pool full.
         """
+        if local_address not in (0, self.config.address):
+            raise LocalProtocolError(
+                f"{ipv4.format_address(local_address)} is not an address of this interface"
+            )
         for port, lowest in ((remote_port, 1), (local_port, 0)):
             if not lowest <= port < 65536:
                 raise LocalProtocolError(f"port {port} is not between {lowest} and 65535")

@@ -76,6 +76,7 @@ def ipv4(
     source: int = PEER,
     destination: int = STACK,
     ttl: int = 64,
+    tos: int = 0,
     options: bytes = b"",
     identification: int = 1,
     fragment: int = 0,
@@ -95,7 +96,7 @@ def ipv4(
             struct.pack(
                 "!BBHHHBBHII",
                 (version << 4) | ihl,
-                0,
+                tos,
                 total_length,
                 identification,
                 fragment,
@@ -199,6 +200,7 @@ class Packet:
     source: int = 0
     destination: int = 0
     ttl: int = 0
+    tos: int = 0
     identification: int = 0
     dont_fragment: bool = False
     # TCP
@@ -219,6 +221,7 @@ class Packet:
     rest: int = 0
     # ARP
     op: int = 0
+    raw: bytes = b""  # the Ethernet frame
     sha: bytes = b""
     tha: bytes = b""
 
@@ -253,7 +256,7 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
             "<BBHHHH", frame
         )
         frame = frame[VNET_LENGTH:]
-    packet = Packet("", at, frame[:6], frame[6:12])
+    packet = Packet("", at, frame[:6], frame[6:12], raw=frame)
     (ethertype,) = struct.unpack_from("!H", frame, 12)
     body = frame[14:]
     if ethertype == 0x0806:
@@ -264,8 +267,8 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
         assert (hrd, pro, hln, pln) == (1, 0x0800, 6, 4)
         return packet
     assert ethertype == 0x0800
-    version_ihl, _, total_length, packet.identification, fragment, packet.ttl, protocol = struct.unpack_from(
-        "!BBHHHBB", body
+    version_ihl, packet.tos, total_length, packet.identification, fragment, packet.ttl, protocol = (
+        struct.unpack_from("!BBHHHBB", body)
     )
     packet.source, packet.destination = struct.unpack_from("!II", body, 12)
     assert version_ihl == 0x45

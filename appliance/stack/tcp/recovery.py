@@ -95,6 +95,8 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
             congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd
         )
         congestion.on_ack(acked, board.una, board.end, rtt_us, now, was_limited)
+        if tcb.recovery == OPEN:
+            congestion.is_after_timeout = False  # not before: this ACK may stand for a whole window
 
 
 def enter_loss(tcb: Tcb, now: i64) -> None:
@@ -206,7 +208,11 @@ def _count_duplicates(tcb: Tcb, seg: Segment, acked: i64, delivered: i64) -> i64
         return max(delivered - known, 0)
     if seg.length != 0 or seg.window << tcb.snd_wind_shift != tcb.snd_wnd:
         return 0
+    if tcb.recovery == LOSS:
+        return 0  # they answer what was out before the timeout, and say nothing of what is out now
     tcb.duplicate_acks += 1
+    if tcb.duplicate_acks == 1:
+        tcb.limited_transmit_start = board.end
     room = board.outstanding() - board.lost_bytes - tcb.duplicate_bytes
     tcb.duplicate_bytes += max(min(smss, room), 0)
     return smss
@@ -243,6 +249,9 @@ def _enter_recovery(tcb: Tcb, outstanding_before: i64, sacked_before: i64, now: 
     tcb.first_retransmission_ts = -1
     tcb.tlp_end = -1
     if not is_reduced_already:
+        if tcb.duplicate_acks > 0:
+            # RFC 5681 §3.2 step 2: what limited transmit added does not count.
+            outstanding_before -= board.end - tcb.limited_transmit_start
         tcb.congestion.on_congestion(outstanding_before, now)
         _begin_reduction(tcb, outstanding_before - sacked_before)
 
@@ -272,7 +281,6 @@ def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: b
 
 
 def _end_recovery(tcb: Tcb) -> None:
-    tcb.congestion.is_after_timeout = False
     if tcb.recovery != LOSS:
         tcb.congestion.cwnd = max(tcb.congestion.ssthresh, tcb.smss)
     tcb.recovery = OPEN

@@ -414,14 +414,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         if len(reassembly) >= tcb.host.config.reassembly_limit:
             tcb.host.counters.dropped_reassembly_full += 1
             return
-        if reassembly.add(tcb.received + ahead, seg.frame[begin:end]) == 0:
-            tcb.duplicate_start = seq_add(tcb.rcv_nxt, ahead)
-            tcb.duplicate_end = seq_add(tcb.duplicate_start, end - begin)
+        _note_overlap(tcb, reassembly, tcb.received + ahead, end - begin)
+        reassembly.add(tcb.received + ahead, seg.frame[begin:end])
         return
     if reassembly is None or len(reassembly) == 0:
         _deliver(tcb, seg.frame[begin:end])
     else:
         # Through the queue, so that bytes which came before stay as they were (its overlap policy).
+        if tcb.duplicate_start < 0:
+            _note_overlap(tcb, reassembly, tcb.received, end - begin)
         reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
@@ -431,6 +432,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         tcb.must_ack_now = True  # SHLD-19
     elif tcb.ack_deadline == NEVER:
         tcb.ack_deadline = now + tcb.host.config.delayed_ack_us
+
+
+def _note_overlap(tcb: Tcb, reassembly: Reassembly, position: i64, count: i64) -> None:
+    """RFC 2883 §4: of `count` bytes at `position`, report the first part that was kept already."""
+    duplicate = reassembly.overlap(position, position + count)
+    if duplicate is not None:
+        start, end = duplicate
+        tcb.duplicate_start = seq_add(tcb.rcv_nxt, start - tcb.received)
+        tcb.duplicate_end = seq_add(tcb.rcv_nxt, end - tcb.received)
 
 
 def _note_congestion_marks(tcb: Tcb, seg: Segment) -> None:

@@ -406,7 +406,7 @@ def test_options_in_any_order_and_alignment(options: bytes) -> None:
     peer.listen()
     peer.inject("S", seq=0, options=options)
     peer.expect("S.")
-    assert peer.connection.smss == 900
+    assert peer.connection.peer_mss == 900
 
 
 @pytest.mark.rfc("9293", "MUST-5")
