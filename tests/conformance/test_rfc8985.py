@@ -108,6 +108,15 @@ def test_without_reordering_three_sacked_segments_are_a_loss_at_once() -> None:
     assert talker.now == before
 
 
+@pytest.mark.row("R8985-2")
+def test_what_one_ack_reports_together_is_no_reordering() -> None:
+    talker = sender(10)
+    # The peer delayed its ACK for 1; then 3 came, behind a gap.
+    assert talker.ack_segments(1, sack=[span(3, 3)]) == []
+    assert talker.info("reordering_seen") == 0
+    assert talker.ack_segments(1, sack=[span(3, 5)]) == segments(2, 2)
+
+
 @pytest.mark.row("R8985-3")
 @pytest.mark.row("R8985-4")
 def test_overtaken_segments_are_lost_after_a_quarter_of_the_rtt() -> None:

@@ -184,6 +184,12 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         congestion.on_idle(now)
     if board.lost_bytes > 0:
         return  # what was lost goes first, and cwnd had no room for all of it
+    if tcb.is_held_by_ecn:
+        if not tcb.is_forced:
+            if offset == 0 and tcb.persist_deadline == NEVER:
+                tcb.persist_deadline = now + tcb.rtt.rto_us
+            return
+        tcb.is_held_by_ecn = False
     smss = tcb.smss
     largest = smss
     if tcb.host.may_use_gso:

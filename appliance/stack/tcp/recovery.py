@@ -41,6 +41,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     outstanding_before = board.outstanding()
     sacked_before = board.sacked_bytes
     lost_before = board.lost_bytes
+    tcb.rack.on_acknowledgment()
     is_duplicate_reported = False
     newly_sacked: i64 = 0
     if tcb.is_sack_permitted and seg.has_options and seg.sack_blocks:
@@ -84,8 +85,11 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     _detect_losses(tcb, acked, now)
     if tcb.recovery != OPEN and board.una >= tcb.recovery_point and acked > 0:
         _end_recovery(tcb)
-    if tcb.has_ecn and seg.flags & ECE and board.una > tcb.cwr_point:
-        _on_ecn_echo(tcb, outstanding_before, now)
+    if tcb.has_ecn:
+        if not seg.flags & ECE:
+            tcb.is_held_by_ecn = False
+        elif board.una > tcb.cwr_point:
+            _on_ecn_echo(tcb, outstanding_before, now)
     if board.lost_bytes > 0 and (tcb.recovery == OPEN or tcb.recovery == CWR):
         _enter_recovery(tcb, outstanding_before, sacked_before, now)
     if tcb.recovery == RECOVERY or tcb.recovery == CWR:
@@ -255,7 +259,7 @@ def _enter_recovery(tcb: Tcb, outstanding_before: i64, sacked_before: i64, now: 
         if tcb.duplicate_acks > 0:
             # RFC 5681 §3.2 step 2: what limited transmit added does not count.
             outstanding_before -= board.end - tcb.limited_transmit_start
-        tcb.congestion.on_congestion(outstanding_before, now)
+        tcb.congestion.on_congestion(outstanding_before, now, False)
         _begin_reduction(tcb, outstanding_before - sacked_before)
 
 
@@ -268,7 +272,7 @@ def _begin_reduction(tcb: Tcb, flight: i64) -> None:
 def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: bool) -> None:
     """PRR (RFC 9937 §6.2): let out as much as comes in, in proportion, until pipe reaches ssthresh."""
     congestion = tcb.congestion
-    ssthresh = congestion.ssthresh
+    ssthresh = congestion.target
     pipe = tcb.pipe()
     tcb.prr_delivered += delivered
     if pipe > ssthresh:
@@ -285,7 +289,7 @@ def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: b
 
 def _end_recovery(tcb: Tcb) -> None:
     if tcb.recovery != LOSS:
-        tcb.congestion.cwnd = max(tcb.congestion.ssthresh, tcb.smss)
+        tcb.congestion.cwnd = max(tcb.congestion.target, tcb.smss)
     tcb.recovery = OPEN
     tcb.duplicate_acks = 0
     tcb.duplicate_bytes = 0
@@ -334,7 +338,7 @@ def _probe_answered(tcb: Tcb, is_duplicate_reported: bool, outstanding_before: i
     tcb.tlp_end = -1
     if tcb.is_tlp_retransmission and not is_duplicate_reported and tcb.recovery == OPEN:
         congestion = tcb.congestion
-        congestion.on_congestion(outstanding_before, now)
+        congestion.on_congestion(outstanding_before, now, False)
         congestion.cwnd = max(min(congestion.cwnd, congestion.ssthresh), tcb.smss)
 
 
@@ -344,7 +348,9 @@ def _on_ecn_echo(tcb: Tcb, outstanding_before: i64, now: i64) -> None:
     tcb.must_send_cwr = True
     tcb.cwr_point = board.end
     if tcb.recovery == OPEN:
-        tcb.congestion.on_congestion(outstanding_before, now)
+        # §6.1.2: at one segment, only the retransmission timer lets the next one go.
+        tcb.is_held_by_ecn = tcb.congestion.cwnd <= tcb.smss
+        tcb.congestion.on_congestion(outstanding_before, now, True)
         tcb.recovery = CWR
         tcb.recovery_point = board.end
         tcb.undo_retransmissions = -1

@@ -190,6 +190,7 @@ class Tcb:
         self.has_ecn: bool = False
         self.must_echo_ecn: bool = False  # CE was seen: ECE on every ACK until the peer's CWR
         self.must_send_cwr: bool = False
+        self.is_held_by_ecn: bool = False  # ECE came at a cwnd of one segment: the timer sends the next one
         self.cwr_point: i64 = -1  # ECE counts again when this position is acknowledged
 
         # Timers: one deadline each; NEVER when stopped.
