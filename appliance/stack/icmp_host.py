@@ -127,12 +127,13 @@ class IcmpHost:
         if kind == icmp.TYPE_DESTINATION_UNREACHABLE and code == icmp.CODE_FRAGMENTATION_NEEDED:
             self._path_mtus.too_big(connection.remote_address, message.rest & 0xFFFF, read_u16(quote, 2), now)
             return
-        connection.soft_error = f"ICMP type {kind} code {code}"
+        connection.advise(f"ICMP type {kind} code {code}")
         is_refusal = kind == icmp.TYPE_DESTINATION_UNREACHABLE and (
             code == icmp.CODE_PROTOCOL_UNREACHABLE or code == icmp.CODE_PORT_UNREACHABLE
         )
-        if is_refusal and connection.state == st.SYN_SENT:
-            connection.end(Refused)  # SHLD-26
+        if is_refusal and connection.state < st.ESTABLISHED:
+            # SHLD-26, RFC 5927 §5.2: hard while nothing is agreed; a passive one returns to LISTEN, silently.
+            connection.end(None if connection.is_passive else Refused)
 
     # -- what we say ---------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ def ipv4(
     source: int = PEER,
     destination: int = STACK,
     ttl: int = 64,
+    tos: int = 0,
     options: bytes = b"",
     identification: int = 1,
     fragment: int = 0,
@@ -83,7 +84,6 @@ def ipv4(
     ihl: int | None = None,
     total_length: int | None = None,
     checksum: int | None = None,
-    tos: int = 0,
 ) -> bytes:
     """A datagram; what is given explicitly is used even when it is wrong."""
     if ihl is None:
@@ -221,6 +221,7 @@ class Packet:
     rest: int = 0
     # ARP
     op: int = 0
+    raw: bytes = b""  # the Ethernet frame
     sha: bytes = b""
     tha: bytes = b""
 
@@ -255,7 +256,7 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
             "<BBHHHH", frame
         )
         frame = frame[VNET_LENGTH:]
-    packet = Packet("", at, frame[:6], frame[6:12])
+    packet = Packet("", at, frame[:6], frame[6:12], raw=frame)
     (ethertype,) = struct.unpack_from("!H", frame, 12)
     body = frame[14:]
     if ethertype == 0x0806:
@@ -266,8 +267,9 @@ def parse(frame: bytes, vnet: bool = True, at: int = 0) -> Packet:
         assert (hrd, pro, hln, pln) == (1, 0x0800, 6, 4)
         return packet
     assert ethertype == 0x0800
-    version_ihl, packet.tos, total_length, packet.identification, fragment = struct.unpack_from("!BBHHH", body)
-    packet.ttl, protocol = struct.unpack_from("!BB", body, 8)
+    version_ihl, packet.tos, total_length, packet.identification, fragment, packet.ttl, protocol = (
+        struct.unpack_from("!BBHHHBB", body)
+    )
     packet.source, packet.destination = struct.unpack_from("!II", body, 12)
     assert version_ihl == 0x45
     assert total_length == len(body), "total length is not the frame's"

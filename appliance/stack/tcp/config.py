@@ -12,8 +12,8 @@ class TcpConfig:
         rto_initial_us: before the first RTT sample (RFC 6298 §2.1: 1 s).
         rto_min_us: floor of the variance term of the timeout (Linux: 200 ms).
         rto_max_us: ceiling of the timeout and of the interval of zero-window probes (Linux: 120 s).
-        syn_retries: retransmissions of SYN before an active open fails (Linux: 6, about 127 s;
-            RFC 9293 MUST-23 asks for 3 minutes, which 7 gives: 1+2+4+8+16+32+64+120 s).
+        syn_retries: retransmissions of SYN before an active open fails (Linux: 6, the last after 63 s).
+            RFC 9293 MUST-23: sent again for 3 minutes at least; the eighth goes out after 247 s.
         syn_ack_retries: retransmissions of SYN,ACK before the half-open connection is dropped (Linux: 5).
         r1: retransmissions of data after which the neighbour is verified again (RFC 9293 SHLD-10: 3).
         r2: retransmissions of data before the connection is given up (Linux: 15, over 100 s; SHLD-11).
@@ -30,7 +30,8 @@ class TcpConfig:
         drop_missing_timestamps: drop a segment without timestamps where they were agreed on (RFC 7323 §3.2;
             Linux takes it).
         tail_loss_probe: RFC 8985 §7.
-        user_timeout_us: give up when data stay unacknowledged this long; 0 leaves it to r2 (RFC 5482).
+        user_timeout_us: give up when data stay unacknowledged this long, instead of after r2
+            retransmissions; 0 leaves it to r2 (RFC 5482).
         time_wait_ignores_reset: RFC 1337 §3 against RFC 9293, which lets a RST end TIME-WAIT.
         syn_cookies: answer without state when the backlog is full (RFC 4987 §3.6).
         nodelay: whether Nagle's algorithm is off from the start.
@@ -45,7 +46,7 @@ class TcpConfig:
         rto_initial_us: int = 1 * SECOND,
         rto_min_us: int = 200 * MILLISECOND,
         rto_max_us: int = 120 * SECOND,
-        syn_retries: int = 7,
+        syn_retries: int = 8,
         syn_ack_retries: int = 5,
         r1: int = 3,
         r2: int = 15,

@@ -168,11 +168,21 @@ class Connection(Tcb):
         self.is_nodelay = on
         self.touch()
 
-    def set_keepalive(self, on: bool) -> None:
-        """Turn keep-alive on or off (MUST-24); its times are the interface's."""
+    def set_keepalive(self, on: bool, idle_us: int = 0, interval_us: int = 0, probes: int = 0) -> None:
+        """Turn keep-alive on or off (MUST-24).
+
+        idle_us: silence before the first probe; interval_us: between probes; probes: how many may stay
+        unanswered. 0 leaves what was set before, at first the interface's (MUST-27, MUST-28).
+        """
         if self.state == st.CLOSED or self.state == st.TIME_WAIT:
             return
-        self.keepalive_deadline = self.host.now + self.host.config.keepalive_idle_us if on else NEVER
+        if idle_us > 0:
+            self.keepalive_idle_us = idle_us
+        if interval_us > 0:
+            self.keepalive_interval_us = interval_us
+        if probes > 0:
+            self.keepalive_probes = probes
+        self.keepalive_deadline = self.host.now + self.keepalive_idle_us if on else NEVER
         self.touch()
 
     def set_cork(self, on: bool) -> None:
@@ -181,8 +191,15 @@ class Connection(Tcb):
         self.touch()
 
     def set_user_timeout(self, timeout_us: int) -> None:
-        """Give up when data stay unacknowledged this long; 0 leaves it to R2 (MUST-21, RFC 5482)."""
+        """Give up when data stay unacknowledged this long, and not before; 0 leaves it to R2.
+
+        This is the connection's own R2 (MUST-21, RFC 5482); timebase.NEVER is a patience without end.
+        """
         self.user_timeout_us = timeout_us
+
+    def set_error_reports(self, on: bool) -> None:
+        """Whether soft errors (ICMP, R1) are told by EVENT_ADVICE and `soft_error` (SHLD-20); on at first."""
+        self.wants_advice = on
 
     def set_ttl(self, ttl: int) -> None:
         """TTL of our datagrams (MUST-49), 1 .. 255."""
@@ -191,6 +208,10 @@ class Connection(Tcb):
     def set_dscp(self, dscp: int) -> None:
         """Differentiated services code point of our datagrams (MUST-48), 0 .. 63."""
         self.tos = dscp << 2
+
+    def received_dscp(self) -> int:
+        """Differentiated services code point of the peer's latest segment (MAY-9)."""
+        return self.received_tos >> 2
 
     def urgent_pending(self) -> int:
         """Bytes up to the end of the peer's urgent data that were not received yet (MUST-33)."""

@@ -195,7 +195,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
     largest = smss
     if tcb.host.may_use_gso:
         largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
-        largest -= largest % smss
+        largest = max(largest - largest % smss, smss)
     elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
         largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
     tcb.is_cwnd_limited = False

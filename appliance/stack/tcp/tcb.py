@@ -102,6 +102,7 @@ class Tcb:
         self.state: i64 = st.CLOSED
         self.failure_class: type[ConnectionFailed] | None = None
         self.soft_error: str = ""  # the latest that ICMP said of this path (MUST-47)
+        self.wants_advice: bool = True  # SHLD-20: the application may turn error reports off
 
         # Send sequence variables.
         self.iss: i64 = 0
@@ -132,6 +133,7 @@ class Tcb:
         self.recovery_point: i64 = 0  # position of SND.NXT when it began (RFC 6582's "recover")
         self.must_resend_first: bool = False  # the timer fired: one segment goes, whatever cwnd and pipe say
         self.duplicate_acks: i64 = 0
+        self.limited_transmit_start: i64 = 0  # SND.NXT's position at the first of them
         self.duplicate_bytes: i64 = 0  # of a peer without SACK: what its duplicates say has left the network
         self.prr_delivered: i64 = 0
         self.prr_out: i64 = 0
@@ -199,6 +201,9 @@ class Tcb:
         self.ack_deadline: i64 = NEVER
         self.time_wait_deadline: i64 = NEVER  # 2 MSL, and the limit on FIN-WAIT-2 once fully closed
         self.keepalive_deadline: i64 = NEVER
+        self.keepalive_idle_us: i64 = config.keepalive_idle_us
+        self.keepalive_interval_us: i64 = config.keepalive_interval_us
+        self.keepalive_probes: i64 = config.keepalive_probes
         self.retransmissions: i64 = 0  # timeouts in a row
         self.persist_shift: i64 = 0
         self.unanswered_probes: i64 = 0  # of either kind: zero window, keep-alive
@@ -208,7 +213,7 @@ class Tcb:
         # IP fields that the application may set.
         self.tos: i64 = 0
         self.ttl: i64 = host.ttl
-        self.received_tos: i64 = 0
+        self.received_tos: i64 = 0  # of the latest segment (MAY-9)
         # Cached start of our frames, made for the neighbour's present link header.
         self.frame_head: bytes = b""
         self.frame_head_for: bytes = b""
@@ -239,6 +244,12 @@ class Tcb:
         if not self.is_ready:
             self.is_ready = True
             self.host.ready.append(self)
+
+    def advise(self, text: str) -> None:
+        """A soft error: the connection lives on, and the application may want to know (RFC 9293 §3.9.1.8)."""
+        if self.wants_advice:
+            self.soft_error = text
+            self.post(EVENT_ADVICE)
 
     def touch(self) -> None:
         """Something may have to be sent, or a deadline has changed: look at it before the next flush."""
@@ -281,7 +292,7 @@ class Tcb:
             self.listener.opened(self)
         self.post(EVENT_OPENED)
         if self.keepalive_deadline != NEVER:
-            self.keepalive_deadline = now + self.host.config.keepalive_idle_us
+            self.keepalive_deadline = now + self.keepalive_idle_us
         if self.is_fin_queued:
             self.set_state(st.FIN_WAIT_1)
 

@@ -16,7 +16,7 @@ from mypy_extensions import i64
 from appliance.errors import TimedOut
 from appliance.stack.tcp import output as out, state as st
 from appliance.stack.tcp.recovery import enter_loss, reordering_timer_fired
-from appliance.stack.tcp.tcb import EVENT_ADVICE, OPEN
+from appliance.stack.tcp.tcb import OPEN
 from appliance.stack.timebase import NEVER
 
 if TYPE_CHECKING:
@@ -67,17 +67,23 @@ def handle_deadline(tcb: Tcb, now: i64) -> None:
 def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     config = tcb.host.config
     limit: i64 = config.r2
+    is_held_open = False
     if tcb.state == st.SYN_SENT:
         limit = config.syn_retries
     elif tcb.state == st.SYN_RECEIVED:
         limit = config.syn_ack_retries
     elif tcb.snd_wnd == 0 and not tcb.is_reading_ended and now - tcb.last_received_at < 2 * config.rto_max_us:
         # SHLD-17: the peer answers, it just has no room for what it had room for before.
-        limit = NEVER
+        is_held_open = True
     is_established = tcb.state >= st.ESTABLISHED
-    if tcb.retransmissions >= limit or (
-        is_established and tcb.user_timeout_us > 0 and now - tcb.unacked_since >= tcb.user_timeout_us
-    ):
+    if is_held_open:
+        is_over = False
+    elif is_established and tcb.user_timeout_us > 0:
+        # MUST-21: the application's own R2, shorter or longer than ours.
+        is_over = now - tcb.unacked_since >= tcb.user_timeout_us
+    else:
+        is_over = tcb.retransmissions >= limit
+    if is_over:
         if tcb.state != st.SYN_SENT:
             out.send_reset(tcb, now)
         tcb.end(TimedOut)
@@ -86,12 +92,11 @@ def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     tcb.retransmissions += 1
     if tcb.retransmissions == config.r1:
         tcb.host.neighbors.suspect(tcb.neighbor)
-        tcb.soft_error = "the peer does not answer"
-        tcb.post(EVENT_ADVICE)
+        tcb.advise("the peer does not answer")
     tcb.rtt.back_off()
     if is_established:
         enter_loss(tcb, now)
-        if tcb.retransmissions >= config.r1 and tcb.scoreboard.outstanding() >= tcb.smss:
+        if tcb.retransmissions >= config.r1 and tcb.scoreboard.outstanding() >= tcb.smss and not is_held_open:
             # Full-sized segments vanish and nobody says why: perhaps they are too long (RFC 4821 §7.7).
             paths = tcb.host.path_mtus
             if paths.on_black_hole_suspected(tcb.remote_address, now):
@@ -147,19 +152,18 @@ def _on_persist_timeout(tcb: Tcb, now: i64) -> None:
 
 
 def _on_keepalive_timeout(tcb: Tcb, now: i64) -> None:
-    config = tcb.host.config
-    due: i64 = tcb.last_received_at + config.keepalive_idle_us
+    due: i64 = tcb.last_received_at + tcb.keepalive_idle_us
     if tcb.state < st.ESTABLISHED or tcb.state == st.TIME_WAIT:
-        tcb.keepalive_deadline = now + config.keepalive_idle_us
+        tcb.keepalive_deadline = now + tcb.keepalive_idle_us
     elif now < due:
         # Heard of the peer since: a deadline that moves later costs nothing until it comes.
         tcb.keepalive_deadline = due
     elif tcb.snd_nxt != tcb.snd_una or tcb.persist_deadline != NEVER:
-        tcb.keepalive_deadline = now + config.keepalive_interval_us  # MUST-26: other timers do the asking
-    elif tcb.unanswered_probes >= config.keepalive_probes:
+        tcb.keepalive_deadline = now + tcb.keepalive_interval_us  # MUST-26: other timers do the asking
+    elif tcb.unanswered_probes >= tcb.keepalive_probes:
         out.send_reset(tcb, now)
         tcb.end(TimedOut)
     else:
         tcb.unanswered_probes += 1
         out.send_probe(tcb, now)
-        tcb.keepalive_deadline = now + config.keepalive_interval_us
+        tcb.keepalive_deadline = now + tcb.keepalive_interval_us
