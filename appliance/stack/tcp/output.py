@@ -185,12 +185,14 @@ def _send_data(tcb: Tcb, now: i64) -> None:
     if board.lost_bytes > 0:
         return  # what was lost goes first, and cwnd had no room for all of it
     smss = tcb.smss
-    largest = smss
+    largest: i64 = 0
     if tcb.host.may_use_gso:
         largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
-        largest -= largest % smss
-    elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
-        largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
+        largest -= largest % smss  # 0 on a link whose MTU is nearly a datagram: nothing to offload there
+    if largest == 0:
+        largest = smss
+        if tcb.reassembly is not None or tcb.duplicate_start >= 0:
+            largest -= len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
     tcb.is_cwnd_limited = False
     while True:
         by_peer = tcb.snd_wnd - offset
