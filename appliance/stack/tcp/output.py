@@ -192,12 +192,14 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             return
         tcb.is_held_by_ecn = False
     smss = tcb.smss
-    largest = smss
+    largest: i64 = 0
     if tcb.host.may_use_gso:
         largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
-        largest = max(largest - largest % smss, smss)
-    elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
-        largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
+        largest -= largest % smss  # 0 on a link whose MTU is nearly a datagram: nothing to offload there
+    if largest == 0:
+        largest = smss
+        if tcb.reassembly is not None or tcb.duplicate_start >= 0:
+            largest -= len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
     tcb.is_cwnd_limited = False
     while True:
         by_peer = tcb.snd_wnd - offset
