@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup up test test-container check format coverage bench fuzz lock clean remove-extensions
+.PHONY: help setup up test test-container check conformance format coverage bench fuzz lock clean remove-extensions
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,10 +33,13 @@ up: setup ## setup, then `redtap serve` in the foreground (needs root)
 
 test: setup ## setup, then the tests; those that need root skip without it
 	@.ci/system tools test
-	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
+	@$(BIN)/python -m pytest -m "not engine and not slow" $(ARGS)
 
 test-container: setup ## setup, then the image and compose.yaml on the container engine that `docker` reaches
 	@REDTAP_REQUIRE_ENGINE=1 $(BIN)/python -m pytest -m engine $(ARGS)
+
+conformance: setup ## the conformance tests; writes appliance/docs/conformance.md from their outcomes
+	@$(BIN)/python -m pytest -q tests/conformance -m row --ignore tests/conformance/redis --conformance-table $(ARGS)
 
 check: $(VENV)/.stamp-installed ## lint, format, types, and the arrows between the layers
 	@$(BIN)/ruff check --quiet . && echo "ruff check: ok"
@@ -58,7 +61,7 @@ fuzz: setup ## the property tests with ever new examples, for FUZZ_MINUTES (60)
 	@end=$$(( $$(date +%s) + $(FUZZ_MINUTES) * 60 )); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 		round=$$((round + 1)); echo "fuzz: round $$round"; \
-		$(BIN)/python -m pytest -q -x -m "hypothesis and not engine and not system" -p no:cacheprovider \
+		$(BIN)/python -m pytest -q -x -m "(hypothesis or slow) and not engine and not system" -p no:cacheprovider \
 			--timeout=0 --hypothesis-profile=fuzz --hypothesis-seed=$$(date +%s) $(ARGS) || exit 1; \
 	done
 

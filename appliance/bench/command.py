@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -14,7 +15,15 @@ from appliance.bench.cases import CASES, Case
 from appliance.bench.machine import Steadiness
 from appliance.bench.peers import LABELS, Peer, Peers
 from appliance.bench.report import Results, summarize, table
+from appliance.bench.wire_bench import WIRE_CASES, WireCase, measure_wire, wire_table
 from appliance.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+_C = TypeVar("_C", Case, WireCase)
 
 __all__ = ["bench"]
 
@@ -26,9 +35,8 @@ __all__ = ["bench"]
 @click.option(
     "--seconds",
     type=click.FloatRange(0.05, 60),
-    default=1.0,
-    show_default=True,
-    help="About how long each run takes.",
+    default=None,
+    help="About how long each run takes.  [default: 1; 8 with --wire, 10 with --flood]",
 )
 @click.option("--case", "wanted", multiple=True, help="Only cases whose name contains this; may be repeated.")
 @click.option(
@@ -41,32 +49,74 @@ __all__ = ["bench"]
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write everything measured there; - is standard output."
 )
+@click.option(
+    "--wire", "is_wire", is_flag=True, help="Our TCP and the kernel's as senders over a wire that loses."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Rounds at the same time (--wire only).",
+)
 def bench(
-    rounds: int, seconds: float, wanted: tuple[str, ...], peer_names: tuple[str, ...], json_path: str | None
+    rounds: int,
+    seconds: float | None,
+    wanted: tuple[str, ...],
+    peer_names: tuple[str, ...],
+    json_path: str | None,
+    is_wire: bool,
+    jobs: int,
 ) -> None:
     """Compare with redis-server, side by side.
 
     Runs redis-benchmark against this appliance, redis-server and our engine on kernel sockets, in turn, and
     prints medians of requests per second and of the ratios. Needs root, redis-benchmark and a redis-server.
+
+    With --wire it compares TCP alone: our sender and the kernel's CUBIC, each to a kernel receiver, over wires
+    in user space with the same rate, delay and seeded losses. A round is a seed. Needs root.
     """
-    cases = [
-        case for case in CASES if not wanted or any(part.lower() in case.name.lower() for part in wanted)
-    ]
-    if not cases:
-        names = ", ".join(repr(case.name) for case in CASES)
-        raise ConfigError(f"--case: nothing matches; the cases are {names}")
     console = Console(stderr=True)
+    if is_wire:
+        with console.status("") as status:
+            measured = measure_wire(
+                _select(WIRE_CASES, wanted),
+                seeds=rounds,
+                seconds=seconds or 8.0,
+                jobs=min(jobs, rounds),
+                progress=status.update,
+            )
+        _show(measured, wire_table(measured), json_path)
+        return
+    seconds = seconds or 1.0
+    cases = _select(CASES, wanted)
     steadiness = Steadiness()
     with Peers(peer_names or tuple(LABELS)) as started:
         results = _measure(cases, started.peers, rounds, seconds, steadiness, console)
         summary = summarize(cases, started.peers, results, rounds=rounds, waited_s=steadiness.waited_s)
+    _show(summary, table(summary), json_path)
+
+
+def _select(cases: Sequence[_C], wanted: tuple[str, ...]) -> list[_C]:
+    """The cases that `--case` names; all without it."""
+    found = [
+        case for case in cases if not wanted or any(part.lower() in case.name.lower() for part in wanted)
+    ]
+    if not found:
+        names = ", ".join(repr(case.name) for case in cases)
+        raise ConfigError(f"--case: nothing matches; the cases are {names}")
+    return found
+
+
+def _show(summary: dict[str, Any], shown: Table, json_path: str | None) -> None:
+    """The table, and the whole as JSON where it is wanted; standard output carries one of them."""
     if json_path == "-":
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
-        console.print(table(summary))
+        Console(stderr=True).print(shown)
         return
     if json_path is not None:
         Path(json_path).write_text(json.dumps(summary, indent=2) + "\n")
-    Console().print(table(summary))
+    Console().print(shown)
 
 
 def _measure(

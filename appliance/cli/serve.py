@@ -293,8 +293,12 @@ def _run(
     )
     link = TapLink(tap.fd, name=tap.name, mtu=settings.mtu, vnet_header=tap.vnet_header, owns_fd=False)
 
+    is_running = False
+
     async def beside_unless_stopped(ready: Ready) -> None:
+        nonlocal is_running
         if not arrived:
+            is_running = True
             await beside(ready)
 
     async def main() -> None:
@@ -315,3 +319,7 @@ def _run(
 
     if not arrived:
         trio.run(main)
+        if is_running and catch_signals:
+            # It has ended, by a signal or otherwise: one more, as impatient people send them, changes
+            # nothing, and the exit status must not depend on whether it came just before the end or after.
+            arrived.clear()

@@ -4,8 +4,8 @@ Source:     names, kinds, limits and error texts of redis-server 8.2's CONFIG.
 Invariants: a value is kept as the text CONFIG GET gives; `set_many` applies all of its pairs or none.
 Errors:     CommandError with the server's text.
 Not here:   parameters of parts this engine lacks (replication, cluster, TLS, modules). Persistence exists
-neither:
-            `save` and `appendonly` are there, as clients ask for them, and refuse to be switched on.
+            neither: `save` and `appendonly` are there, as clients ask for them, and refuse to be switched
+            on.
 """
 
 from __future__ import annotations

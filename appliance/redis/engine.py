@@ -1,8 +1,7 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
 It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a
-clock
-or makes randomness; both come in as arguments.
+clock or makes randomness; both come in as arguments.
 
 Units:      microseconds of Unix time (now_us).
 Invariants: `databases[i].index == i`; a session is in `sessions` from create_session to Session.close.
@@ -242,8 +241,7 @@ class Engine:
                 session.parser.is_restricted = False
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
-        """Add facts to a section of INFO, a new one if need be; they override the engine's own of the same
-        name.
+        """Add facts to a section of INFO, a new one if need be; they override ours of the same name.
 
         Args:
             section: as a client asks for it (`memory`, `stack`), in any case.

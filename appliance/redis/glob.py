@@ -3,11 +3,9 @@
 `*` any bytes, `?` any byte, `[abc]`, `[a-c]`, `[^a]` a byte in (not in) a class, `\\x` the byte x.
 
 Source:     the behaviour of redis-server's KEYS, odd cases included: an unclosed class ends with the
-            pattern, a range
-            may be written backwards, a backslash at the very end stands for itself.
+            pattern, a range may be written backwards, a backslash at the very end stands for itself.
 Invariants: time is O(len(pattern) * len(text)) whatever the pattern: only the latest `*` is ever gone back
-            to.
-            That is enough, as an earlier `*` could only give the later one less text to choose from.
+            to. That is enough, as an earlier `*` could only give the later one less text to choose from.
 """
 
 from __future__ import annotations

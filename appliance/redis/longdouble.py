@@ -1,8 +1,8 @@
 """The arithmetic of INCRBYFLOAT: C's long double of x86-64, so that digits agree with the server's.
 
 An x87 extended number has 64 bits of significand and 15 of exponent. Here it is an exact Fraction rounded
-to that
-after every operation; text is `%.17Lf` with trailing zeros dropped, which is how the server prints it.
+to that after every operation; text is `%.17Lf` with trailing zeros dropped, which is how the server prints
+it.
 
 Source:     IEEE 754 round-half-even; strtold(3) for what is accepted (decimal and hexadecimal, `inf`).
 Invariants: `LongDouble.value` has at most 64 significant bits.

@@ -90,8 +90,7 @@ class KeySpec:
     """Where keys lie in a command's arguments: from `begin`, every `step`-th up to `last`.
 
     `flags` are those of Redis's key specifications (`RW access update`); `last` counts from `begin`, or
-    from the
-    end of the arguments when negative.
+    from the end of the arguments when negative.
     """
 
     def __init__(self, flags: str, begin: int = 1, last: int = 0, step: int = 1, notes: str = "") -> None:
@@ -272,8 +271,7 @@ class Registry:
 
     def __init__(self, commands: list[Command]) -> None:
         self.commands: dict[bytes, Command] = {}
-        # Dispatch looks the bytes up as the client sent them; spellings met are added, the common ones
-        # beforehand.
+        # Dispatch looks the bytes up as the client sent them, in one of the two common spellings.
         self.by_spelling: dict[bytes, Command] = {}
         for command in commands:
             self.commands[command.name] = command

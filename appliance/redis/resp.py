@@ -6,8 +6,8 @@ A request is an array of bulk strings, or one inline line split by the quoting r
     GET "a key" CR LF                                        inline form
 
 Source:     https://redis.io/docs/latest/develop/reference/protocol-spec/; limits, error texts and the order
-            of
-            the checks as redis-server 8.2 shows them (tests/conformance/redis/test_conformance_protocol.py).
+            of the checks as redis-server 8.2 shows them
+            (tests/conformance/redis/test_conformance_protocol.py).
 Invariants: any split of the stream gives the same requests and the same error. A sender of n bytes costs
             O(n) whatever the split: a line that is not complete is searched only where new bytes came, and a
             bulk string that is not complete collects its chunks and joins them once.
@@ -428,10 +428,9 @@ class _Frame:
 class ValueParser:
     """Turns bytes into RESP values, as a client (or a test) reads replies: RESP2 and RESP3.
 
-    bulk string -> bytes, integer -> int, null of any kind -> None, array -> list, boolean -> bool, double ->
-    float; SimpleString, SimpleError, Map, SetReply, Push, Verbatim and BigNumber as in replies.py. A blob
-    error
-    is a SimpleError. An attribute is read and dropped.
+    bulk string -> bytes, integer -> int, null of any kind -> None, array -> list, boolean -> bool, double
+    -> float; SimpleString, SimpleError, Map, SetReply, Push, Verbatim and BigNumber as in replies.py. A
+    blob error is a SimpleError. An attribute is read and dropped.
 
     Use: `feed(data)`, then `next_value()` until `has_value` is False.
     """

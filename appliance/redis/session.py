@@ -3,8 +3,7 @@
 The session is driven by three things: `data_received`, another session's command (CLIENT KILL; such sessions
 come out of `Engine.take_pending_sessions`), and `close`. It never waits and does no I/O.
 
-    request -> command table -> subcommand -> arity -> authentication -> handler -> typed reply -> reply
-    buffer
+    request -> command table -> arity -> authentication -> handler -> typed reply -> reply buffer
 
 Source:     the order of the checks is redis-server's.
 Units:      microseconds of Unix time (now_us).

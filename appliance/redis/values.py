@@ -22,8 +22,8 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.replies import integer_text
 
-# The server puts key, string and expire time into one block of 64 bytes when they fit: its own headers
-# leave 41.
+# The server puts key, string and expire time into one block of 64 bytes when they fit: its own
+# headers leave 41.
 _EMBSTR_ROOM: Final = 41
 _EXPIRE_TIME_SIZE: Final = 8
 _INTEGER_TEXT_LIMIT: Final = 20

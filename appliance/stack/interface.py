@@ -29,12 +29,14 @@ from appliance.stack.ip_reassembly import Reassembler
 from appliance.stack.listener import Listener
 from appliance.stack.neighbor import STATE_NAMES, Neighbor, NeighborCache
 from appliance.stack.path_mtu import PathMtuCache
+from appliance.stack.syn_cookies import LIFETIME_PERIODS, PERIOD_US, options_from, options_into
 from appliance.stack.tcp import state as st, timers
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import Connection
 from appliance.stack.tcp.host import TcpHost
 from appliance.stack.tcp.output import output
 from appliance.stack.tcp.segment_arrives import DONE, may_reopen, segment_arrives
+from appliance.stack.tcp.tcb import DEFAULT_MSS
 from appliance.stack.timebase import NEVER
 from appliance.wire import arp, ethernet, icmp, ipv4, tcp, virtio
 from appliance.wire.checksum import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, fold, pseudo_header_sum
@@ -197,8 +199,6 @@ class Interface:
         self._guard.packet_arrives(packet, now)
         if self._guard.is_usable():
             self._neighbors.packet_arrives(packet, now)
-        else:
-            self._address = _NO_ADDRESS
 
     def _receive_ipv4(self, frame: bytes, start: i64, is_link_broadcast: bool, now: i64) -> None:
         datagram = self._datagram
@@ -292,8 +292,10 @@ class Interface:
     def _is_udp_intact(self, frame: bytes, datagram: ipv4.Ipv4Header) -> bool:
         """Whether this is a datagram to complain about: RFC 1122 §4.1.3.4 drops a damaged one silently."""
         start = datagram.payload_start
-        end = datagram.payload_end
-        if end - start < _UDP_HEADER:
+        if datagram.payload_end - start < _UDP_HEADER:
+            return False
+        end = start + read_u16(frame, start + 4)
+        if end - start < _UDP_HEADER or end > datagram.payload_end:
             return False
         if read_u16(frame, start + 6) == 0 or self._is_checksum_vouched_for(frame):
             return True
@@ -369,23 +371,51 @@ class Interface:
             return
         listener = self._listener_for(datagram.destination, segment.destination_port)
         if listener is None or segment.flags & tcp.ACK:
-            self._answer_with_reset(frame, datagram, segment)
+            if listener is None or not self._open_by_cookie(listener, datagram, segment, four_tuple, now):
+                self._answer_with_reset(frame, datagram, segment)
             return
         if not segment.flags & tcp.SYN:
             return
         if segment.flags & tcp.FIN:
             return  # SYN with FIN is no opening of anything
         if not listener.has_room():
-            self.counters.dropped_backlog_full += 1
+            if self.config.tcp.syn_cookies and listener.can_open():
+                self._answer_with_cookie(listener, frame, datagram, segment, four_tuple, now)
+            else:
+                self.counters.dropped_backlog_full += 1
             return
         if not self._make_room():
             self.counters.connections_refused_pool_full += 1
             self._answer_with_reset(frame, datagram, segment)
             return
+        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
+        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
+        connection = self._half_open(listener, datagram, segment, four_tuple, segment.seq, is_ecn_asked, now)
+        if connection is not None:
+            self._choose_iss(connection, now)
+            connection.snd_wnd = segment.window
+            connection.max_snd_wnd = segment.window
+            connection.must_send_syn = True
+            connection.touch()
+
+    def _half_open(
+        self,
+        listener: Listener,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        four_tuple: bytes,
+        irs: i64,
+        is_ecn_asked: bool,
+        now: i64,
+    ) -> Connection | None:
+        """A new connection in SYN-RECEIVED, without its ISS; `segment` has the options of the peer's SYN.
+
+        None when there is no way back to the peer.
+        """
         hop = self._next_hop(datagram.source)
         if hop == 0:
             self.counters.dropped_bad_source += 1
-            return
+            return None
         connection = Connection(
             self._host,
             self._neighbors.get(hop),
@@ -396,25 +426,86 @@ class Interface:
             four_tuple,
             True,
         )
-        self._choose_iss(connection, now)
-        connection.irs = segment.seq
-        connection.rcv_nxt = (segment.seq + 1) & 0xFFFF_FFFF
+        connection.irs = irs
+        connection.rcv_nxt = (irs + 1) & 0xFFFF_FFFF
         connection.rcv_adv = connection.rcv_nxt
         connection.use_peer_options(segment, now)
-        # RFC 3168 §6.1.1: both flags ask for ECN, one alone does not.
-        is_ecn_asked = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR
         connection.has_ecn = is_ecn_asked and self.config.tcp.ecn
-        connection.must_send_syn = True
-        connection.snd_wnd = segment.window
-        connection.max_snd_wnd = segment.window
-        connection.snd_wl1 = segment.seq
+        connection.snd_wl1 = irs
         connection.last_received_at = now
         connection.received_tos = datagram.tos
         connection.set_state(st.SYN_RECEIVED)
         listener.add(connection)
         self._connections[four_tuple] = connection
         self.counters.connections_accepted += 1
-        connection.touch()
+        return connection
+
+    # -- SYN cookies ---------------------------------------------------------------------------------------
+
+    def _answer_with_cookie(
+        self,
+        listener: Listener,
+        frame: bytes,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        four_tuple: bytes,
+        now: i64,
+    ) -> None:
+        """SYN,ACK whose ISN is all that we remember of the SYN (RFC 4987 §3.6)."""
+        config = self.config.tcp
+        listener.last_cookie_at = now
+        self.counters.syn_cookies_sent += 1
+        mss: i64 = self.config.mtu - ipv4.HEADER_LENGTH - tcp.HEADER_LENGTH
+        peer_mss = segment.mss if segment.mss >= 0 else DEFAULT_MSS
+        cookie = self._host.cookies.seal(four_tuple, segment.seq, peer_mss, now)
+        flags: i64 = tcp.SYN | tcp.ACK
+        options = tcp.build_options(mss)
+        if segment.has_timestamps and config.timestamps:
+            is_ecn = segment.flags & (tcp.ECE | tcp.CWR) == tcp.ECE | tcp.CWR and config.ecn
+            if is_ecn:
+                flags |= tcp.ECE
+            ts_offset: i64 = self._host.initial_numbers(four_tuple, now)[1]
+            ts_val = options_into((now // 1000 + ts_offset) & 0xFFFF_FFFF, segment, is_ecn)
+            shift: i64 = self._host.receive_shift if segment.window_shift >= 0 and config.window_scale else -1
+            is_sack_permitted = segment.is_sack_permitted and config.sack
+            options = tcp.build_options(mss, shift, is_sack_permitted, ts_val, segment.ts_val)
+        ack = (segment.seq + 1) & 0xFFFF_FFFF
+        self._send_stateless(frame, datagram, segment, cookie, ack, flags, 65535, options)
+
+    def _open_by_cookie(
+        self, listener: Listener, datagram: ipv4.Ipv4Header, segment: tcp.Segment, four_tuple: bytes, now: i64
+    ) -> bool:
+        """Whether an ACK for no connection answers a cookie of ours; then there is a connection now."""
+        if segment.flags & (tcp.SYN | tcp.RST) or listener.last_cookie_at < 0:
+            return False
+        # R4987-6: nobody can make a connection out of nothing while cookies are not in use.
+        if now - listener.last_cookie_at > (LIFETIME_PERIODS + 1) * PERIOD_US or not listener.can_open():
+            return False
+        irs = (segment.seq - 1) & 0xFFFF_FFFF
+        cookie = (segment.ack - 1) & 0xFFFF_FFFF
+        mss = self._host.cookies.open(four_tuple, irs, cookie, now)
+        if mss < 0 or not self._make_room():
+            self.counters.syn_cookies_refused += 1
+            return False
+        segment.has_options = True  # so that the next segment forgets what is put here
+        segment.mss = mss
+        segment.window_shift = -1
+        segment.is_sack_permitted = False
+        is_ecn = segment.has_timestamps and options_from(segment.ts_ecr, segment)
+        connection = self._half_open(listener, datagram, segment, four_tuple, irs, is_ecn, now)
+        if connection is None:
+            return False
+        connection.ts_offset = self._host.initial_numbers(four_tuple, now)[1]
+        self._start_at(connection, cookie)
+        connection.snd_nxt = (cookie + 1) & 0xFFFF_FFFF
+        connection.rcv_adv = (connection.rcv_nxt + 65535) & 0xFFFF_FFFF  # what the cookie's SYN,ACK offered
+        connection.last_ack_sent = connection.rcv_nxt
+        self.counters.syn_cookies_accepted += 1
+        if segment_arrives(connection, segment, now) != DONE:
+            connection.end(None)
+        if self._host.closed:
+            self._remove_closed()
+        return True
 
     def _choose_iss(self, connection: Connection, now: i64) -> None:
         iss, connection.ts_offset = self._host.initial_numbers(connection.four_tuple, now)
@@ -461,7 +552,6 @@ class Interface:
     def _answer_with_reset(self, frame: bytes, datagram: ipv4.Ipv4Header, segment: tcp.Segment) -> None:
         """RFC 9293 §3.10.7.1: <SEQ=SEG.ACK><RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><RST,ACK>."""
         self.counters.resets_out += 1
-        self.counters.segments_out += 1
         seq: i64 = 0
         ack: i64 = 0
         flags: i64 = tcp.RST
@@ -470,19 +560,37 @@ class Interface:
         else:
             flags |= tcp.ACK
             ack = (segment.seq + segment.length) & 0xFFFF_FFFF
-        offset_flags = (tcp.HEADER_LENGTH << 10) | flags
-        total = pseudo_header_sum(datagram.destination, datagram.source, PROTOCOL_TCP, tcp.HEADER_LENGTH)
-        total += segment.source_port + segment.destination_port + offset_flags
+        self._send_stateless(frame, datagram, segment, seq, ack, flags, 0, b"")
+
+    def _send_stateless(
+        self,
+        frame: bytes,
+        datagram: ipv4.Ipv4Header,
+        segment: tcp.Segment,
+        seq: i64,
+        ack: i64,
+        flags: i64,
+        window: i64,
+        options: bytes,
+    ) -> None:
+        """Answer a segment with one of no connection."""
+        self.counters.segments_out += 1
+        length = tcp.HEADER_LENGTH + len(options)
+        offset_flags = (length << 10) | flags
+        total = pseudo_header_sum(datagram.destination, datagram.source, PROTOCOL_TCP, length)
+        total += segment.source_port + segment.destination_port + offset_flags + window
         total += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF)
+        total += sum_words(options, 0, len(options))
         writer = BytesWriter()
         put_u16(writer, segment.destination_port)
         put_u16(writer, segment.source_port)
         put_u32(writer, seq)
         put_u32(writer, ack)
         put_u16(writer, offset_flags)
-        put_u16(writer, 0)
+        put_u16(writer, window)
         put_u16(writer, fold(total) ^ 0xFFFF)
         put_u16(writer, 0)
+        writer.write(options)
         self._ip_output.answer(
             self._sender_of(frame), datagram.source, PROTOCOL_TCP, writer.getvalue(), 0, self._host.now
         )

@@ -1,7 +1,8 @@
 """A passive OPEN: the LISTEN state, which never turns into a connection but makes them.
 
 Source: RFC 9293 §3.10.7.2, MUST-41, MUST-42. The backlog counts connections that are half open or that
-nobody has accepted yet; beyond it a SYN is dropped, and the peer's next try may find room (as Linux does).
+nobody has accepted yet; beyond it a SYN is answered by a cookie (`syn_cookies`), or dropped where those are
+switched off, and the peer's next try may find room.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ class Listener:
         self.backlog = backlog
         self.owner: object | None = None
         self.is_closed: bool = False
+        self.last_cookie_at: i64 = -1  # when a SYN was last answered by a cookie; -1: never
         self._half_open: dict[bytes, Tcb] = {}
         self._opened: deque[Tcb] = deque()
 
     def has_room(self) -> bool:
         return len(self._half_open) + len(self._opened) < self.backlog
+
+    def can_open(self) -> bool:
+        """Whether a connection may become ESTABLISHED that was not counted as half open (SYN cookies)."""
+        return len(self._opened) < self.backlog
 
     def accept(self) -> Connection | None:
         """The connection that has been open longest and was not accepted yet, or None."""

@@ -117,7 +117,7 @@ class Peer:
             + self.peer_port.to_bytes(2, "big")
             + self.port.to_bytes(2, "big")
         )
-        keyed = self.interface._host.initial_sequence_number(four_tuple, 0)
+        keyed = self.interface._host.initial_numbers(four_tuple, 0)[0]
         return (((iss - keyed) & MASK) << 2) + (1 << 34)
 
     # -- frames ----------------------------------------------------------------------------------

@@ -115,10 +115,7 @@ class RunningAppliance:
         try:
             running._wait_ready(30)
         except BaseException:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            running.discard()
             raise
         return running
 
@@ -241,6 +238,14 @@ class RunningAppliance:
             self.process.send_signal(number)
         return self.wait(seconds)
 
+    def discard(self) -> None:
+        """Kill it when it still runs, and close what was open to it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
     def assert_nothing_left(self) -> None:
         """The process has ended, and took everything that it had made with it."""
         assert self.process.poll() is not None
@@ -269,11 +274,7 @@ def running_appliance(
         running.assert_nothing_left()
         running.assert_no_complaints()
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
-        assert running.process.stdout is not None
-        running.process.stdout.close()
+        running.discard()
 
 
 def needs_program(*names: str) -> str:

@@ -110,7 +110,10 @@ def test_tshark_finds_no_fault_in_a_capture(tmp_path: Path, mtu: int, is_compile
     assert set(fields["tcp.checksum.status"]) <= {"", "1"}
     assert fields["tcp.checksum.status"]["1"] > 2 * requests
     for name in _ANALYSIS:
-        assert set(fields[f"tcp.analysis.{name}"]) == {""}, name
+        found = frames - fields[f"tcp.analysis.{name}"][""]
+        # Nothing is lost here, but a machine that stalls for 200 ms makes either side repeat something.
+        allowed = 0 if name.endswith("lost_segment") else frames // 100
+        assert found <= allowed, name
     # Every note of Wireshark's experts at the level of errors, whatever it is called.
     error = str(0x0080_0000)
     assert not [value for value in fields["_ws.expert.severity"] if error in value.split(",")]
@@ -140,10 +143,7 @@ def test_capture_is_whole_after_the_appliance_was_killed(tmp_path: Path) -> None
             # Written out several times a second, so that a crash leaves its cause behind.
             until(lambda: b"+PONG" in capture.read_bytes(), 5, "the reply is in the file")
     finally:
-        appliance.process.kill()
-        appliance.process.wait()
-        assert appliance.process.stdout is not None
-        appliance.process.stdout.close()
+        appliance.discard()
     assert _count(capture, "tcp.len == 7") == 1
     # The next one cleans up what the dead one left.
     with running_appliance(tmp_path) as other:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -286,6 +287,7 @@ def test_new_clients_are_refused_while_it_ends(tmp_path: Path) -> None:
         until(lambda: appliance.control_map("REDTAP", "STATUS")["is_stopping"] == 1, what="it is stopping")
         with pytest.raises(ConnectionRefusedError):
             appliance.connect()
+        assert appliance.wait() == 0
 
 
 def test_end_under_load_leaves_nothing(tmp_path: Path) -> None:
@@ -320,3 +322,42 @@ def test_end_under_load_leaves_nothing(tmp_path: Path) -> None:
             assert not thread.is_alive()
         assert failures == []
         assert appliance.wait() == 0
+
+
+# -- the link -----------------------------------------------------------------------------------------------
+
+
+def test_link_down_and_up_again_goes_on_where_it_was(own_appliance: RunningAppliance) -> None:
+    with own_appliance.connect() as client:
+        ask(client, _PING, _PONG)
+        own_appliance.run("ip", "link", "set", "redtap0", "down")
+        # Nothing gets through, and the control socket does not care.
+        assert own_appliance.control("PING") == "PONG"
+        client.sendall(_PING)
+        own_appliance.run("ip", "link", "set", "redtap0", "up")
+        # Both sides' timers bring back what was lost.
+        assert receive_exactly(client, len(_PONG)) == _PONG
+    own_appliance.ping()
+
+
+def test_link_that_is_taken_away_ends_the_appliance_with_one_line(tmp_path: Path) -> None:
+    appliance = RunningAppliance.start(tmp_path)
+    try:
+        appliance.ping()
+        appliance.run("ip", "link", "del", "redtap0")
+        assert appliance.wait() == 1
+        appliance.assert_nothing_left()
+        lines = [line for line in appliance.log.read_text().splitlines() if line.startswith("redtap:")]
+        assert len(lines) == 1
+        assert "the network device redtap0 is gone" in lines[0]
+        assert "Traceback" not in appliance.log.read_text()
+    finally:
+        appliance.discard()
+
+
+def test_namespace_whose_name_is_taken_away_serves_on_and_ends_well(tmp_path: Path) -> None:
+    # The TAP holds the namespace; only its name has gone, and with it the way in for new clients.
+    with running_appliance(tmp_path) as appliance, appliance.connect() as client:
+        subprocess.run(["ip", "netns", "del", appliance.namespace], check=True, timeout=20)
+        ask(client, _PING, _PONG)
+        assert appliance.control("PING") == "PONG"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -57,8 +58,44 @@ class Wire:
         self.nursery.start_soon(trio.serve_listeners, handler, [self.network.listen_tcp(port)])
 
 
+class BadTap(TapLink):
+    """A TAP whose wire loses, repeats and reorders frames of both directions."""
+
+    __slots__ = ("chance", "duplicated", "loss", "lost", "reordered")
+
+    def __init__(self, fd: int, *, mtu: int, vnet_header: bool, loss: float) -> None:
+        super().__init__(fd, name="tap0", mtu=mtu, vnet_header=vnet_header, owns_fd=False)
+        self.chance = random.Random(1)
+        self.loss = loss
+        self.lost = self.duplicated = self.reordered = 0
+
+    def spoil(self, frames: list[bytes]) -> list[bytes]:
+        passed: list[bytes] = []
+        for frame in frames:
+            draw = self.chance.random()
+            if draw < self.loss:
+                self.lost += 1
+            elif draw < self.loss * 1.5:
+                self.duplicated += 1
+                passed += (frame, frame)
+            elif draw < self.loss * 2 and passed:
+                self.reordered += 1
+                passed.insert(len(passed) - 1, frame)
+            else:
+                passed.append(frame)
+        return passed
+
+    def read_batch(self, limit: int) -> list[bytes]:
+        return self.spoil(super().read_batch(limit))
+
+    def write_batch(self, frames: list[bytes]) -> None:
+        super().write_batch(self.spoil(frames))
+
+
 @asynccontextmanager
-async def wire(*, mtu: int = 1500, vnet_header: bool = True, offloads: bool = True) -> AsyncIterator[Wire]:
+async def wire(
+    *, mtu: int = 1500, vnet_header: bool = True, offloads: bool = True, loss: float = 0
+) -> AsyncIterator[Wire]:
     namespace = fresh_name("wire")
     topology = Topology(
         namespace=namespace,
@@ -78,7 +115,7 @@ async def wire(*, mtu: int = 1500, vnet_header: bool = True, offloads: bool = Tr
         random_bytes=os.urandom,
     )
     with build(topology) as built:
-        link = TapLink(built.tap.fd, name="tap0", mtu=mtu, vnet_header=vnet_header, owns_fd=False)
+        link = BadTap(built.tap.fd, mtu=mtu, vnet_header=vnet_header, loss=loss)
         with trio.fail_after(120):
             async with open_network(link, config) as network, trio.open_nursery() as nursery:
                 yield Wire(namespace, network, nursery)
@@ -136,6 +173,17 @@ async def test_echo_without_the_kernels_help_same_hash(
 async def test_echo_other_mtu_same_hash(mtu: int, is_compiled: bool) -> None:
     async with wire(mtu=mtu) as line:
         await _echo_mebibytes(line, 32 if is_compiled else 8)
+
+
+@pytest.mark.parametrize("offloads", [True, False], ids=["offloads", "no-offloads"])
+async def test_echo_over_a_bad_wire_same_hash(offloads: bool) -> None:
+    # Each frame of up to 64 KiB is lost at a time with offloads: less of them for as much loss.
+    async with wire(offloads=offloads, loss=0.02) as line:
+        await _echo_mebibytes(line, 4 if offloads else 1)
+        link = line.network.link
+        assert isinstance(link, BadTap)
+        assert link.lost > 0
+        assert line.network.interface.counters.segments_retransmitted > 0
 
 
 async def test_half_close_lets_the_other_half_finish() -> None:
@@ -231,6 +279,7 @@ async def test_kernel_reset_breaks_the_stream() -> None:
         async def read(stream: TcpStream) -> None:
             async with stream:
                 try:
+                    await stream.send_all(b"!")
                     async for _ in stream:
                         pass
                 except trio.BrokenResourceError as exc:
@@ -242,10 +291,13 @@ async def test_kernel_reset_breaks_the_stream() -> None:
 
         def client() -> None:
             with socket.create_connection((ADDRESS, 1000), timeout=20) as kernel:
+                # Reset before it is accepted, a connection is never seen by anyone.
+                assert kernel.recv(1) == b"!"
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
         await line.inside(client)
-        await done.wait()
+        with trio.fail_after(20):
+            await done.wait()
         assert type(outcome[0].__cause__).__name__ == "Reset"
 
 

@@ -219,6 +219,27 @@ class Reassembly:
         self._fill(start, data)
         return self.size - before
 
+    def overlap(self, start: i64, end: i64) -> tuple[int, int] | None:
+        """(start, end) of the first run without a gap that is kept within start .. end; None for none."""
+        first: i64 = -1
+        last: i64 = -1
+        index: i64 = self._position(start)
+        if index > 0:
+            index -= 1
+        while index < len(self._starts):
+            piece_start: i64 = self._starts[index]
+            piece_end: i64 = piece_start + len(self._pieces[index])
+            if piece_start >= end or (first >= 0 and piece_start != last):
+                break
+            if piece_end > start:
+                if first < 0:
+                    first = max(piece_start, start)
+                last = piece_end
+            index += 1
+        if first < 0:
+            return None
+        return first, min(last, end)
+
     def _fill(self, start: i64, data: bytes) -> None:
         starts = self._starts
         pieces = self._pieces

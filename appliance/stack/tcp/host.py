@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
+from appliance.stack.syn_cookies import SynCookies
 from appliance.wire.tcp import MAX_WINDOW_SHIFT
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class TcpHost:
         self.now: i64 = 0  # the latest time that anybody told the interface
         self.identification: i64 = int.from_bytes(random_bytes(2), "big")
         self._isn_secret: bytes = random_bytes(16)
+        self.cookies: SynCookies = SynCookies(random_bytes(16))
         self.receive_shift: i64 = _shift_for(config.receive_buffer_limit)
 
     def initial_numbers(self, four_tuple: bytes, now: i64) -> tuple[int, int]:

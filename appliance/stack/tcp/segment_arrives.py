@@ -103,7 +103,7 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     _set_send_window(tcb, seg, seg.window)
     if has_ack:
         tcb.snd_una = seg.ack
-        _syn_acknowledged(tcb, now)
+        _syn_acknowledged(tcb, seg, now)
         # The SYN's own window limits what its text may be: all that fits in our buffer.
         tcb.rcv_adv = seq_add(tcb.rcv_nxt, min(65535, tcb.receive_space()))
         tcb.must_ack_now = True
@@ -258,14 +258,20 @@ def _check_ack_of_syn(tcb: Tcb, seg: Segment, now: i64) -> bool:
         return False
     tcb.snd_una = seq_add(tcb.iss, 1)
     _set_send_window(tcb, seg, seg.window << tcb.snd_wind_shift)
-    _syn_acknowledged(tcb, now)
+    _syn_acknowledged(tcb, seg, now)
     return True
 
 
-def _syn_acknowledged(tcb: Tcb, now: i64) -> None:
+def _syn_acknowledged(tcb: Tcb, seg: Segment, now: i64) -> None:
     if tcb.syn_sent_at != NEVER:
         tcb.rtt.sample(now - tcb.syn_sent_at)
+        tcb.rack.on_handshake(now - tcb.syn_sent_at, now)
         tcb.syn_sent_at = NEVER
+    elif tcb.has_timestamps and seg.has_timestamps and seg.ts_ecr != 0:
+        # It was sent more than once; the echo tells which one arrived (RFC 7323 §4.1, RFC 6298 §3).
+        elapsed = (tcb.timestamp(now) - seg.ts_ecr) & 0xFFFF_FFFF
+        if elapsed < 0x8000_0000:
+            tcb.rtt.sample(elapsed * 1000)
     tcb.retransmission_deadline = NEVER
     tcb.must_send_syn = False
     tcb.established(now)
@@ -414,14 +420,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         if len(reassembly) >= tcb.host.config.reassembly_limit:
             tcb.host.counters.dropped_reassembly_full += 1
             return
-        if reassembly.add(tcb.received + ahead, seg.frame[begin:end]) == 0:
-            tcb.duplicate_start = seq_add(tcb.rcv_nxt, ahead)
-            tcb.duplicate_end = seq_add(tcb.duplicate_start, end - begin)
+        _note_overlap(tcb, reassembly, tcb.received + ahead, end - begin)
+        reassembly.add(tcb.received + ahead, seg.frame[begin:end])
         return
     if reassembly is None or len(reassembly) == 0:
         _deliver(tcb, seg.frame[begin:end])
     else:
         # Through the queue, so that bytes which came before stay as they were (its overlap policy).
+        if tcb.duplicate_start < 0:
+            _note_overlap(tcb, reassembly, tcb.received, end - begin)
         reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
@@ -431,6 +438,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         tcb.must_ack_now = True  # SHLD-19
     elif tcb.ack_deadline == NEVER:
         tcb.ack_deadline = now + tcb.host.config.delayed_ack_us
+
+
+def _note_overlap(tcb: Tcb, reassembly: Reassembly, position: i64, count: i64) -> None:
+    """RFC 2883 §4: of `count` bytes at `position`, report the first part that was kept already."""
+    duplicate = reassembly.overlap(position, position + count)
+    if duplicate is not None:
+        start, end = duplicate
+        tcb.duplicate_start = seq_add(tcb.rcv_nxt, start - tcb.received)
+        tcb.duplicate_end = seq_add(tcb.rcv_nxt, end - tcb.received)
 
 
 def _note_congestion_marks(tcb: Tcb, seg: Segment) -> None:

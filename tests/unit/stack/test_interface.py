@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from appliance.errors import LocalProtocolError, Refused
@@ -22,9 +21,10 @@ from tests.support.packets import (
     mss_option,
     tcp,
 )
-from tests.support.peer import MS, S, Peer, established, make_interface, syn_received, syn_sent, time_wait
+from tests.support.peer import MS, Peer, S, established, make_interface, syn_received, syn_sent, time_wait
 
 ECHO = icmp(8, 0, 0x12340001, b"payload")
+UDP = bytes.fromhex("0fa00009000a0000") + b"hi"  # to port 9, without a checksum
 LISTENING = 6379
 
 
@@ -47,7 +47,7 @@ def syn(**more: object) -> bytes:
 
 
 @pytest.mark.parametrize("vnet_header", [True, False])
-@pytest.mark.parametrize("length", range(0, 24))
+@pytest.mark.parametrize("length", range(24))
 def test_runt_is_counted_as_malformed(vnet_header: bool, length: int) -> None:
     interface = make_interface(vnet_header=vnet_header)
     frame = (bytes(10) if vnet_header else b"") + ethernet(b"")
@@ -126,7 +126,7 @@ def test_padding_behind_the_datagram_is_no_data() -> None:
 @pytest.mark.rfc("9293", "MUST-50")
 def test_ip_options_are_skipped() -> None:
     peer = established()
-    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x00")
+    peer.datagram(peer.segment(".", data=b"abc"), options=b"\x01\x01\x44\x04\x05\x00\x82\x02")
     assert peer.connection.receive(10) == b"abc"
 
 
@@ -179,11 +179,12 @@ def test_source_that_is_no_other_host_is_dropped(source: str, protocol: int) -> 
 
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x2001])
-def test_fragment_is_dropped_and_counted(fragment: int) -> None:
+def test_fragment_alone_opens_nothing(fragment: int) -> None:
     peer = listening()
     peer.datagram(syn(), fragment=fragment)
     silence(peer)
-    assert peer.counter("dropped_fragment") == 1
+    assert peer.counter("fragments_in") == 1
+    assert peer.interface.connections() == []
 
 
 def test_dont_fragment_is_no_fragment_and_low_ttl_no_matter() -> None:
@@ -242,7 +243,7 @@ def test_without_virtio_header_nothing_vouches() -> None:
 # -- ICMP ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 56, 1472, 40000])
+@pytest.mark.parametrize("size", [0, 1, 56, 1472])
 def test_echo_is_answered_with_the_same_data(size: int) -> None:
     peer = Peer()
     data = bytes(index & 0xFF for index in range(size))
@@ -286,11 +287,11 @@ def test_broadcast_echo_is_ignored(destination: str) -> None:
 @pytest.mark.parametrize(("protocol", "code"), [(17, 3), (200, 2), (132, 2)])
 def test_unserved_protocol_gets_unreachable_with_a_quote(protocol: int, code: int) -> None:
     peer = Peer()
-    datagram = ipv4(b"0123456789", protocol)
+    datagram = ipv4(UDP, protocol)
     peer.frame(ethernet(datagram))
     (error,) = peer.other
     assert (error.icmp_type, error.icmp_code, error.rest) == (3, code, 0)
-    assert error.data == datagram[:28]
+    assert error.data == datagram
 
 
 @pytest.mark.parametrize("protocol", [17, 200])
@@ -306,13 +307,13 @@ def test_no_icmp_error_about_a_broadcast(protocol: int) -> None:
 def test_icmp_errors_are_rate_limited_and_echo_is_not() -> None:
     peer = Peer()
     for _ in range(300):
-        peer.datagram(b"12345678", 17)
-    assert len(peer.other) == 100
-    assert peer.counter("icmp_rate_limited") == 200
+        peer.datagram(UDP, 17)
+    assert len(peer.other) == 50
+    assert peer.counter("icmp_rate_limited") == 250
     peer.datagram(ECHO, 1)
     assert peer.other[-1].icmp_type == 0
     peer.now += S
-    peer.datagram(b"12345678", 17)
+    peer.datagram(UDP, 17)
     assert peer.other[-1].icmp_type == 3
 
 
@@ -506,8 +507,9 @@ def test_backlog_bounds_what_is_not_accepted() -> None:
     peer.listen(backlog=2)
     for port in (1, 2, 3):
         peer.datagram(syn(source_port=port))
-    assert [packet.flags for packet in peer.other] == ["S.", "S."]
-    assert peer.counter("dropped_backlog_full") == 1
+    # The third is answered from a cookie: nothing is kept of it.
+    assert [packet.flags for packet in peer.other] == ["S.", "S.", "S."]
+    assert len(peer.interface.connections()) == 2
 
 
 def test_accept_makes_room_in_the_backlog() -> None:

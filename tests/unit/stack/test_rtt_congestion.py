@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, strategies as st
 
-from appliance.stack.tcp.congestion import NewReno
+from appliance.stack.tcp.congestion import CongestionControl, make_congestion_control
 from appliance.stack.tcp.rtt import RttEstimator
 
 MS, S = 1_000, 1_000_000
@@ -75,54 +75,74 @@ def test_back_off_ends_with_a_sample() -> None:
     assert rtt.rto_us <= base
 
 
-def test_slow_start_stops_at_ssthresh_exactly() -> None:
-    reno = NewReno(1000, 10)
-    reno.ssthresh = 12_000
-    reno.on_ack(10_000, True)
-    assert reno.cwnd == 12_000 or reno.cwnd == 13_000
-    assert reno.cwnd <= reno.ssthresh + reno.smss
+CONTROLS = ["newreno", "cubic"]
+
+
+def on_ack(control: CongestionControl, acked: int, *, was_limited: bool = True, now: int = 0) -> None:
+    control.on_ack(acked, 0, 0, 10 * MS, now, was_limited)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_slow_start_stops_at_ssthresh(name: str) -> None:
+    control = make_congestion_control(name, 1000, 10)
+    control.ssthresh = 12_000
+    on_ack(control, 10_000)
+    assert 12_000 <= control.cwnd <= 13_000
 
 
 @given(acks=st.lists(st.integers(1, 65_000), min_size=1, max_size=200), ssthresh=st.integers(2000, 100_000))
 def test_growth_never_exceeds_a_segment_per_window_beyond_ssthresh(acks: list[int], ssthresh: int) -> None:
-    reno = NewReno(1000, 10)
+    reno = make_congestion_control("newreno", 1000, 10)
     reno.ssthresh = ssthresh
     for acked in acks:
         before = reno.cwnd
-        reno.on_ack(acked, True)
+        on_ack(reno, acked)
         assert before <= reno.cwnd <= max(before, min(before + acked, ssthresh)) + reno.smss
 
 
-EVENTS = st.sampled_from(["ack", "duplicates", "partial", "full", "timeout", "idle"])
+EVENTS = st.sampled_from(["ack", "congestion", "timeout", "again", "spurious", "idle", "limited", "smss"])
 
 
-@given(events=st.lists(st.tuples(EVENTS, st.integers(1, 100_000)), max_size=60))
-def test_invariants_hold_whatever_happens(events: list[tuple[str, int]]) -> None:
-    reno = NewReno(1460, 10)
-    for event, amount in events:
-        if event == "ack" and not reno.in_recovery:
-            reno.on_ack(amount, True)
-        elif event == "duplicates":
-            if reno.in_recovery:
-                reno.on_duplicate_in_recovery()
-            else:
-                reno.on_fast_retransmit(amount, 12345)
-        elif event == "partial" and reno.in_recovery:
-            reno.on_partial_ack(amount)
-        elif event == "full" and reno.in_recovery:
-            reno.on_full_ack(amount)
-            assert reno.cwnd <= reno.ssthresh
-        elif event == "timeout":
-            reno.on_timeout(amount, 12345, amount % 2 == 0)
-            assert reno.cwnd == reno.smss
+@given(
+    name=st.sampled_from(CONTROLS),
+    events=st.lists(st.tuples(EVENTS, st.integers(1, 100_000), st.integers(0, 100 * S)), max_size=60),
+)
+def test_invariants_hold_whatever_happens(name: str, events: list[tuple[str, int, int]]) -> None:
+    control = make_congestion_control(name, 1460, 10)
+    now = 0
+    for event, amount, elapsed in events:
+        now += elapsed
+        before = control.cwnd
+        if event == "ack":
+            control.on_ack(amount, amount, 2 * amount, elapsed % S, now, amount % 5 != 0)
+            assert before <= control.cwnd <= before + max(amount, control.smss) + before
+        elif event == "congestion":
+            control.on_congestion(amount, now)
+            assert control.ssthresh <= max(amount, 2 * control.smss)
+        elif event in ("timeout", "again"):
+            control.on_timeout(amount, now, event == "timeout")
+            assert control.cwnd == control.smss
+        elif event == "spurious":
+            control.on_spurious()
+            assert control.cwnd >= before
         elif event == "idle":
-            reno.on_idle(10)
-            assert reno.cwnd <= 14_600
-        assert reno.cwnd >= reno.smss
-        assert reno.ssthresh >= 2 * reno.smss
+            control.on_idle(now)
+            assert control.cwnd <= max(before, 14_600)
+        elif event == "limited":
+            control.on_application_limited(now)
+        else:
+            control.change_smss(500 + amount % 1000)
+        assert control.cwnd >= control.smss
+        assert control.ssthresh >= 1000
 
 
-def test_unused_window_does_not_grow() -> None:
-    reno = NewReno(1460, 10)
-    reno.on_ack(1460, False)
-    assert reno.cwnd == 14_600
+@pytest.mark.parametrize("name", CONTROLS)
+def test_unused_window_does_not_grow(name: str) -> None:
+    control = make_congestion_control(name, 1460, 10)
+    on_ack(control, 1460, was_limited=False)
+    assert control.cwnd == 14_600
+
+
+def test_unknown_control_is_an_error() -> None:
+    with pytest.raises(ValueError):
+        make_congestion_control("vegas", 1460, 10)

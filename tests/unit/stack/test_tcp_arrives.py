@@ -22,7 +22,7 @@ def window_of(peer: Peer) -> int:
 def challenge(peer: Peer) -> None:
     """What the stack must have sent: an ACK of where it stands."""
     connection = peer.connection
-    peer.expect(".", raw_seq=connection.snd_max, raw_ack=connection.rcv_nxt, length=0)
+    peer.expect(".", raw_seq=connection.snd_nxt, raw_ack=connection.rcv_nxt, length=0)
     peer.expect_nothing()
 
 
@@ -79,7 +79,7 @@ def test_zero_window_ack_and_rst_count() -> None:
     peer.send(b"abc")
     peer.expect(".", seq=1)
     peer.inject(".", seq=2001, ack=4)
-    assert peer.connection.snd_una == peer.connection.snd_max
+    assert peer.connection.snd_una == peer.connection.snd_nxt
     peer.inject(".", seq=2001, ack=4, data=b"zz")
     peer.expect(".", ack=2001)
     peer.inject("R", seq=2001)
@@ -105,8 +105,17 @@ def test_segment_beyond_the_right_edge_is_trimmed() -> None:
 # -- second: RST ---------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("1337", "3")
+def test_rst_exact_in_time_wait_is_ignored() -> None:
+    """RFC 9293 would close; then an old duplicate could meet the next connection (TIME-WAIT assassination)."""
+    peer = time_wait()
+    peer.inject("R", seq=peer.next)
+    peer.expect_nothing()
+    assert peer.state == State.TIME_WAIT
+
+
 @pytest.mark.rfc("5961", "3.2")
-@every_state
+@pytest.mark.parametrize("state", SYNCHRONIZED[:-1], ids=lambda state: state.name)
 def test_rst_exact_closes(state: State) -> None:
     peer = in_state(state)
     connection = peer.connection
@@ -433,7 +442,7 @@ def test_time_wait_higher_syn_opens_anew_above_the_old_numbers() -> None:
     connection = peer.open_passive(shift=14, window=60_000 << 14)
     peer.send(bytes(16_000_000))  # faster than the ISN's clock
     peer.call("shutdown")
-    old_end = connection.snd_max
+    old_end = connection.snd_nxt
     peer.drain()
     peer.inject(".")
     peer.inject("F.")

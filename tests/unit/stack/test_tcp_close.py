@@ -220,7 +220,7 @@ def test_abort_sends_rst_where_the_peer_must_know(state: State) -> None:
     peer = in_state(state)
     peer.call("abort")
     if state <= State.CLOSE_WAIT:
-        peer.expect("R.", raw_seq=peer.connection.snd_max, raw_ack=peer.connection.rcv_nxt)
+        peer.expect("R.", raw_seq=peer.connection.snd_nxt, raw_ack=peer.connection.rcv_nxt)
     peer.expect_nothing()
     assert peer.connection.is_closed
     assert peer.connection.failure() is None

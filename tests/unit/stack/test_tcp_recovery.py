@@ -7,9 +7,10 @@ import pytest
 from appliance.errors import TimedOut
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.state import State
+from appliance.stack.tcp.tcb import LOSS, OPEN, RECOVERY
 from tests.support.peer import MS, Peer, S, established
 
-MSS = 1000
+MSS = 500  # below what a suspected black hole leaves (RFC 4821), so that nothing is cut smaller
 
 
 def sender(
@@ -18,11 +19,12 @@ def sender(
     """An application that has `segments` full segments to send; the first flight waits in `sent`."""
     peer = established(
         gso=False,
+        mss=MSS,
         rtt=rtt,
         stack_iss=stack_iss,
         shift=7,
         window=1 << 22,
-        tcp=TcpConfig(initial_window=iw, send_buffer_initial=1 << 22),
+        tcp=TcpConfig(initial_window=iw, send_buffer_initial=1 << 22, congestion_control="newreno"),
         **settings,  # type: ignore[arg-type]
     )
     peer.send(bytes(segments * MSS))
@@ -306,7 +308,6 @@ def test_third_duplicate_ack_resends_at_once() -> None:
     assert starts(peer)[0] == 0
     info = peer.connection.info()
     assert info["ssthresh"] == 5 * MSS
-    assert info["cwnd"] == 8 * MSS
     assert peer.counter("fast_retransmits") == 1
 
 
@@ -334,27 +335,29 @@ def test_more_duplicates_release_new_data() -> None:
     peer.drain()
     for _ in range(3):
         ack(peer, 0)
-    assert starts(peer) == [0]
+    assert starts(peer) == [10, 11, 0]  # limited transmit (RFC 3042), then the first hole
     released = []
-    for _ in range(6):
+    for _ in range(8):
         ack(peer, 0)
         released += starts(peer)
-    assert released == [10, 11, 12, 13]  # cwnd 8, then 9 .. 14, with 10 in flight
+    # RFC 9937: about half as many go out as arrive.
+    assert released == list(range(12, 12 + len(released)))
+    assert 3 <= len(released) <= 5
 
 
 @pytest.mark.rfc("6582", "3.2")
 def test_partial_ack_resends_the_next_hole_and_stays_in_recovery() -> None:
     peer = sender(10)
     peer.drain()
-    for _ in range(3):
+    for _ in range(8):  # the first and the fourth of ten are lost
         ack(peer, 0)
     assert starts(peer) == [0]
     ack(peer, 3)
     assert starts(peer) == [3]
-    assert peer.connection.congestion.in_recovery
+    assert peer.connection.recovery == RECOVERY
     ack(peer, 10)
     info = peer.connection.info()
-    assert not peer.connection.congestion.in_recovery
+    assert peer.connection.recovery == OPEN
     assert int(info["cwnd"]) <= 5 * MSS
     assert info["ssthresh"] == 5 * MSS
     assert peer.counter("fast_retransmits") == 1
@@ -391,7 +394,7 @@ def test_timeout_during_recovery_ends_it() -> None:
         ack(peer, 0)
     peer.drain()
     peer.advance(5 * S)
-    assert not peer.connection.congestion.in_recovery
+    assert peer.connection.recovery == LOSS
     assert set(starts(peer)) == {0}
     ack(peer, 10)
     assert peer.connection.unsent_and_unacked() == 0
@@ -406,15 +409,19 @@ def test_fast_retransmit_across_the_wrap(stack_iss: int) -> None:
         ack(peer, 2)
     assert starts(peer) == [2]
     ack(peer, 10)
-    assert not peer.connection.congestion.in_recovery
+    assert peer.connection.recovery == OPEN
 
 
 def test_lost_fin_is_resent_by_fast_recovery_with_its_data() -> None:
     peer = sender(5)
     peer.call("shutdown")
     peer.drain()
-    for _ in range(3):
+    for _ in range(4):
         ack(peer, 0)
     peer.drain()
     ack(peer, 4)
-    peer.expect("F.", seq=1 + 4 * MSS, length=MSS)
+    peer.expect(".", seq=1 + 4 * MSS, length=MSS)
+    ack(peer, 5)
+    peer.expect("F.", seq=1 + 5 * MSS, length=0)
+    peer.inject(".", ack=2 + 5 * MSS)
+    assert peer.state == State.FIN_WAIT_2
