@@ -33,7 +33,7 @@ up: setup ## setup, then `redtap serve` in the foreground (needs root)
 
 test: setup ## setup, then the tests; those that need root skip without it
 	@.ci/system tools test
-	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
+	@$(BIN)/python -m pytest -m "not engine and not slow" $(ARGS)
 
 test-container: setup ## setup, then the image and compose.yaml on the container engine that `docker` reaches
 	@REDTAP_REQUIRE_ENGINE=1 $(BIN)/python -m pytest -m engine $(ARGS)
@@ -61,7 +61,7 @@ fuzz: setup ## the property tests with ever new examples, for FUZZ_MINUTES (60)
 	@end=$$(( $$(date +%s) + $(FUZZ_MINUTES) * 60 )); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 		round=$$((round + 1)); echo "fuzz: round $$round"; \
-		$(BIN)/python -m pytest -q -x -m "hypothesis and not engine and not system" -p no:cacheprovider \
+		$(BIN)/python -m pytest -q -x -m "(hypothesis or slow) and not engine and not system" -p no:cacheprovider \
 			--timeout=0 --hypothesis-profile=fuzz --hypothesis-seed=$$(date +%s) $(ARGS) || exit 1; \
 	done
 

@@ -60,7 +60,9 @@ def _add_wire_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--right-address", default="10.79.0.2/24")
     command.add_argument("--mtu", type=int, default=1500)
     command.add_argument("--rate", type=_rate, default=0, metavar="BITS", help="bit/s: 800k, 50M, 1G")
-    command.add_argument("--delay", type=_duration, default=0, metavar="TIME", help="one way: 300us, 10ms, 1s")
+    command.add_argument(
+        "--delay", type=_duration, default=0, metavar="TIME", help="one way: 300us, 10ms, 1s"
+    )
     command.add_argument("--queue", type=int, default=0, metavar="BYTES", help="that may wait for the line")
     command.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability, 0 to 1")
     command.add_argument(

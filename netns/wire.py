@@ -166,9 +166,7 @@ class Direction:
         limit = what.loss
         if what.burst is not None:
             turns_bad, turns_good, loss_while_bad = what.burst
-            self._is_bad = (
-                self._random() >= turns_good if self._is_bad else self._random() < turns_bad
-            )
+            self._is_bad = self._random() >= turns_good if self._is_bad else self._random() < turns_bad
             if self._is_bad:
                 limit = loss_while_bad
         if what.drop_every and self._numbered % what.drop_every == 0:

@@ -99,7 +99,9 @@ def bench(
 
 def _select(cases: Sequence[_C], wanted: tuple[str, ...]) -> list[_C]:
     """The cases that `--case` names; all without it."""
-    found = [case for case in cases if not wanted or any(part.lower() in case.name.lower() for part in wanted)]
+    found = [
+        case for case in cases if not wanted or any(part.lower() in case.name.lower() for part in wanted)
+    ]
     if not found:
         names = ", ".join(repr(case.name) for case in cases)
         raise ConfigError(f"--case: nothing matches; the cases are {names}")

@@ -320,6 +320,6 @@ def _run(
     if not arrived:
         trio.run(main)
         if is_running and catch_signals:
-            # It has ended, by a signal or otherwise: one more, as impatient people send them, changes nothing,
-            # and the exit status must not depend on whether it came a millisecond before the end or after.
+            # It has ended, by a signal or otherwise: one more, as impatient people send them, changes
+            # nothing, and the exit status must not depend on whether it came just before the end or after.
             arrived.clear()

@@ -199,8 +199,6 @@ class Interface:
         self._guard.packet_arrives(packet, now)
         if self._guard.is_usable():
             self._neighbors.packet_arrives(packet, now)
-        else:
-            self._address = _NO_ADDRESS
 
     def _receive_ipv4(self, frame: bytes, start: i64, is_link_broadcast: bool, now: i64) -> None:
         datagram = self._datagram

@@ -12,7 +12,7 @@ SACK_OK = 4
 
 
 def data(talker: Talker, number: int, count: int = 1) -> list[tuple[int, int]]:
-    """The peer sends `count` segments as one, from `number` on; the blocks of the ACK that it draws at once."""
+    """The peer sends `count` segments as one, from `number` on; the blocks of the ACK drawn at once."""
     talker.inject(".", seq=start_of(number), data=bytes(1000 * count))
     answer = talker.expect(".")
     talker.expect_nothing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_dead_address_is_asked_for_at_most_once_a_second() -> None:
         peer.advance(30 * MS)
     asked = [packet.at for packet in peer.other if packet.kind == "arp"]
     assert len(asked) <= 4
-    assert all(later - earlier >= 1 * S for earlier, later in zip(asked, asked[1:], strict=False))
+    assert all(later - earlier >= 1 * S for earlier, later in pairwise(asked))
 
 
 @pytest.mark.row("R826-6")
@@ -271,7 +272,7 @@ def test_start_probes_three_times_and_announces_twice() -> None:
     assert [is_announcement(packet) for packet in packets] == [False, False, False, True, True]
     at = [packet.at for packet in packets]
     assert 0 <= at[0] - start <= 1 * S
-    assert all(1 * S <= later - earlier <= 2 * S for earlier, later in zip(at[:3], at[1:3], strict=False))
+    assert all(1 * S <= later - earlier <= 2 * S for earlier, later in pairwise(at[:3]))
     assert at[3] - at[2] == 2 * S
     assert at[4] - at[3] == 2 * S
     assert wire.interface.address_state() == "READY"

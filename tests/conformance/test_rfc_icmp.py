@@ -258,7 +258,9 @@ def test_errors_are_limited_and_echoes_have_a_limit_of_their_own() -> None:
 
 @pytest.mark.row("R792-7")
 def test_limits_are_tunable() -> None:
-    config = IpConfig(icmp_errors_per_second=2, icmp_error_burst=3, echo_replies_per_second=5, echo_reply_burst=7)
+    config = IpConfig(
+        icmp_errors_per_second=2, icmp_error_burst=3, echo_replies_per_second=5, echo_reply_burst=7
+    )
     wire = Wire(ip=config)
     for _ in range(50):
         wire.datagram(udp(), UDP)
@@ -381,7 +383,18 @@ def changed(quote: bytes, index: int, value: int) -> bytes:
 @pytest.mark.parametrize(
     ("index", "value"),
     [(0, 0x40), (0, 0x44), (0, 0x4F), (0, 0x65), (6, 0x00), (9, UDP), (12, 11), (16, 11), (20, 0), (22, 0)],
-    ids=["IHL 0", "IHL 4", "IHL 15", "version", "no DF", "protocol", "source", "destination", "port", "port 2"],
+    ids=[
+        "IHL 0",
+        "IHL 4",
+        "IHL 15",
+        "version",
+        "no DF",
+        "protocol",
+        "source",
+        "destination",
+        "port",
+        "port 2",
+    ],
 )
 def test_inconsistent_quote_changes_nothing(index: int, value: int) -> None:
     peer = syn_sent()

@@ -295,7 +295,9 @@ def test_reassembled_segment_with_a_wrong_checksum_is_dropped() -> None:
 def test_datagrams_of_any_size_are_reassembled(size: int) -> None:
     message = pk.icmp(ECHO, 0, 7, bytes(size - 28))
     wire = Wire()
-    for piece in fragments(message, *range(1480, len(message), 1480)) if size > 1500 else fragments(message, 256):
+    for piece in (
+        fragments(message, *range(1480, len(message), 1480)) if size > 1500 else fragments(message, 256)
+    ):
         wire.raw(piece)
     sent = wire.take()
     payload = whole(sent) if len(sent) > 1 else sent[0].payload
@@ -444,7 +446,14 @@ def test_duplicate_with_other_bytes_is_an_overlap() -> None:
 @pytest.mark.row("R815-5")
 @pytest.mark.parametrize(
     ("offset", "length", "more"),
-    [(65_528, 8, False), (65_512, 8, False), (64_000, 1536, True), (0, 57, True), (8, 1, True), (16, 0, False)],
+    [
+        (65_528, 8, False),
+        (65_512, 8, False),
+        (64_000, 1536, True),
+        (0, 57, True),
+        (8, 1, True),
+        (16, 0, False),
+    ],
     ids=["beyond", "just beyond", "far beyond", "not of eight", "one byte", "empty"],
 )
 def test_fragment_that_cannot_be_is_dropped(offset: int, length: int, more: bool) -> None:

@@ -139,7 +139,9 @@ def test_plateaus_of_a_large_link() -> None:
     for _ in range(8):
         too_big(peer, 0, length=9000 - 40)
         seen.append(peer.interface.path_mtus()[0][1])
-    assert seen == [8166, 4352, 2002, 1492, 1006, 552, 552, 552], "a quoted length above the estimate is an old one"
+    assert seen == [8166, 4352, 2002, 1492, 1006, 552, 552, 552], (
+        "a quoted length above the estimate is an old one"
+    )
 
 
 @pytest.mark.row("R1191-5")

@@ -155,12 +155,13 @@ class Simulation:
                 for frame in stack.frames_to_send(self.now):
                     self._transmit(side, frame)
                     is_quiet = False
-                stack.check_invariants()
                 for connection in stack.take_ready():
                     is_quiet = False
                     self._on_ready(connection)
             if is_quiet:
-                return
+                break
+        for stack in self.stacks:
+            stack.check_invariants()
 
     def _on_ready(self, connection: Connection) -> None:
         events = connection.take_events()

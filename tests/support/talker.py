@@ -204,6 +204,14 @@ class Talker(Peer):
                 return self.now - start, self.take()
         return limit, []
 
+    def next_sent_time(self) -> int:
+        """Like `next_sent`, but what was sent stays for `expect`."""
+        start = self.now
+        while not self.sent:
+            assert self.time_to_deadline() < 600_000 * MS
+            self.advance(self.time_to_deadline())
+        return self.now - start
+
     def info(self, name: str) -> int:
         value = self.connection.info()[name]
         assert isinstance(value, int)

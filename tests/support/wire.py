@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tests.support import packets as pk
@@ -19,7 +20,15 @@ from tests.support.packets import BROADCAST_MAC, PEER, PEER_MAC, STACK, STACK_MA
 from tests.support.peer import S, make_interface
 
 ICMP, TCP, UDP = 1, 6, 17
-ECHO_REPLY, UNREACHABLE, SOURCE_QUENCH, REDIRECT, ECHO, TIME_EXCEEDED, PARAMETER_PROBLEM = 0, 3, 4, 5, 8, 11, 12
+ECHO_REPLY, UNREACHABLE, SOURCE_QUENCH, REDIRECT, ECHO, TIME_EXCEEDED, PARAMETER_PROBLEM = (
+    0,
+    3,
+    4,
+    5,
+    8,
+    11,
+    12,
+)
 MORE = 0x2000
 DONT = 0x4000
 
@@ -76,7 +85,7 @@ def fragments(payload: bytes, *cuts: int, **more: Any) -> list[bytes]:
     edges = [0, *cuts, len(payload)]
     return [
         datagram(payload[start:end], fragment=(start >> 3) | (MORE if end < len(payload) else 0), **more)
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     ]
 
 

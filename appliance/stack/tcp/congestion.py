@@ -33,6 +33,7 @@ class CongestionControl:
         self.initial_segments: i64 = initial_window_segments
         self.cwnd: i64 = initial_window(smss, initial_window_segments)
         self.ssthresh: i64 = _INFINITE
+        self.target: i64 = _INFINITE  # where a recovery leaves cwnd: ssthresh, but less after an ECN echo
         self._prior_cwnd: i64 = 0
         self._prior_ssthresh: i64 = 0
         self._acked_in_avoidance: i64 = 0
@@ -55,16 +56,22 @@ class CongestionControl:
         if acked > 0:
             self._avoid(acked, rtt_us, now)
 
-    def on_congestion(self, flight_size: i64, now: i64) -> None:
-        """A loss or an ECN echo began a recovery: ssthresh falls. cwnd is the recovery's to move."""
+    def on_congestion(self, flight_size: i64, now: i64, is_marked: bool) -> None:
+        """A loss or an ECN echo (is_marked) began a recovery: ssthresh falls. cwnd is the recovery's to move.
+
+        RFC 9438 §4.6, RFC 3168 §6.1.2: ssthresh stays at two segments or more; cwnd may go down to one upon a
+        mark, which costs no retransmission.
+        """
         self._remember()
-        self.ssthresh = max(self._reduced(flight_size, now), 2 * self.smss)
+        reduced = self._reduced(flight_size, now)
+        self.ssthresh = max(reduced, 2 * self.smss)
+        self.target = max(reduced, self.smss) if is_marked else self.ssthresh
         self._acked_in_avoidance = 0
 
     def on_timeout(self, flight_size: i64, now: i64, is_first: bool) -> None:
         """The retransmission timer fired (RFC 5681 §3.1 end): one segment; ssthresh falls once per loss."""
         if is_first:
-            self.on_congestion(flight_size, now)
+            self.on_congestion(flight_size, now, False)
         self.cwnd = self.smss
         self.is_after_timeout = True
         self._acked_in_avoidance = 0

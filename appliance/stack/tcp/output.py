@@ -140,8 +140,10 @@ def _retransmit_lost(tcb: Tcb, now: i64) -> None:
         segment = board.next_lost(smss)
         if segment is None:
             return
-        if allowed < segment.end - segment.start and allowed < smss:
+        if allowed < segment.end - segment.start and allowed < smss and not tcb.must_resend_first:
             return
+        # RFC 6298 (5.4): after a timeout the first one goes, also when younger ones still fill the pipe.
+        tcb.must_resend_first = False
         _retransmit(tcb, segment, now)
 
 
@@ -182,11 +184,17 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         congestion.on_idle(now)
     if board.lost_bytes > 0:
         return  # what was lost goes first, and cwnd had no room for all of it
+    if tcb.is_held_by_ecn:
+        if not tcb.is_forced:
+            if offset == 0 and tcb.persist_deadline == NEVER:
+                tcb.persist_deadline = now + tcb.rtt.rto_us
+            return
+        tcb.is_held_by_ecn = False
     smss = tcb.smss
     largest = smss
     if tcb.host.may_use_gso:
         largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
-        largest -= largest % smss
+        largest = max(largest - largest % smss, smss)
     elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
         largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
     tcb.is_cwnd_limited = False

@@ -40,6 +40,20 @@ class Rack:
         self._persist: i64 = _PERSIST_RECOVERIES
         self._round_ends: i64 = -1  # D-SACKs count once until this position is acknowledged
         self.highest_delivered: i64 = 0  # RACK.fack
+        self._highest_before: i64 = 0  # the same before the acknowledgment that is being looked at
+
+    def on_handshake(self, rtt_us: i64, now: i64) -> None:
+        """The SYN was delivered: the first sample of the RTT (step 1 takes every one of RFC 6298)."""
+        self._update_min_rtt(rtt_us, now)
+        self.rtt_us = rtt_us
+
+    def on_acknowledgment(self) -> None:
+        """Another ACK; `on_delivered` follows for what is news in it.
+
+        One ACK tells nothing of the order among the segments that it is the first to report: a delayed ACK
+        reports what came in order together with what came behind a gap.
+        """
+        self._highest_before = self.highest_delivered
 
     def on_delivered(self, segment: SentSegment, now: i64, is_ambiguous: bool) -> None:
         """Steps 1 to 3 for one newly acknowledged or SACKed segment.
@@ -52,7 +66,7 @@ class Rack:
                 return
         else:
             self._update_min_rtt(rtt, now)
-            if segment.end < self.highest_delivered:
+            if segment.end < self._highest_before:
                 # Never sent again, and delivered after something sent later (step 3).
                 self.is_reordering_seen = True
         if segment.end > self.highest_delivered:

@@ -41,6 +41,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     outstanding_before = board.outstanding()
     sacked_before = board.sacked_bytes
     lost_before = board.lost_bytes
+    tcb.rack.on_acknowledgment()
     is_duplicate_reported = False
     newly_sacked: i64 = 0
     if tcb.is_sack_permitted and seg.has_options and seg.sack_blocks:
@@ -76,6 +77,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
         delivered = _count_duplicates(tcb, seg, acked, delivered)
     if is_duplicate_reported:
         tcb.rack.on_duplicate_reported(board.una, board.end)
+    is_reducing = tcb.recovery == RECOVERY or tcb.recovery == CWR
     if tcb.recovery == RECOVERY or tcb.recovery == LOSS:
         _check_spurious(tcb, seg, acked, is_duplicate_reported, is_original_delivered)
     if tcb.tlp_end >= 0 and board.una >= tcb.tlp_end:
@@ -83,13 +85,17 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     _detect_losses(tcb, acked, now)
     if tcb.recovery != OPEN and board.una >= tcb.recovery_point and acked > 0:
         _end_recovery(tcb)
-    if tcb.has_ecn and seg.flags & ECE and board.una > tcb.cwr_point:
-        _on_ecn_echo(tcb, outstanding_before, now)
+    if tcb.has_ecn:
+        if not seg.flags & ECE:
+            tcb.is_held_by_ecn = False
+        elif board.una > tcb.cwr_point:
+            _on_ecn_echo(tcb, outstanding_before, now)
     if board.lost_bytes > 0 and (tcb.recovery == OPEN or tcb.recovery == CWR):
         _enter_recovery(tcb, outstanding_before, sacked_before, now)
     if tcb.recovery == RECOVERY or tcb.recovery == CWR:
         _reduce_proportionally(tcb, delivered, acked, board.lost_bytes > lost_before)
-    elif acked > 0:
+    elif acked > 0 and not is_reducing:
+        # (The ACK that ends a recovery leaves cwnd at ssthresh: RFC 9937 §6.4, RFC 6582 §3.2.)
         congestion = tcb.congestion
         was_limited = tcb.is_cwnd_limited or (
             congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd
@@ -111,6 +117,7 @@ def enter_loss(tcb: Tcb, now: i64) -> None:
         _prepare_undo(tcb)
     tcb.recovery = LOSS
     tcb.recovery_point = board.end
+    tcb.must_resend_first = True
     tcb.duplicate_acks = 0
     tcb.duplicate_bytes = 0
     tcb.tlp_end = -1
@@ -211,7 +218,7 @@ def _count_duplicates(tcb: Tcb, seg: Segment, acked: i64, delivered: i64) -> i64
     if seg.length != 0 or seg.window << tcb.snd_wind_shift != tcb.snd_wnd:
         return 0
     if tcb.recovery == LOSS:
-        return 0  # they answer what was out before the timeout, and say nothing of what is out now
+        return 0  # a copy from before the timeout, and all of that is presumed lost (RFC 6582 §3.2 step 4)
     tcb.duplicate_acks += 1
     if tcb.duplicate_acks == 1:
         tcb.limited_transmit_start = board.end
@@ -253,18 +260,19 @@ def _enter_recovery(tcb: Tcb, outstanding_before: i64, sacked_before: i64, now: 
         if tcb.duplicate_acks > 0:
             # RFC 5681 §3.2 step 2: what limited transmit added does not count.
             outstanding_before -= board.end - tcb.limited_transmit_start
-        _reduce(tcb, outstanding_before, now)
+        _reduce(tcb, outstanding_before, now, False)
         _begin_reduction(tcb, outstanding_before - sacked_before)
 
 
-def _reduce(tcb: Tcb, outstanding_before: i64, now: i64) -> None:
-    """One reduction for one episode of congestion.
+def _reduce(tcb: Tcb, outstanding_before: i64, now: i64, is_marked: bool) -> None:
+    """One reduction for one episode of congestion. is_marked: ECN said so, nothing was lost.
 
-    An ACK that ends a recovery acknowledges all that was SACKed meanwhile: what lay between SND.UNA and SND.NXT
-    before it is up to two windows, and half of that would be no reduction. cwnd is what was in use at most.
+    An ACK that ends a recovery acknowledges all that was SACKed meanwhile: what lay between SND.UNA and
+    SND.NXT before it is up to two windows, and half of that would be no reduction. cwnd is what was in use at
+    most.
     """
     congestion = tcb.congestion
-    congestion.on_congestion(min(outstanding_before, congestion.cwnd), now)
+    congestion.on_congestion(min(outstanding_before, congestion.cwnd), now, is_marked)
 
 
 def _begin_reduction(tcb: Tcb, flight: i64) -> None:
@@ -276,7 +284,7 @@ def _begin_reduction(tcb: Tcb, flight: i64) -> None:
 def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: bool) -> None:
     """PRR (RFC 9937 §6.2): let out as much as comes in, in proportion, until pipe reaches ssthresh."""
     congestion = tcb.congestion
-    ssthresh = congestion.ssthresh
+    ssthresh = congestion.target
     pipe = tcb.pipe()
     tcb.prr_delivered += delivered
     if pipe > ssthresh:
@@ -293,7 +301,7 @@ def _reduce_proportionally(tcb: Tcb, delivered: i64, acked: i64, has_new_loss: b
 
 def _end_recovery(tcb: Tcb) -> None:
     if tcb.recovery != LOSS:
-        tcb.congestion.cwnd = max(tcb.congestion.ssthresh, tcb.smss)
+        tcb.congestion.cwnd = max(tcb.congestion.target, tcb.smss)
     tcb.recovery = OPEN
     tcb.duplicate_acks = 0
     tcb.duplicate_bytes = 0
@@ -355,7 +363,7 @@ def _probe_answered(tcb: Tcb, is_duplicate_reported: bool, outstanding_before: i
     """The tail loss probe was acknowledged (RFC 8985 §7.4): did it repair a loss?"""
     tcb.tlp_end = -1
     if tcb.is_tlp_retransmission and not is_duplicate_reported and tcb.recovery == OPEN:
-        _reduce(tcb, outstanding_before, now)
+        _reduce(tcb, outstanding_before, now, False)
         congestion = tcb.congestion
         congestion.cwnd = max(min(congestion.cwnd, congestion.ssthresh), tcb.smss)
 
@@ -366,7 +374,9 @@ def _on_ecn_echo(tcb: Tcb, outstanding_before: i64, now: i64) -> None:
     tcb.must_send_cwr = True
     tcb.cwr_point = board.end
     if tcb.recovery == OPEN:
-        _reduce(tcb, outstanding_before, now)
+        # §6.1.2: at one segment, only the retransmission timer lets the next one go.
+        tcb.is_held_by_ecn = tcb.congestion.cwnd <= tcb.smss
+        _reduce(tcb, outstanding_before, now, True)
         tcb.recovery = CWR
         tcb.recovery_point = board.end
         tcb.undo_retransmissions = -1

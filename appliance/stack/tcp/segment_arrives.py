@@ -103,7 +103,7 @@ def _syn_sent(tcb: Tcb, seg: Segment, now: i64) -> i64:
     _set_send_window(tcb, seg, seg.window)
     if has_ack:
         tcb.snd_una = seg.ack
-        _syn_acknowledged(tcb, now)
+        _syn_acknowledged(tcb, seg, now)
         # The SYN's own window limits what its text may be: all that fits in our buffer.
         tcb.rcv_adv = seq_add(tcb.rcv_nxt, min(65535, tcb.receive_space()))
         tcb.must_ack_now = True
@@ -258,14 +258,20 @@ def _check_ack_of_syn(tcb: Tcb, seg: Segment, now: i64) -> bool:
         return False
     tcb.snd_una = seq_add(tcb.iss, 1)
     _set_send_window(tcb, seg, seg.window << tcb.snd_wind_shift)
-    _syn_acknowledged(tcb, now)
+    _syn_acknowledged(tcb, seg, now)
     return True
 
 
-def _syn_acknowledged(tcb: Tcb, now: i64) -> None:
+def _syn_acknowledged(tcb: Tcb, seg: Segment, now: i64) -> None:
     if tcb.syn_sent_at != NEVER:
         tcb.rtt.sample(now - tcb.syn_sent_at)
+        tcb.rack.on_handshake(now - tcb.syn_sent_at, now)
         tcb.syn_sent_at = NEVER
+    elif tcb.has_timestamps and seg.has_timestamps and seg.ts_ecr != 0:
+        # It was sent more than once; the echo tells which one arrived (RFC 7323 §4.1, RFC 6298 §3).
+        elapsed = (tcb.timestamp(now) - seg.ts_ecr) & 0xFFFF_FFFF
+        if elapsed < 0x8000_0000:
+            tcb.rtt.sample(elapsed * 1000)
     tcb.retransmission_deadline = NEVER
     tcb.must_send_syn = False
     tcb.established(now)

@@ -131,6 +131,7 @@ class Tcb:
         self.rack: Rack = Rack()
         self.recovery: i64 = OPEN
         self.recovery_point: i64 = 0  # position of SND.NXT when it began (RFC 6582's "recover")
+        self.must_resend_first: bool = False  # the timer fired: one segment goes, whatever cwnd and pipe say
         self.duplicate_acks: i64 = 0
         self.limited_transmit_start: i64 = 0  # SND.NXT's position at the first of them
         self.duplicate_bytes: i64 = 0  # of a peer without SACK: what its duplicates say has left the network
@@ -189,6 +190,7 @@ class Tcb:
         self.has_ecn: bool = False
         self.must_echo_ecn: bool = False  # CE was seen: ECE on every ACK until the peer's CWR
         self.must_send_cwr: bool = False
+        self.is_held_by_ecn: bool = False  # ECE came at a cwnd of one segment: the timer sends the next one
         self.cwr_point: i64 = -1  # ECE counts again when this position is acknowledged
 
         # Timers: one deadline each; NEVER when stopped.

@@ -96,7 +96,7 @@ def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     tcb.rtt.back_off()
     if is_established:
         enter_loss(tcb, now)
-        if tcb.retransmissions >= config.r1 and tcb.scoreboard.outstanding() >= tcb.smss:
+        if tcb.retransmissions >= config.r1 and tcb.scoreboard.outstanding() >= tcb.smss and not is_held_open:
             # Full-sized segments vanish and nobody says why: perhaps they are too long (RFC 4821 §7.7).
             paths = tcb.host.path_mtus
             if paths.on_black_hole_suspected(tcb.remote_address, now):

@@ -15,7 +15,9 @@ MS = 1_000_000  # ns
 
 def numbered(count: int, size: int = 1000) -> list[bytes]:
     """Frames of IPv4 that tell themselves apart."""
-    return [b"\0" * 12 + b"\x08\x00" + number.to_bytes(4, "big") + b"\0" * (size - 18) for number in range(count)]
+    return [
+        b"\0" * 12 + b"\x08\x00" + number.to_bytes(4, "big") + b"\0" * (size - 18) for number in range(count)
+    ]
 
 
 def number_of(frame: bytes) -> int:
@@ -69,7 +71,9 @@ def test_every_nth_is_lost() -> None:
 
 def test_loss_has_its_probability_and_its_seed() -> None:
     frames = numbered(10_000, 60)
-    one, again, other = (fates(Direction(Impairments(loss=0.03), seed, "forth"), frames) for seed in (1, 1, 2))
+    one, again, other = (
+        fates(Direction(Impairments(loss=0.03), seed, "forth"), frames) for seed in (1, 1, 2)
+    )
     assert one == again
     assert one != other
     assert 9_600 < len(one) < 9_800

@@ -31,6 +31,12 @@ def test_bucket_never_holds_more_than_its_burst() -> None:
     assert sum(bucket.take(1 << 60) for _ in range(10)) == 4, "and so long a time does not overflow"
 
 
+def test_bucket_that_is_nearly_full_overflows() -> None:
+    bucket = TokenBucket(10, 3)
+    bucket.take(5 * S)
+    assert [bucket.take(5 * S + 250_000) for _ in range(4)] == [True, True, True, False]
+
+
 def test_bucket_without_a_rate_is_empty_after_its_burst() -> None:
     bucket = TokenBucket(0, 2)
     assert [bucket.take(now * S) for now in range(4)] == [True, True, False, False]

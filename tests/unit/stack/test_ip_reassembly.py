@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, strategies as st
 
 from appliance.stack.counters import Counters
@@ -32,7 +34,7 @@ def cut_datagrams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
         datagram(
             payload[start:end], protocol=UDP, fragment=(start >> 3) | (MORE if end < len(payload) else 0)
         )
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     ]
     return payload, pieces
 
@@ -48,8 +50,8 @@ def test_any_cut_in_any_order_with_repetitions_gives_the_datagram_once(
     for index, piece in enumerate(order):
         results.append(feed(reassembler, piece))
         if index + 1 < len(order):
-            for again in data.draw(st.lists(st.sampled_from(order[: index + 1]), max_size=3)):
-                results.append(feed(reassembler, again))
+            repeated = data.draw(st.lists(st.sampled_from(order[: index + 1]), max_size=3))
+            results.extend(feed(reassembler, again) for again in repeated)
     assert [result for result in results if result] == [results[-1]]
     expected = pk.ethernet(pk.ipv4(payload, UDP))
     assert results[-1] == expected

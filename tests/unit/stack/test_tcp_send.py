@@ -463,3 +463,10 @@ def test_time_wait_has_no_keepalive() -> None:
     peer.call("set_keepalive", True)
     peer.advance(59 * S)
     peer.expect_nothing()
+
+
+def test_mss_that_leaves_no_room_for_a_second_segment_is_sent_all_the_same() -> None:
+    # The largest MTU of a TAP: one segment is longer than what is left of 65535 after all possible options.
+    peer = established(mtu=65521, mss=65481)
+    assert peer.send(b"x" * 5) == 5
+    peer.expect(".", data=b"x" * 5)
