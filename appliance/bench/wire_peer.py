@@ -22,6 +22,7 @@ from appliance.shell.addresses import parse_address
 from appliance.shell.link import TapLink
 from appliance.shell.network import open_network
 from appliance.stack.interface import InterfaceConfig
+from appliance.stack.tcp.config import TcpConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ async def _serve_own(host: str, port: int, descriptor: int) -> None:
         mtu=_MTU,
         vnet_header=False,
         gso=False,
+        tcp=TcpConfig(nodelay=True),  # trio switches Nagle's algorithm off on the kernel's sockets too
         random_bytes=os.urandom,
     )
     async with open_network(link, config) as network, trio.open_nursery() as nursery:

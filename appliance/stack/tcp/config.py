@@ -23,7 +23,7 @@ class TcpConfig:
         initial_window: segments in the first flight (RFC 6928: 10).
         send_buffer_initial, send_buffer_limit: bytes; grows with cwnd.
         receive_buffer_initial, receive_buffer_limit: bytes; grows while the application keeps up.
-        reassembly_limit: segments kept out of order, per connection.
+        reassembly_limit: segments kept out of order, per connection; as many as the largest window has of 1460 bytes.
         congestion_control: "cubic" (RFC 9438) or "newreno" (RFC 5681).
         window_scale, sack, timestamps: whether to use the option when the peer does (RFC 7323, RFC 2018).
         ecn: whether to agree to ECN (RFC 3168) when the peer asks; ecn_request: whether to ask (Linux: 1, 0).
@@ -58,7 +58,7 @@ class TcpConfig:
         send_buffer_limit: int = 4 * 1024 * 1024,
         receive_buffer_initial: int = 64 * 1024,
         receive_buffer_limit: int = 6 * 1024 * 1024,
-        reassembly_limit: int = 1024,
+        reassembly_limit: int = 4096,
         congestion_control: str = "cubic",
         window_scale: bool = True,
         sack: bool = True,

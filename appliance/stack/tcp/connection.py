@@ -83,6 +83,18 @@ class Connection(Tcb):
             self.touch()  # the window may have opened
         return data
 
+    def receive_whole(self, max_bytes: i64) -> bytes:
+        """`receive` for whoever collects pieces: a large segment's data come alone, without a copy.
+
+        May give less than is there; call it until it gives b"".
+        """
+        data = self.receive_buffer.take_whole(max_bytes)
+        count: i64 = len(data)
+        if count > 0:
+            self.tune_receive_buffer(count, self.last_received_at)
+            self.touch()
+        return data
+
     def at_eof(self) -> bool:
         """Whether the peer has closed and everything it sent was received."""
         return self.is_fin_received and self.receive_buffer.size == 0
@@ -209,6 +221,20 @@ class Connection(Tcb):
         """Differentiated services code point of our datagrams (MUST-48), 0 .. 63."""
         self.tos = dscp << 2
 
+    def set_receive_buffer(self, size: int) -> None:
+        """Bytes that may wait to be received; from now on it does not grow by itself.
+
+        A window that was offered is kept: a smaller buffer closes it only as data arrive (SHLD-14).
+        """
+        self.receive_limit = size
+        self.may_tune_receive_buffer = False
+        self.touch()
+
+    def set_send_buffer(self, size: int) -> None:
+        """Bytes that `send` takes before the peer has acknowledged them; from now on it does not grow."""
+        self.send_limit = size
+        self.may_tune_send_buffer = False
+
     def received_dscp(self) -> int:
         """Differentiated services code point of the peer's latest segment (MAY-9)."""
         return self.received_tos >> 2
@@ -275,4 +301,6 @@ class Connection(Tcb):
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "retransmissions": self.total_retransmissions,
+            "timeouts": self.retransmissions,
+            "pacing_rate": 0,  # bursts are cwnd's; nothing is paced
         }
