@@ -3,18 +3,22 @@
     python -m appliance.bench.syn_flood --interface redtap0 --target 10.77.0.2 --port 6379 --rate 20000 --seconds 5
 
 Sources are all other hosts of the target's /24, ports and sequence numbers are random by seed. Prints `ready`,
-waits for a line on standard input, floods, and prints how many frames the link took in how many seconds. For
-a namespace of one's own: it sends nothing but to the interface it is told.
+waits for a line on standard input, floods until a second line, the end of input or --seconds, and prints how
+many frames the link took in how many seconds. For a namespace of one's own: it sends to nothing but the interface
+it is told.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import select
 import socket
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -48,7 +52,8 @@ def forged_syns(target: str, port: int, mac: bytes, count: int, seed: int) -> li
         host = chance.randrange(3, 255)
         source = to[:3] + bytes((host if host != to[3] else 255 - host,))
         options = _OPTIONS_BEFORE_TS + chance.randbytes(4) + _OPTIONS_AFTER_TS
-        head = struct.pack("!HHIIBBH", chance.randrange(1024, 65536), port, chance.getrandbits(32), 0, 0xA0, _SYN, 64240)
+        ports = chance.randrange(1024, 65536), port
+        head = struct.pack("!HHIIBBH", *ports, chance.getrandbits(32), 0, 0xA0, _SYN, 64240)
         segment = head + b"\0\0\0\0" + options
         check = _fold(_sum(segment) + _sum(source + to) + 6 + len(segment))
         segment = head + struct.pack("!HH", check, 0) + options
@@ -58,25 +63,40 @@ def forged_syns(target: str, port: int, mac: bytes, count: int, seed: int) -> li
     return frames
 
 
+def find_mac(target: str) -> bytes:
+    """The MAC that the kernel knows `target` by; it is asked for when it does not yet.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.sendto(b"", (target, 9))
+    for _ in range(100):
+        for line in Path("/proc/self/net/arp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[0] == target and fields[3] != "00:00:00:00:00:00":
+                return bytes.fromhex(fields[3].replace(":", ""))
+        time.sleep(0.02)
+    raise OSError(f"no answer to ARP from {target}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m appliance.bench.syn_flood", description=__doc__)
     parser.add_argument("--interface", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--mac", default="ff:ff:ff:ff:ff:ff", help="of the target")
     parser.add_argument("--rate", type=int, required=True, help="SYNs per second")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    mac = bytes.fromhex(options.mac.replace(":", ""))
-    frames = forged_syns(options.target, options.port, mac, _DISTINCT, options.seed)
+    frames = forged_syns(options.target, options.port, find_mac(options.target), _DISTINCT, options.seed)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         link.bind((options.interface, 0))
         link.setblocking(False)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        sys.stdin.readline()
+        os.read(0, 1)
         began = time.monotonic()
         tried = taken = 0
         while (elapsed := time.monotonic() - began) < options.seconds:
@@ -87,10 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tried += 1
                 try:
                     link.send(frames[tried % _DISTINCT])
-                except (BlockingIOError, OSError):
-                    continue
+                except OSError:
+                    continue  # its queue is full
                 taken += 1
-            time.sleep(_SLICE_S)
+            if select.select([0], [], [], _SLICE_S)[0]:
+                break
         sys.stdout.write(f"{taken} {time.monotonic() - began:.3f}\n")
     return 0
 

@@ -46,7 +46,7 @@ _MEGABYTE = 1 << 20
 def syn_flood(appliance: RunningAppliance, rate: int, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """Forged SYNs onto the link while the block runs; it ends by itself after `seconds`."""
     argv = [sys.executable, "-m", "appliance.bench.syn_flood", "--interface", "redtap0"]
-    argv += ["--target", ADDRESS, "--port", str(PORT), "--mac", _OUR_MAC.hex(":")]
+    argv += ["--target", ADDRESS, "--port", str(PORT)]
     argv += ["--rate", str(rate), "--seconds", str(seconds)]
     process = spawn(appliance.namespace, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
