@@ -1,4 +1,4 @@
-"""`python -m netns up|down|show|wire`: the topology alone, with nothing of `appliance` installed or imported."""
+"""`python -m netns up|down|show|wire`: the topology alone, without `appliance`."""
 
 from __future__ import annotations
 

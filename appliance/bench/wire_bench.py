@@ -1,4 +1,4 @@
-"""`redtap bench --wire`: our TCP and the kernel's CUBIC as senders over the same bad wire, to a kernel receiver.
+"""`redtap bench --wire`: our TCP and the kernel's CUBIC, each to a kernel receiver over the same bad wire.
 
     redtap    our stack with its defaults, MTU-sized frames, no offloads
     kernel    Linux with TCP_CONGESTION cubic and no memory of earlier connections, on a TAP

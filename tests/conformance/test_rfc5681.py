@@ -256,6 +256,7 @@ def test_duplicate_without_new_sack_data_releases_nothing() -> None:
     assert talker.ack(1, sack=[span(3, 4)]) == segments(12, 12)
 
 
+@pytest.mark.row("R5681-10")
 @pytest.mark.row("R5681-11")
 @pytest.mark.parametrize(("algorithm", "factor"), [("newreno", 0.5), ("cubic", 0.7)])
 def test_fast_recovery_sends_on_duplicates_and_ends_at_ssthresh(algorithm: str, factor: float) -> None:
@@ -266,7 +267,7 @@ def test_fast_recovery_sends_on_duplicates_and_ends_at_ssthresh(algorithm: str, 
     for _ in range(19):
         sent += talker.ack(1)
     ssthresh = talker.info("ssthresh")
-    assert ssthresh == pytest.approx(20_000 * factor, abs=2000)
+    assert ssthresh == 20_000 * factor  # limited transmit's two segments do not count
     # The second half of the duplicates is paid out in new data.
     assert start_of(23) in sent
     talker.advance(RTT)

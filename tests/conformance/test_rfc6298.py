@@ -152,6 +152,22 @@ def test_nothing_is_resent_before_a_timeout_since_its_last_transmission() -> Non
     assert resent.at - sent_at[resent.seq] >= 300 * MS
 
 
+@pytest.mark.row("R6298-8")
+@pytest.mark.parametrize("sack", [True, False])
+def test_fast_retransmission_restarts_the_timer(sack: bool) -> None:
+    talker = sender(400 * MS, sack=sack)
+    for _ in range(20):  # the variance is gone: the timeout is little more than the round trip
+        exchange(talker, 400 * MS)
+    first = talker.write(5000)[0]
+    talker.advance(400 * MS)
+    for last in (2, 3, 4):
+        sent = talker.ack(first, sack=[(first + 1000, first + last * 1000)] if sack else ())
+    assert sent == [first]
+    elapsed, sent = talker.next_sent()
+    assert sent == [first]
+    assert elapsed == talker.info("rto_us") // 2  # doubled since
+
+
 @pytest.mark.row("R6298-9")
 def test_ack_of_new_data_restarts_the_timer() -> None:
     talker = sender(100 * MS)

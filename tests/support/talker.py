@@ -151,7 +151,7 @@ class Talker(Peer):
         if sack:
             blocks = [((self.stack_iss + a) & MASK, (self.stack_iss + b) & MASK) for a, b in sack]
             options += pk.NOP * 2 + pk.sack_option(*blocks)
-        more.setdefault("window", self.peer_window if "S" not in flags else 65535)
+        more.setdefault("window", min(self.peer_window, 65535 << (0 if "S" in flags else self.window_shift)))
         payload = self.segment(flags, seq=seq, ack=ack, data=data, options=options, **more)
         bits = pk.flag_bits(flags)
         end = (self.next if seq is None else seq) + len(data) + bool(bits & 1) + bool(bits & 2)

@@ -159,7 +159,7 @@ def test_clients_that_come_and_go_leave_no_memory_behind(
 
     # Timers of the dead are forgotten in batches, so memory grows a little at first, and then no more.
     sizes = []
-    for _ in range(8):
+    for _ in range(12):
         own_appliance.inside(come_and_go)
         sizes.append(settled())
         if len(sizes) > 1 and sizes[-1] - sizes[-2] < 256 * 1024:

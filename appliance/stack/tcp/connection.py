@@ -209,6 +209,20 @@ class Connection(Tcb):
         """Differentiated services code point of our datagrams (MUST-48), 0 .. 63."""
         self.tos = dscp << 2
 
+    def set_receive_buffer(self, size: int) -> None:
+        """Bytes that may wait to be received; from now on it does not grow by itself.
+
+        A window that was offered is kept: a smaller buffer closes it only as data arrive (SHLD-14).
+        """
+        self.receive_limit = size
+        self.may_tune_receive_buffer = False
+        self.touch()
+
+    def set_send_buffer(self, size: int) -> None:
+        """Bytes that `send` takes before the peer has acknowledged them; from now on it does not grow."""
+        self.send_limit = size
+        self.may_tune_send_buffer = False
+
     def received_dscp(self) -> int:
         """Differentiated services code point of the peer's latest segment (MAY-9)."""
         return self.received_tos >> 2
@@ -275,4 +289,6 @@ class Connection(Tcb):
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "retransmissions": self.total_retransmissions,
+            "timeouts": self.retransmissions,
+            "pacing_rate": 0,  # bursts are cwnd's; nothing is paced
         }

@@ -18,7 +18,7 @@ from mypy_extensions import i64
 
 from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
-from appliance.stack.tcp.tcb import OPEN
+from appliance.stack.tcp.tcb import OPEN, RECOVERY
 from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
 from appliance.wire import virtio
 from appliance.wire.checksum import PROTOCOL_TCP, fold
@@ -167,7 +167,8 @@ def _retransmit(tcb: Tcb, segment: SentSegment, now: i64) -> None:
     board.on_retransmitted(segment, now)
     tcb.prr_out += segment.end - segment.start
     _emit(tcb, seq_add(tcb.snd_una, offset), flags, payload, b"", now)
-    if tcb.retransmission_deadline == NEVER:
+    if tcb.retransmission_deadline == NEVER or (offset == 0 and tcb.recovery == RECOVERY):
+        # RFC 6298 §5: no segment is sent again within one timeout of its last transmission (RFC 6675 §6).
         tcb.retransmission_deadline = now + tcb.rtt.rto_us
 
 
@@ -191,12 +192,14 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             return
         tcb.is_held_by_ecn = False
     smss = tcb.smss
-    largest = smss
+    largest: i64 = 0
     if tcb.host.may_use_gso:
         largest = _MAX_DATAGRAM - _IP_HEADER - _TCP_HEADER - _MAX_OPTIONS
-        largest = max(largest - largest % smss, smss)
-    elif tcb.reassembly is not None or tcb.duplicate_start >= 0:
-        largest = smss - len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
+        largest -= largest % smss  # 0 on a link whose MTU is nearly a datagram: nothing to offload there
+    if largest == 0:
+        largest = smss
+        if tcb.reassembly is not None or tcb.duplicate_start >= 0:
+            largest -= len(_sack_option(tcb))  # RFC 6691 §2: options come off the data
     tcb.is_cwnd_limited = False
     while True:
         by_peer = tcb.snd_wnd - offset

@@ -317,9 +317,12 @@ def _end_recovery(tcb: Tcb) -> None:
 
 
 def _prepare_undo(tcb: Tcb) -> None:
-    """An episode begins. What an earlier one sent again may still be under way: its acknowledgments echo times
-    before this one's first retransmission, its duplicates are reported too, and neither says anything of this
-    one (Linux: retrans_stamp, undo_retrans)."""
+    """An episode begins.
+
+    What an earlier one sent again may still be under way: its acknowledgments echo times before this one's
+    first retransmission, its duplicates are reported too, and neither says anything of this one (Linux:
+    retrans_stamp, undo_retrans).
+    """
     count: i64 = 0
     oldest: i64 = NEVER
     for segment in tcb.scoreboard.in_flight():

@@ -351,6 +351,8 @@ def _set_send_window(tcb: Tcb, seg: Segment, window: i64) -> None:
 
 def _grow_send_buffer(tcb: Tcb) -> None:
     """Room for two congestion windows: one in flight, one waiting (as Linux does)."""
+    if not tcb.may_tune_send_buffer:
+        return
     wanted = tcb.congestion.cwnd * 2
     limit: i64 = tcb.host.config.send_buffer_limit
     if wanted > limit:

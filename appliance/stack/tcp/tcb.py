@@ -163,6 +163,8 @@ class Tcb:
         self.fin_position: i64 = -1  # where the peer's FIN stands in the stream, once it was seen
         self.is_fin_received: bool = False  # and RCV.NXT lies behind it
         self.is_reading_ended: bool = False  # closed by the application: later data draws a RST (SHLD-3)
+        self.may_tune_receive_buffer: bool = True
+        self.may_tune_send_buffer: bool = True
         self._tuning_since: i64 = 0
         self._challenge_period: i64 = 0
         self._challenges: i64 = 0
@@ -382,6 +384,8 @@ class Tcb:
     def tune_receive_buffer(self, count: i64, now: i64) -> None:
         """The application read `count` bytes. Double the buffer while it drains more than half of it a
         round-trip: the window and not the network is then the limit (the idea of dynamic right-sizing)."""
+        if not self.may_tune_receive_buffer:
+            return
         self._tuning_received += count
         interval = self.rtt.srtt_us
         if interval < 1000:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from appliance.errors import TimedOut
+from appliance.errors import TimedOut, Unreachable
+from appliance.stack.neighbor import FAILED
 from appliance.stack.tcp import output as out, state as st
 from appliance.stack.tcp.recovery import enter_loss, reordering_timer_fired
 from appliance.stack.tcp.tcb import OPEN
@@ -66,6 +67,11 @@ def handle_deadline(tcb: Tcb, now: i64) -> None:
 
 def _on_retransmission_timeout(tcb: Tcb, now: i64) -> None:
     config = tcb.host.config
+    if tcb.state == st.SYN_SENT and tcb.neighbor.state == FAILED:
+        # Nobody on the link has that address: the host is not there, not slow (Linux: EHOSTUNREACH).
+        tcb.soft_error = "no answer to ARP"
+        tcb.end(Unreachable)
+        return
     limit: i64 = config.r2
     is_held_open = False
     if tcb.state == st.SYN_SENT:

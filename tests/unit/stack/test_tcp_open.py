@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.errors import Refused, TimedOut
+from appliance.errors import Refused, TimedOut, Unreachable
 from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_CLOSED, EVENT_OPENED, EVENT_PEER_CLOSED, EVENT_READABLE
 from appliance.stack.tcp.state import State
-from tests.support.packets import mss_option, window_scale_option
+from tests.support.packets import PEER, mss_option, window_scale_option
 from tests.support.peer import MS, Peer, S, established, syn_received, syn_received_active, syn_sent
 
 # -- passive -------------------------------------------------------------------------------------
@@ -450,3 +450,15 @@ def test_lost_syn_ack_does_not_force_data_into_a_closed_window() -> None:
     peer.inject(".", window=0)
     peer.send(b"x" * 10)
     peer.expect_nothing()
+
+
+def test_peer_that_no_arp_finds_is_unreachable_and_not_merely_slow() -> None:
+    peer = Peer(resolve=False)
+    peer.answers_arp = False
+    connection = peer.interface.connect(PEER, 80, peer.now)
+    peer.flush()
+    peer.advance(10 * S)
+    assert connection.is_closed
+    failure = connection.failure()
+    assert isinstance(failure, Unreachable)
+    assert "ARP" in str(failure)

@@ -66,6 +66,21 @@ def test_super_segment_is_at_most_a_datagram() -> None:
     assert sum(len(packet.data) for packet in peer.sent) == 200_000 - 200_000 % 1460
 
 
+@pytest.mark.parametrize("length", [5, 65_481, 100_000])
+def test_mss_of_a_whole_datagram_leaves_nothing_to_offload(length: int) -> None:
+    """An MTU near 64 KiB: a segment and room for all options do not fit into one datagram."""
+    peer = established(
+        mss=65_481,
+        mtu=65_521,
+        shift=7,
+        window=1 << 22,
+        tcp=TcpConfig(nodelay=True, send_buffer_initial=1 << 22),
+    )
+    peer.send(bytes(length))
+    assert [packet.gso_size for packet in peer.sent] == [0] * len(peer.sent)
+    assert sum(sizes(peer)) == length
+
+
 @pytest.mark.parametrize(
     "settings", [{"gso": False}, {"vnet_header": False}], ids=["no gso", "no virtio header"]
 )
