@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from appliance.bench.cases import CASES, Case
+from appliance.bench.flood_bench import measure_flood, table as flood_table
 from appliance.bench.machine import Steadiness
 from appliance.bench.peers import LABELS, Peer, Peers
 from appliance.bench.report import Results, summarize, table
@@ -52,6 +53,7 @@ __all__ = ["bench"]
 @click.option(
     "--wire", "is_wire", is_flag=True, help="Our TCP and the kernel's as senders over a wire that loses."
 )
+@click.option("--flood", "is_flood", is_flag=True, help="Established clients beside a flood of forged SYNs.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 16),
@@ -66,6 +68,7 @@ def bench(
     peer_names: tuple[str, ...],
     json_path: str | None,
     is_wire: bool,
+    is_flood: bool,
     jobs: int,
 ) -> None:
     """Compare with redis-server, side by side.
@@ -75,6 +78,9 @@ def bench(
 
     With --wire it compares TCP alone: our sender and the kernel's CUBIC, each to a kernel receiver, over wires
     in user space with the same rate, delay and seeded losses. A round is a seed. Needs root.
+
+    With --flood it measures what clients of this appliance keep of their requests per second while forged SYNs
+    come in at 20,000 and 50,000 a second, and whether new clients are served.
     """
     console = Console(stderr=True)
     if is_wire:
@@ -87,6 +93,11 @@ def bench(
                 progress=status.update,
             )
         _show(measured, wire_table(measured), json_path)
+        return
+    if is_flood:
+        with console.status("") as status:
+            measured = measure_flood(rounds=rounds, seconds=seconds or 10.0, progress=status.update)
+        _show(measured, flood_table(measured), json_path)
         return
     seconds = seconds or 1.0
     cases = _select(CASES, wanted)

@@ -58,13 +58,28 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Peer:
-    """A server that answers. run: start a program in the namespace of its clients."""
+    """A server that answers.
+
+    Attributes:
+        run: start a program in the namespace of its clients.
+        place: that namespace.
+        pid: of the server.
+    """
 
     name: str
     version: str
     host: str
     port: int
     run: Callable[..., subprocess.Popen[bytes]]
+    place: str
+    pid: int
+
+    def resident_bytes(self) -> int:
+        """What the server has in memory of its own (RssAnon)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+        raise HostError(f"/proc/{self.pid}/status says nothing of RssAnon")
 
     def measure(self, case: Case, requests: int) -> Measurement:
         """Run redis-benchmark once.
@@ -130,7 +145,13 @@ class Peers:
         line = _ready_line(process, "redtap serve")
         version = "pure" if "pure" in line else "compiled"
         return Peer(
-            "redtap", version, "10.77.0.2", 6379, lambda argv, **options: spawn(namespace, argv, **options)
+            "redtap",
+            version,
+            "10.77.0.2",
+            6379,
+            lambda argv, **options: spawn(namespace, argv, **options),
+            namespace,
+            process.pid,
         )
 
     def _start_on_veth(self) -> None:
@@ -147,7 +168,15 @@ class Peers:
             process = veth.spawn_server(argv, stdout=subprocess.DEVNULL)
             self._stack.callback(_stop, process)
             short = version.partition("v=")[2].partition(" ")[0]
-            peer = Peer("redis-server", short, host, 6379, veth.spawn_client)
+            peer = Peer(
+                "redis-server",
+                short,
+                host,
+                6379,
+                veth.spawn_client,
+                topology.client_namespace,
+                process.pid,
+            )
             _wait_until_it_answers(peer, process)
             self.peers.append(peer)
         if "kernel" in self._only:
@@ -155,7 +184,8 @@ class Peers:
             process = veth.spawn_server(argv, stdout=subprocess.PIPE)
             self._stack.callback(_stop, process)
             _ready_line(process, "the kernel server")
-            self.peers.append(Peer("kernel", "", host, 6380, veth.spawn_client))
+            place = topology.client_namespace
+            self.peers.append(Peer("kernel", "", host, 6380, veth.spawn_client, place, process.pid))
 
 
 def find_redis_server() -> str:

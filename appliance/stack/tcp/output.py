@@ -252,6 +252,8 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             if not tcb.is_cwnd_limited:
                 congestion.on_application_limited(now)
             break
+    if tcb.is_cwnd_limited:
+        tcb.cwnd_limited_end = board.end
     if board.outstanding() > 0:
         tcb.persist_deadline = NEVER
         schedule_tail_loss_probe(tcb, now)

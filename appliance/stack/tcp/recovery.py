@@ -97,8 +97,11 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     elif acked > 0 and not is_reducing:
         # (The ACK that ends a recovery leaves cwnd at ssthresh: RFC 9937 §6.4, RFC 6582 §3.2.)
         congestion = tcb.congestion
-        was_limited = tcb.is_cwnd_limited or (
-            congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd
+        # A flight that cwnd cut short was limited by it, whatever was sent since (RFC 7661 §4.1's FlightSize).
+        was_limited = (
+            tcb.is_cwnd_limited
+            or board.una - acked < tcb.cwnd_limited_end
+            or (congestion.cwnd < congestion.ssthresh and outstanding_before * 2 >= congestion.cwnd)
         )
         congestion.on_ack(acked, board.una, board.end, rtt_us, now, was_limited)
         if tcb.recovery == OPEN:

@@ -125,6 +125,7 @@ class Tcb:
         self.must_send_syn: bool = False
         self.is_forced: bool = False  # send a short segment after all (a timer asked for it)
         self.is_cwnd_limited: bool = False  # the last flush stopped at cwnd
+        self.cwnd_limited_end: i64 = 0  # what was in flight when one last did ends here
 
         # Loss recovery.
         self.scoreboard: Scoreboard = Scoreboard()

@@ -118,7 +118,7 @@ def test_invariants_hold_whatever_happens(name: str, events: list[tuple[str, int
             assert before <= control.cwnd <= before + max(amount, control.smss) + before
         elif event == "congestion":
             control.on_congestion(amount, now, False)
-            assert control.ssthresh <= max(amount, 2 * control.smss)
+            assert control.ssthresh <= max(amount, before, 2 * control.smss)
         elif event in ("timeout", "again"):
             control.on_timeout(amount, now, event == "timeout")
             assert control.cwnd == control.smss
