@@ -122,7 +122,13 @@ def measure_flood(*, rounds: int, seconds: float, progress: Callable[[str], None
                 flooded[-1]["grown_bytes"] = peer.resident_bytes() - memory
             ratios = [one["rps"] / other for one, other in zip(flooded, quiet, strict=True)]
             rows.append(
-                {"rate": rate, "quiet_rps": quiet, "flooded": flooded, "ratios": ratios, "ratio": median(ratios)}
+                {
+                    "rate": rate,
+                    "quiet_rps": quiet,
+                    "flooded": flooded,
+                    "ratios": ratios,
+                    "ratio": median(ratios),
+                }
             )
     return {"case": _CASE.name, "rounds": rounds, "floods": rows}
 
