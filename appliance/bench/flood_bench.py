@@ -1,8 +1,8 @@
 """`redtap bench --flood`: what established clients keep of their speed while forged SYNs come in.
 
-redis-benchmark runs twice in each round, without a flood and with one, against one appliance, in the namespace
-that the flood comes from. Flood, clients and appliance share the machine's cores: the figure says what is left
-to the clients, not what the appliance spends.
+redis-benchmark runs twice in each round, without a flood and with one, against one appliance, in the
+namespace that the flood comes from. Flood, clients and appliance share the machine's cores: the figure says
+what is left to the clients, not what the appliance spends.
 """
 
 from __future__ import annotations
@@ -122,7 +122,13 @@ def measure_flood(*, rounds: int, seconds: float, progress: Callable[[str], None
                 flooded[-1]["grown_bytes"] = peer.resident_bytes() - memory
             ratios = [one["rps"] / other for one, other in zip(flooded, quiet, strict=True)]
             rows.append(
-                {"rate": rate, "quiet_rps": quiet, "flooded": flooded, "ratios": ratios, "ratio": median(ratios)}
+                {
+                    "rate": rate,
+                    "quiet_rps": quiet,
+                    "flooded": flooded,
+                    "ratios": ratios,
+                    "ratio": median(ratios),
+                }
             )
     return {"case": _CASE.name, "rounds": rounds, "floods": rows}
 

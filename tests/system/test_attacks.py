@@ -140,7 +140,21 @@ def test_blind_segments_at_a_live_connection_change_nothing(appliance: RunningAp
 
 @pytest.mark.skipif(shutil.which("nmap") is None, reason=needs_program("nmap"))
 def test_nmap_names_the_service_and_finds_the_sequence_numbers_hard(own_appliance: RunningAppliance) -> None:
-    argv = ["nmap", "-n", "-Pn", "-O", "-sS", "-sV", "-v", "-T4", "--max-os-tries", "1", "-p", f"1-20,{PORT}", ADDRESS]
+    argv = [
+        "nmap",
+        "-n",
+        "-Pn",
+        "-O",
+        "-sS",
+        "-sV",
+        "-v",
+        "-T4",
+        "--max-os-tries",
+        "1",
+        "-p",
+        f"1-20,{PORT}",
+        ADDRESS,
+    ]
     report = own_appliance.run(*argv, seconds=120)
     (service,) = [line for line in report.splitlines() if line.startswith(f"{PORT}/tcp")]
     assert "open" in service
