@@ -2,12 +2,12 @@
 
     python -m netns wire left right --rate 50M --delay 10ms --loss 0.01 --seed 7
 
-joins two namespaces; `Wire` joins any two descriptors that keep frames whole: TAPs, or `frame_pipe`. No kernel
-module is needed, and the fate of the n-th frame of a direction depends on nothing but the seed and n, so two
-senders can be sent through the same weather.
+joins two namespaces; `Wire` joins any two descriptors that keep frames whole: TAPs, or `frame_pipe`. No
+kernel module is needed, and whether the n-th frame of a direction is lost, held back or doubled depends on
+nothing but the seed and n, so two senders can be sent through the same weather.
 
 Source:     netem's parameters (tc-netem(8)); Gilbert-Elliott: Elliott 1963, as tc-netem(8) writes it down.
-Units:      bits per second, bytes of Ethernet frame, microseconds; inside, nanoseconds of the monotonic clock.
+Units:      bits per second, bytes of Ethernet frame, microseconds; inside, nanoseconds, monotonic.
 Invariants: without reordering a direction is first in, first out; the line never carries more than its rate,
             however late this process is woken.
 Errors:     ValueError for impairments that make no sense; OSError when a descriptor is gone.

@@ -76,11 +76,11 @@ def bench(
     Runs redis-benchmark against this appliance, redis-server and our engine on kernel sockets, in turn, and
     prints medians of requests per second and of the ratios. Needs root, redis-benchmark and a redis-server.
 
-    With --wire it compares TCP alone: our sender and the kernel's CUBIC, each to a kernel receiver, over wires
-    in user space with the same rate, delay and seeded losses. A round is a seed. Needs root.
+    With --wire it compares TCP alone: our sender and the kernel's CUBIC, each to a kernel receiver, over
+    wires in user space with the same rate, delay and seeded losses. A round is a seed. Needs root.
 
-    With --flood it measures what clients of this appliance keep of their requests per second while forged SYNs
-    come in at 20,000 and 50,000 a second, and whether new clients are served.
+    With --flood it measures what clients of this appliance keep of their requests per second while forged
+    SYNs come in at 20,000 and 50,000 a second, and whether new clients are served.
     """
     console = Console(stderr=True)
     if is_wire:

@@ -1,8 +1,8 @@
 """`redtap bench --flood`: what established clients keep of their speed while forged SYNs come in.
 
-redis-benchmark runs twice in each round, without a flood and with one, against one appliance, in the namespace
-that the flood comes from. Flood, clients and appliance share the machine's cores: the figure says what is left
-to the clients, not what the appliance spends.
+redis-benchmark runs twice in each round, without a flood and with one, against one appliance, in the
+namespace that the flood comes from. Flood, clients and appliance share the machine's cores: the figure says
+what is left to the clients, not what the appliance spends.
 """
 
 from __future__ import annotations

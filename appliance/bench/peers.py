@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from appliance.bench.cases import Case
 
-__all__ = ["LABELS", "Measurement", "Peer", "Peers"]
+__all__ = ["LABELS", "Measurement", "Peer", "Peers", "ready_line", "stop"]
 
 LABELS: Final = {
     "redtap": "redtap, own TCP over a TAP",
@@ -141,8 +141,8 @@ class Peers:
             *("--control", str(Path(directory, "control.sock"))),
         ]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE)
-        self._stack.callback(_stop, process)
-        line = _ready_line(process, "redtap serve")
+        self._stack.callback(stop, process)
+        line = ready_line(process, "redtap serve")
         version = "pure" if "pure" in line else "compiled"
         return Peer(
             "redtap",
@@ -166,7 +166,7 @@ class Peers:
                 *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
             ]
             process = veth.spawn_server(argv, stdout=subprocess.DEVNULL)
-            self._stack.callback(_stop, process)
+            self._stack.callback(stop, process)
             short = version.partition("v=")[2].partition(" ")[0]
             peer = Peer(
                 "redis-server",
@@ -182,8 +182,8 @@ class Peers:
         if "kernel" in self._only:
             argv = [sys.executable, "-m", "appliance.shell.kernel_server", "--host", host, "--port", "6380"]
             process = veth.spawn_server(argv, stdout=subprocess.PIPE)
-            self._stack.callback(_stop, process)
-            _ready_line(process, "the kernel server")
+            self._stack.callback(stop, process)
+            ready_line(process, "the kernel server")
             place = topology.client_namespace
             self.peers.append(Peer("kernel", "", host, 6380, veth.spawn_client, place, process.pid))
 
@@ -210,7 +210,8 @@ def require_tool(name: str, package: str) -> str:
     return path
 
 
-def _ready_line(process: subprocess.Popen[bytes], what: str) -> str:
+def ready_line(process: subprocess.Popen[bytes], what: str) -> str:
+    """The line that a program prints when it is ready. Raises HostError when it ends instead."""
     assert process.stdout is not None
     line = process.stdout.readline().decode(errors="replace").strip()
     if not line:
@@ -229,7 +230,8 @@ def _wait_until_it_answers(peer: Peer, process: subprocess.Popen[bytes]) -> None
     raise HostError(f"{peer.name} did not answer on {peer.host}:{peer.port}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program, kindly at first."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -1,11 +1,11 @@
 """A flood of forged SYNs out of an interface of this namespace.
 
-    python -m appliance.bench.syn_flood --interface redtap0 --target 10.77.0.2 --port 6379 --rate 20000 --seconds 5
+    python -m appliance.bench.syn_flood --interface redtap0 --target 10.77.0.2 --port 6379 --rate 20000 ...
 
-Sources are all other hosts of the target's /24, ports and sequence numbers are random by seed. Prints `ready`,
-waits for a line on standard input, floods until a second line, the end of input or --seconds, and prints how
-many frames the link took in how many seconds. For a namespace of one's own: it sends to nothing but the interface
-it is told.
+Sources are all other hosts of the target's /24, ports and sequence numbers are random by seed. Prints
+`ready`, waits for a line on standard input, floods until a second line, the end of input or --seconds, and
+prints how many frames the link took in how many seconds. For a namespace of one's own: it sends to nothing
+but the interface it is told.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
-from appliance.bench.peers import _ready_line, _stop
+from appliance.bench.peers import ready_line, stop
 from appliance.errors import HostError
 from netns.build import build
 from netns.inside import inside
@@ -118,8 +118,8 @@ class _Lane:
             with ours:
                 argv += ["--fd", str(ours.fileno())]
                 process = subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=(ours.fileno(),))
-        stack.callback(_stop, process)
-        _ready_line(process, f"the {side} sender")
+        stack.callback(stop, process)
+        ready_line(process, f"the {side} sender")
 
     def measure(self, case: WireCase, seed: int, seconds: float) -> list[float]:
         """Goodput in Mbit/s (one number), or completion times in milliseconds."""

@@ -23,7 +23,8 @@ class TcpConfig:
         initial_window: segments in the first flight (RFC 6928: 10).
         send_buffer_initial, send_buffer_limit: bytes; grows with cwnd.
         receive_buffer_initial, receive_buffer_limit: bytes; grows while the application keeps up.
-        reassembly_limit: segments kept out of order, per connection; as many as the largest window has of 1460 bytes.
+        reassembly_limit: segments kept out of order, per connection: about what the largest window has of
+            1460 bytes.
         congestion_control: "cubic" (RFC 9438) or "newreno" (RFC 5681).
         window_scale, sack, timestamps: whether to use the option when the peer does (RFC 7323, RFC 2018).
         ecn: whether to agree to ECN (RFC 3168) when the peer asks; ecn_request: whether to ask (Linux: 1, 0).

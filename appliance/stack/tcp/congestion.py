@@ -204,8 +204,8 @@ class Cubic(CongestionControl):
         self._cwnd_prior = window
         self._epoch_at = -1
         self._is_first_after_timeout = False
-        # §4.6 allows cwnd in place of FlightSize where cwnd does not grow unused, as in `on_ack`. A reply that
-        # fills half the window says nothing against the other half (Linux does the same).
+        # §4.6 allows cwnd in place of FlightSize where cwnd does not grow unused, as in `on_ack`. A reply
+        # that fills half the window says nothing against the other half (Linux does the same).
         return int(float(self.cwnd) * _BETA)
 
     def _avoid(self, acked: i64, rtt_us: i64, now: i64) -> None:

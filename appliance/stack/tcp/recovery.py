@@ -97,7 +97,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     elif acked > 0 and not is_reducing:
         # (The ACK that ends a recovery leaves cwnd at ssthresh: RFC 9937 §6.4, RFC 6582 §3.2.)
         congestion = tcb.congestion
-        # A flight that cwnd cut short was limited by it, whatever was sent since (RFC 7661 §4.1's FlightSize).
+        # A flight that cwnd cut short was limited by it, whatever was sent since (as Linux has it).
         was_limited = (
             tcb.is_cwnd_limited
             or board.una - acked < tcb.cwnd_limited_end
