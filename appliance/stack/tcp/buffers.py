@@ -173,7 +173,7 @@ class ReceiveBuffer:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def take_whole(self, max_bytes: i64) -> bytes:
-        """Like `take`, but a large piece comes alone and uncopied, so the call may give less than there is."""
+        """Like `take`, but a large piece comes alone and uncopied: the call may give less than there is."""
         if self.size > 0 and self._skip == 0:
             piece = self._pieces[self._first]
             length: i64 = len(piece)
