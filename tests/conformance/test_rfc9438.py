@@ -113,7 +113,7 @@ def test_loss_leaves_seven_tenths() -> None:
 
 @pytest.mark.row("R9438-1")
 def test_ssthresh_is_never_below_two_segments() -> None:
-    talker = Talker(sack=True, rtt=100 * MS)
+    talker = Talker(sack=True, rtt=100 * MS, tcp=TcpConfig(initial_window=2))
     talker.write(2000)
     talker.advance(100 * MS)
     talker.ack(1, sack=[span(2, 2)])
