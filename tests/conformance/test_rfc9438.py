@@ -113,7 +113,6 @@ def test_loss_leaves_seven_tenths() -> None:
 
 @pytest.mark.row("R9438-1")
 def test_ssthresh_is_never_below_two_segments() -> None:
-    # 0.7 of a window of two would be less; §4.6 allows the window in place of the flight.
     talker = Talker(sack=True, rtt=100 * MS, tcp=TcpConfig(initial_window=2))
     talker.write(2000)
     talker.advance(100 * MS)
