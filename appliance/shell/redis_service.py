@@ -29,6 +29,7 @@ from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
 from appliance.shell.pump import DETACHED
 from appliance.shell.waiting import Waiter
+from appliance.stack.tcp.buffers import WORTH_KEEPING_WHOLE
 from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class _RedisConnection:
             self._on_rare_events(connection, events)
             return
         session = self.session
-        data = connection.receive(_READ_SIZE)
+        data = connection.receive_whole(_READ_SIZE)
         try:
             session.data_received(data, self.pump.unix_now)
         except Exception:
@@ -212,8 +213,8 @@ class _RedisConnection:
             self._write(output)
         if session.is_closing:
             self.finish()
-        elif len(data) == _READ_SIZE:
-            self._read(connection)
+        elif len(data) >= WORTH_KEEPING_WHOLE:
+            self._read(connection)  # there may be more
 
     def _on_rare_events(self, connection: Connection, events: int) -> None:
         if connection.is_closed:
@@ -264,7 +265,7 @@ class _RedisConnection:
         session = self.session
         limit = self.service.output_limit
         while self.kept_bytes <= limit:
-            data = connection.receive(_READ_SIZE)
+            data = connection.receive_whole(_READ_SIZE)
             if not data:
                 if connection.at_eof():
                     self.finish()

@@ -255,7 +255,10 @@ def test_ack_right_after_a_resend_is_no_sample_of_the_rtt(ts: bool) -> None:
     assert talker.ack(1, sack=[span(2, 4)], ts=(talker.clock(), stack_ts) if ts else None)[0] == 1
     talker.advance(1 * MS)
     # The original was only late: the ACK is for it, and echoes it where there are timestamps.
-    talker.ack(5001, ts=(talker.clock(), stack_ts) if ts else None)
+    # So it says nothing of 6 to 10, which were sent before the resend.
+    assert talker.ack(5001, ts=(talker.clock(), stack_ts) if ts else None) == []
+    assert talker.info("lost") == 0
+    assert talker.wait(QUARTER) == []
     assert talker.info("min_rtt_us") >= minimum - MS or minimum == 0
     assert talker.info("min_rtt_us") >= RTT - MS
 
@@ -332,6 +335,19 @@ def test_one_probe_and_then_the_timeout() -> None:
     assert sent == [1]
     assert talker.counter("tail_loss_probes") == 1
     assert talker.counter("retransmission_timeouts") == 1
+
+
+@pytest.mark.row("R8985-10")
+def test_no_probe_once_something_was_sacked() -> None:
+    talker = reordered(6)
+    for _ in range(12):
+        talker_duplicate(talker)
+    first = talker.write(6000)[0]
+    talker.advance(RTT + 30 * MS)  # late, so that the probe would come before the window has passed
+    assert talker.ack(first, sack=[(first + 1000, first + 2000)]) == []
+    probes = talker.counter("tail_loss_probes")
+    talker.next_sent()
+    assert talker.counter("tail_loss_probes") == probes
 
 
 @pytest.mark.row("R8985-12")

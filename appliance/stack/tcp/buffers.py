@@ -12,12 +12,14 @@ from typing import Final
 
 from mypy_extensions import i64
 
-__all__ = ["Reassembly", "ReceiveBuffer", "SendBuffer"]
+__all__ = ["WORTH_KEEPING_WHOLE", "Reassembly", "ReceiveBuffer", "SendBuffer"]
 
 # Small writes are joined up to this size, so that a thousand 10-byte sends are not a thousand pieces.
 _JOIN_BELOW: Final = 4096
 # Spent pieces at the front of a list are removed in one go when there are this many.
 _COMPACT_AT: Final = 64
+# Below this, joining pieces costs less than handing over each by itself.
+WORTH_KEEPING_WHOLE: Final = 16_384
 # More than the blocks that fit in a SACK option, because several positions may lie in one island.
 _RECENT_ISLANDS: Final = 8
 
@@ -169,6 +171,18 @@ class ReceiveBuffer:
             self._first = 0
         self.size -= max_bytes
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def take_whole(self, max_bytes: i64) -> bytes:
+        """Like `take`, but a large piece comes alone and uncopied, so the call may give less than there is."""
+        if self.size > 0 and self._skip == 0:
+            piece = self._pieces[self._first]
+            length: i64 = len(piece)
+            if WORTH_KEEPING_WHOLE <= length <= max_bytes and length < self.size:
+                self._pieces[self._first] = b""
+                self._first += 1
+                self.size -= length
+                return piece
+        return self.take(max_bytes)
 
 
 class Reassembly:

@@ -83,6 +83,18 @@ class Connection(Tcb):
             self.touch()  # the window may have opened
         return data
 
+    def receive_whole(self, max_bytes: i64) -> bytes:
+        """`receive` for whoever collects pieces: a large segment's data come alone, without a copy.
+
+        May give less than is there; call it until it gives b"".
+        """
+        data = self.receive_buffer.take_whole(max_bytes)
+        count: i64 = len(data)
+        if count > 0:
+            self.tune_receive_buffer(count, self.last_received_at)
+            self.touch()
+        return data
+
     def at_eof(self) -> bool:
         """Whether the peer has closed and everything it sent was received."""
         return self.is_fin_received and self.receive_buffer.size == 0

@@ -40,6 +40,8 @@ _MAX_OPTIONS: Final = 40
 _MAX_DATAGRAM: Final = 65535
 _TIMESTAMPS: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
 _MAX_ACK_DELAY_US: Final = 200 * MILLISECOND  # RFC 8985 §7.2: what a peer may wait before it acknowledges
+# On a link of microseconds 2·SRTT would be over before the peer's process has run (Linux: two ticks).
+_MIN_PROBE_US: Final = 10 * MILLISECOND
 _CORK_US: Final = 200 * MILLISECOND  # how long a cork holds a short segment back (Linux: tcp(7), TCP_CORK)
 _UNRESOLVED_LINK_HEADER: Final = b"\0\0\0\0\0\0\0\0\0\0\0\0\x08\x00"
 
@@ -290,7 +292,7 @@ def schedule_tail_loss_probe(tcb: Tcb, now: i64) -> None:
         return
     timeout: i64 = SECOND
     if tcb.rtt.srtt_us > 0:
-        timeout = 2 * tcb.rtt.srtt_us
+        timeout = max(2 * tcb.rtt.srtt_us, _MIN_PROBE_US)
         if tcb.scoreboard.outstanding() <= tcb.smss:
             timeout += _MAX_ACK_DELAY_US
     deadline = now + timeout

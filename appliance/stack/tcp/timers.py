@@ -125,6 +125,8 @@ def _on_probe_timeout(tcb: Tcb, now: i64) -> None:
     tcb.probe_deadline = NEVER
     if tcb.scoreboard.outstanding() == 0 or tcb.recovery != OPEN or tcb.tlp_end >= 0:
         return
+    if tcb.scoreboard.sacked_bytes > 0:
+        return  # RFC 8985 §7.2: the reordering timer does the asking
     tcb.host.counters.tail_loss_probes += 1
     out.send_tail_loss_probe(tcb, now)
     tcb.retransmission_deadline = now + tcb.rtt.rto_us  # RFC 8985 §7.3

@@ -91,6 +91,18 @@ class ReceiveBufferAgainstBytearray(RuleBasedStateMachine):
         assert taken == self.model[:max_bytes]
         del self.model[:max_bytes]
 
+    @rule(length=st.integers(10_000, 40_000))
+    def append_large(self, length: int) -> None:
+        self.append(length)
+
+    @rule(max_bytes=st.integers(0, 50_000))
+    def take_whole(self, max_bytes: int) -> None:
+        taken = self.buffer.take_whole(max_bytes)
+        assert bool(taken) == bool(self.model and max_bytes)
+        assert len(taken) <= max_bytes
+        assert taken == self.model[: len(taken)]
+        del self.model[: len(taken)]
+
     @invariant()
     def size_agrees(self) -> None:
         if hasattr(self, "buffer"):
@@ -106,6 +118,15 @@ def test_send_buffer_keeps_large_pieces_by_reference() -> None:
     big = bytes(100_000)
     buffer.append(big)
     assert buffer.peek(0, len(big)) is big
+
+
+def test_receive_buffer_hands_a_large_piece_over_uncopied() -> None:
+    buffer = ReceiveBuffer()
+    big = bytes(20_000)
+    buffer.append(big)
+    buffer.append(b"more")
+    assert buffer.take_whole(65_536) is big
+    assert buffer.take_whole(65_536) == b"more"
 
 
 def test_send_buffer_gives_back_what_was_acknowledged() -> None:
