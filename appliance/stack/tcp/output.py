@@ -252,7 +252,8 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             if not tcb.is_cwnd_limited:
                 congestion.on_application_limited(now)
             break
-    if tcb.is_cwnd_limited:
+    if tcb.is_cwnd_limited or congestion.cwnd - tcb.pipe() < smss:
+        # Also when the last of the data just filled it: another segment would have found no room.
         tcb.cwnd_limited_end = board.end
     if board.outstanding() > 0:
         tcb.persist_deadline = NEVER

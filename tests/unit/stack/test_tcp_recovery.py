@@ -280,6 +280,20 @@ def test_congestion_avoidance_adds_a_segment_a_round_trip() -> None:
     assert flights == [20, 21, 22, 23, 24] or flights == [21, 22, 23, 24, 25]
 
 
+@pytest.mark.parametrize("segments", [10, 12])
+def test_flight_that_cwnd_cut_short_or_just_filled_lets_it_grow_by_one_segment_more(segments: int) -> None:
+    """A reply of a window or a little more: its tail leaves with the first ACKs, and hides what held it up."""
+    peer = sender(0)
+    peer.connection.congestion.ssthresh = 10 * MSS
+    acked = 0
+    for _ in range(12):
+        peer.send(bytes(segments * MSS))
+        for _ in range(segments):
+            acked += 1
+            ack(peer, acked)
+    assert peer.connection.info()["cwnd"] == (segments + 1) * MSS
+
+
 @pytest.mark.rfc("5681", "4.1")
 def test_idle_restarts_from_the_initial_window() -> None:
     peer = sender(200)
