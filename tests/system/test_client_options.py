@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -65,6 +66,27 @@ def test_kernel_without_option(own_appliance: RunningAppliance, sysctl: str) -> 
     with own_appliance.connect() as client:
         _check_session(own_appliance, client, 3_000_000)
     _check_quiet(own_appliance, before)
+
+
+@pytest.mark.parametrize(
+    ("window_scaling", "timestamps", "sack", "ecn"), list(itertools.product((0, 1), repeat=4))
+)
+def test_every_combination_of_options_is_agreed_on_and_works(
+    own_appliance: RunningAppliance, window_scaling: int, timestamps: int, sack: int, ecn: int
+) -> None:
+    own_appliance.set_sysctl("net/ipv4/tcp_window_scaling", str(window_scaling))
+    own_appliance.set_sysctl("net/ipv4/tcp_timestamps", str(timestamps))
+    own_appliance.set_sysctl("net/ipv4/tcp_sack", str(sack))
+    own_appliance.set_sysctl("net/ipv4/tcp_ecn", str(ecn))
+    with own_appliance.connect() as client:
+        _check_session(own_appliance, client, 300_000)
+        (one,) = own_appliance.connections()
+        assert (int(one["timestamps"]), int(one["sack_permitted"]), int(one["ecn"])) == (
+            timestamps,
+            sack,
+            ecn,
+        )
+        assert (int(one["rcv_wind_shift"]) > 0) == bool(window_scaling)
 
 
 def test_kernel_without_any_option(own_appliance: RunningAppliance) -> None:
