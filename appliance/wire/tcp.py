@@ -54,13 +54,16 @@ OPTION_TIMESTAMPS: Final = 8
 
 MAX_WINDOW_SHIFT: Final = 14  # RFC 7323 §2.3: a larger one counts as 14
 NO_OPTION: Final = -1
+_TIMESTAMPS: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
+_TIMESTAMPS_ONLY_LENGTH: Final = 32
 
 
 class Segment:
     """One reusable record: `parse_into` fills it for each segment (the RFC's SEG.* variables).
 
     length counts SYN and FIN (SEG.LEN); the data are frame[data_start:data_end]. mss, window_shift:
-    NO_OPTION (-1) when absent. sack_blocks: left and right edges in the order received.
+    NO_OPTION (-1) when absent. has_options: there are others than timestamps. sack_blocks: left and right
+    edges in the order received.
     """
 
     def __init__(self) -> None:
@@ -117,10 +120,20 @@ def parse_into(segment: Segment, frame: bytes, start: i64, end: i64) -> None:
     segment.length = length
     segment.data_start = data_start
     segment.data_end = end
+    segment.has_timestamps = False
     if segment.has_options:
         _forget_options(segment)
     if data_start > start + HEADER_LENGTH:
-        _parse_options(segment, frame, start + HEADER_LENGTH, data_start)
+        if (
+            data_start == start + _TIMESTAMPS_ONLY_LENGTH
+            and read_u32(frame, start + HEADER_LENGTH) == _TIMESTAMPS
+        ):
+            # What nearly every segment of a connection with timestamps has (RFC 7323 appendix A).
+            segment.has_timestamps = True
+            segment.ts_val = read_u32(frame, start + HEADER_LENGTH + 4)
+            segment.ts_ecr = read_u32(frame, start + HEADER_LENGTH + 8)
+        else:
+            _parse_options(segment, frame, start + HEADER_LENGTH, data_start)
 
 
 def _forget_options(segment: Segment) -> None:
@@ -128,7 +141,6 @@ def _forget_options(segment: Segment) -> None:
     segment.mss = NO_OPTION
     segment.window_shift = NO_OPTION
     segment.is_sack_permitted = False
-    segment.has_timestamps = False
     segment.sack_blocks = []
 
 

@@ -18,7 +18,7 @@ from mypy_extensions import i64
 
 from appliance.stack.neighbor import FORGOTTEN, REACHABLE, REACHABLE_US
 from appliance.stack.tcp import state as st
-from appliance.stack.tcp.tcb import OPEN, RECOVERY
+from appliance.stack.tcp.tcb import OPEN, RECOVERY, TIMESTAMPS_LENGTH
 from appliance.stack.timebase import MILLISECOND, NEVER, SECOND
 from appliance.wire import virtio
 from appliance.wire.checksum import PROTOCOL_TCP, fold
@@ -346,33 +346,25 @@ def _sack_option(tcb: Tcb) -> bytes:
     return build_sack_option(blocks[: 3 if tcb.has_timestamps else 4])
 
 
-def _options(tcb: Tcb, flags: i64, now: i64) -> bytes:
-    """The options of a segment without SYN."""
-    options = b""
-    if tcb.has_timestamps:
-        writer = BytesWriter()
-        put_u32(writer, _TIMESTAMPS)
-        put_u32(writer, tcb.timestamp(now))
-        put_u32(writer, tcb.ts_recent)
-        options = writer.getvalue()
-    if (tcb.reassembly is not None or tcb.duplicate_start >= 0) and not flags & RST:
-        options += _sack_option(tcb)
-        tcb.duplicate_start = -1  # each duplicate is reported once
-    return options
-
-
 def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64, ecn: i64 = 0) -> None:
     """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown.
 
-    options: of a SYN; those of other segments are found here. ecn: the ECN bits of the TOS byte.
+    options: of a SYN, all of them; those of other segments are found here. ecn: the ECN bits of the TOS byte.
     """
     host = tcb.host
     neighbor = tcb.neighbor
     if tcb.frame_head_for is not neighbor.link_header or not tcb.frame_head:
         _cache_frame_head(tcb)
+    ts_length: i64 = 0
+    segment_size = tcb.smss
     if not flags & SYN:
-        options = _options(tcb, flags, now)
-    options_length: i64 = len(options)
+        if tcb.has_timestamps:
+            ts_length = TIMESTAMPS_LENGTH
+        if (tcb.reassembly is not None or tcb.duplicate_start >= 0) and not flags & RST:
+            options = _sack_option(tcb)
+            segment_size -= len(options)  # whoever cuts the segment up repeats them in each piece
+            tcb.duplicate_start = -1  # each duplicate is reported once
+    options_length: i64 = ts_length + len(options)
     payload_length: i64 = len(payload)
     tcp_length = _TCP_HEADER + options_length + payload_length
     total_length = _IP_HEADER + tcp_length
@@ -382,13 +374,13 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
     window = _take_window_field(tcb, flags & SYN != 0)
     tos = tcb.tos | ecn
     writer = BytesWriter()
-    if host.has_vnet_header and payload_length > tcb.smss:
+    if host.has_vnet_header and payload_length > segment_size:
         writer.write(
             virtio.build(
                 virtio.FLAG_NEEDS_CSUM,
                 virtio.GSO_TCPV4 | (virtio.GSO_ECN if flags & CWR else 0),
                 _LINK_HEADER + _IP_HEADER + _TCP_HEADER + options_length,
-                tcb.smss,
+                segment_size,
                 _LINK_HEADER + _IP_HEADER,
                 16,
             )
@@ -407,16 +399,24 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
     put_u32(writer, ack)
     put_u16(writer, offset_flags)
     put_u16(writer, window)
+    ts_val: i64 = tcb.timestamp(now) if ts_length > 0 else 0
     tcp_sum = tcb.address_sum + PROTOCOL_TCP + tcp_length
     if host.has_vnet_header:
         put_u16(writer, fold(tcp_sum))
     else:
         tcp_sum += tcb.local_port + tcb.remote_port + offset_flags + window
         tcp_sum += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF)
-        tcp_sum += sum_words(options, 0, options_length) + sum_words(payload, 0, payload_length)
+        tcp_sum += sum_words(options, 0, len(options)) + sum_words(payload, 0, payload_length)
+        if ts_length > 0:
+            tcp_sum += (_TIMESTAMPS >> 16) + (_TIMESTAMPS & 0xFFFF) + (ts_val >> 16) + (ts_val & 0xFFFF)
+            tcp_sum += (tcb.ts_recent >> 16) + (tcb.ts_recent & 0xFFFF)
         put_u16(writer, fold(tcp_sum) ^ 0xFFFF)
     put_u16(writer, 0)
-    if options_length > 0:
+    if ts_length > 0:
+        put_u32(writer, _TIMESTAMPS)
+        put_u32(writer, ts_val)
+        put_u32(writer, tcb.ts_recent)
+    if options:
         writer.write(options)
     writer.write(payload)
     frame = writer.getvalue()

@@ -9,6 +9,7 @@ from appliance.stack.tcp.config import TcpConfig
 from appliance.stack.tcp.connection import EVENT_WRITABLE
 from appliance.stack.tcp.state import State
 from tests.support.peer import MS, Peer, S, established, in_state
+from tests.support.talker import Talker
 
 
 def sizes(peer: Peer) -> list[int]:
@@ -485,3 +486,13 @@ def test_mss_that_leaves_no_room_for_a_second_segment_is_sent_all_the_same() -> 
     peer = established(mtu=65521, mss=65481)
     assert peer.send(b"x" * 5) == 5
     peer.expect(".", data=b"x" * 5)
+
+
+def test_segment_to_be_cut_up_leaves_room_for_the_sack_option_in_each_piece() -> None:
+    talker = Talker(sack=True, gso=True)
+    talker.inject(".", seq=101, data=bytes(100))  # a gap: SACK goes out with whatever we send
+    talker.drain()
+    talker.send(bytes(4_000))
+    first = talker.drain()[0]
+    assert len(first.data) > first.gso_size
+    assert first.gso_size == 1000 - 12  # NOP, NOP and one block
