@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog.testing
 import trio
 
 from appliance.errors import HostError
@@ -116,13 +117,13 @@ def test_capture_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         CaptureWriter(tmp_path / "missing" / "x.pcapng", interface_name="tap0")
 
 
-def test_full_disk_ends_the_capture_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    writer = CaptureWriter("/dev/full", interface_name="tap0")
-    for _ in range(1000):
-        writer.write(bytes(1500), EPOCH_US, INBOUND)
-    writer.close()
-    output = capsys.readouterr()
-    assert "No space left on device" in output.out + output.err
+def test_full_disk_ends_the_capture_and_nothing_else() -> None:
+    with structlog.testing.capture_logs() as logs:
+        writer = CaptureWriter("/dev/full", interface_name="tap0")
+        for _ in range(1000):
+            writer.write(bytes(1500), EPOCH_US, INBOUND)
+        writer.close()
+    assert [entry["reason"] for entry in logs] == ["No space left on device"]
 
 
 async def test_frame_with_impossible_offsets_is_shown_as_it_came(
