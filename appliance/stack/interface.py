@@ -861,3 +861,8 @@ class Interface:
             assert tcb.state == st.TIME_WAIT or tcb.state == st.CLOSED
             assert four_tuple in self._connections, "a TIME-WAIT that the table does not know"
         self._reassembler.check_invariants()
+        queued: i64 = 0
+        for connection in self._connections.values():
+            if connection.reassembly is not None:
+                queued += connection.reassembly.size
+        assert queued == self._host.reassembly_bytes, "bytes out of order that nobody counts"

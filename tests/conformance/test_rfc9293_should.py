@@ -305,7 +305,7 @@ def test_data_beyond_the_right_edge_does_not_time_out() -> None:
 @pytest.mark.parametrize("size", [1460, 730])
 def test_two_full_segments_are_acknowledged_at_once(size: int) -> None:
     """A segment is full by what we said we take: 1460 bytes. Of smaller ones it takes as many bytes."""
-    peer = est(mss=1460)
+    peer = est(mss=1460, tcp=TcpConfig(quick_acks=0))
     for index in range(2 * 1460 // size):
         peer.expect_nothing()
         peer.inject(".", data=pattern(size))

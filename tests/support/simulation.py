@@ -38,7 +38,9 @@ class LinkFaults:
     """What the link does to frames. Probabilities 0 .. 1; times in microseconds; rate in bytes/s, or 0.
 
     A reordered frame is held back for up to `reorder_us` more; `jitter_us` is evenly spread. ARP is spared
-    unless `faults_arp`.
+    unless `faults_arp`. `burst_begins` and `burst_ends` are the two chances of Gilbert and Elliott: in a burst
+    every frame is lost. `lose_numbers` and `lose_numbers_back` lose the n-th frames (from 0, ARP not counted) of
+    side 0 and 1. With a rate, a frame that would have to wait behind more than `queue_bytes` is dropped.
     """
 
     loss: float = 0.0
@@ -50,6 +52,11 @@ class LinkFaults:
     reorder_us: int = 20 * MILLISECOND
     rate: int = 0
     faults_arp: bool = True
+    burst_begins: float = 0.0
+    burst_ends: float = 1.0
+    lose_numbers: frozenset[int] = frozenset()
+    lose_numbers_back: frozenset[int] = frozenset()
+    queue_bytes: int = 0
 
 
 PERFECT = LinkFaults()
@@ -78,6 +85,8 @@ class Simulation:
         self._count = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._line_free_at = [start, start]
+        self._in_burst = [False, False]
+        self._numbers = [0, 0]
         self.frames = 0
         self.lost = 0
         self.apps: list[Transfer] = []
@@ -119,13 +128,16 @@ class Simulation:
         if is_arp and not link.faults_arp:
             self._arrive_at(self.now + link.delay_us, side, frame)
             return
-        if chance() < link.loss:
+        if self._is_lost(side, is_arp) or chance() < link.loss:
             self.lost += 1
             return
         for _ in range(2 if chance() < link.duplicate else 1):
             when = self.now + link.delay_us
             if link.rate:
                 begin = max(self.now, self._line_free_at[side])
+                if link.queue_bytes and (begin - self.now) * link.rate > link.queue_bytes * SECOND:
+                    self.lost += 1
+                    return
                 self._line_free_at[side] = begin + len(frame) * SECOND // link.rate
                 when = self._line_free_at[side] + link.delay_us
             if link.jitter_us:
@@ -141,6 +153,21 @@ class Simulation:
                     + frame[index + 1 :]
                 )
             self._arrive_at(when, side, copy)
+
+    def _is_lost(self, side: int, is_arp: bool) -> bool:
+        """Whether a burst or the frame's number says so; draws nothing on links that have no bursts."""
+        link = self.link
+        if link.burst_begins:
+            chance = link.burst_ends if self._in_burst[side] else link.burst_begins
+            if self.random.random() < chance:
+                self._in_burst[side] = not self._in_burst[side]
+            if self._in_burst[side]:
+                return True
+        if is_arp:
+            return False
+        number = self._numbers[side]
+        self._numbers[side] += 1
+        return number in (link.lose_numbers_back if side else link.lose_numbers)
 
     def _arrive_at(self, when: int, side: int, frame: bytes) -> None:
         self.at(when, lambda: self.stacks[1 - side].receive_frame(frame, self.now))

@@ -20,11 +20,15 @@ class TcpConfig:
         msl_us: maximum segment lifetime; TIME-WAIT lasts twice that (Linux: 2 MSL = 60 s).
         fin_wait_2_us: how long a fully closed connection waits for the peer's FIN (Linux: 60 s).
         delayed_ack_us: longest delay of an ACK (RFC 9293 MUST-40: below 500 ms; Linux: 40 ms).
+        quick_acks: full-sized segments at the start of a connection that are acknowledged at once, so that
+            the peer's slow start does not wait for the delayed ACK (Linux: up to 16).
         initial_window: segments in the first flight (RFC 6928: 10).
         send_buffer_initial, send_buffer_limit: bytes; grows with cwnd.
         receive_buffer_initial, receive_buffer_limit: bytes; grows while the application keeps up.
         reassembly_limit: segments kept out of order, per connection: about what the largest window has of
             1460 bytes.
+        reassembly_total_bytes: kept out of order by all connections together; beyond it what comes out of
+            order is dropped, and the peer sends it again.
         congestion_control: "cubic" (RFC 9438) or "newreno" (RFC 5681).
         window_scale, sack, timestamps: whether to use the option when the peer does (RFC 7323, RFC 2018).
         ecn: whether to agree to ECN (RFC 3168) when the peer asks; ecn_request: whether to ask (Linux: 1, 0).
@@ -54,12 +58,14 @@ class TcpConfig:
         msl_us: int = 30 * SECOND,
         fin_wait_2_us: int = 60 * SECOND,
         delayed_ack_us: int = 40 * MILLISECOND,
+        quick_acks: int = 16,
         initial_window: int = 10,
         send_buffer_initial: int = 64 * 1024,
         send_buffer_limit: int = 4 * 1024 * 1024,
         receive_buffer_initial: int = 64 * 1024,
         receive_buffer_limit: int = 6 * 1024 * 1024,
         reassembly_limit: int = 4096,
+        reassembly_total_bytes: int = 64 * 1024 * 1024,
         congestion_control: str = "cubic",
         window_scale: bool = True,
         sack: bool = True,
@@ -87,12 +93,14 @@ class TcpConfig:
         self.msl_us = msl_us
         self.fin_wait_2_us = fin_wait_2_us
         self.delayed_ack_us = delayed_ack_us
+        self.quick_acks = quick_acks
         self.initial_window = initial_window
         self.send_buffer_initial = send_buffer_initial
         self.send_buffer_limit = send_buffer_limit
         self.receive_buffer_initial = receive_buffer_initial
         self.receive_buffer_limit = receive_buffer_limit
         self.reassembly_limit = reassembly_limit
+        self.reassembly_total_bytes = reassembly_total_bytes
         self.congestion_control = congestion_control
         self.window_scale = window_scale
         self.sack = sack

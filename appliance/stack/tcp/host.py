@@ -58,6 +58,7 @@ class TcpHost:
         self.touched: list[Tcb] = []
         self.closed: list[Tcb] = []
         self.time_wait: dict[bytes, Tcb] = {}  # oldest first: the ones to give up when the pool is full
+        self.reassembly_bytes: i64 = 0  # kept out of order by all connections
         self.now: i64 = 0  # the latest time that anybody told the interface
         self.identification: i64 = int.from_bytes(random_bytes(2), "big")
         self._isn_secret: bytes = random_bytes(16)

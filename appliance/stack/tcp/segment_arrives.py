@@ -17,7 +17,13 @@ from appliance.errors import Refused, Reset
 from appliance.stack.tcp import output as out, state as st
 from appliance.stack.tcp.buffers import Reassembly
 from appliance.stack.tcp.recovery import acknowledgment_arrives
-from appliance.stack.tcp.tcb import EVENT_PEER_CLOSED, EVENT_READABLE, EVENT_URGENT, EVENT_WRITABLE
+from appliance.stack.tcp.tcb import (
+    EVENT_PEER_CLOSED,
+    EVENT_READABLE,
+    EVENT_URGENT,
+    EVENT_WRITABLE,
+    TIMESTAMPS_LENGTH,
+)
 from appliance.stack.timebase import NEVER, SECOND
 from appliance.wire.seqnum import in_window, seq_add, seq_diff, seq_ge, seq_gt, seq_le, seq_lt
 from appliance.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN, URG
@@ -419,11 +425,15 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         if reassembly is None:
             reassembly = Reassembly()
             tcb.reassembly = reassembly
-        if len(reassembly) >= tcb.host.config.reassembly_limit:
+        host = tcb.host
+        if (
+            len(reassembly) >= host.config.reassembly_limit
+            or host.reassembly_bytes + (end - begin) > host.config.reassembly_total_bytes
+        ):
             tcb.host.counters.dropped_reassembly_full += 1
             return
         _note_overlap(tcb, reassembly, tcb.received + ahead, end - begin)
-        reassembly.add(tcb.received + ahead, seg.frame[begin:end])
+        host.reassembly_bytes += reassembly.add(tcb.received + ahead, seg.frame[begin:end])
         return
     if reassembly is None or len(reassembly) == 0:
         _deliver(tcb, seg.frame[begin:end])
@@ -431,13 +441,18 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         # Through the queue, so that bytes which came before stay as they were (its overlap policy).
         if tcb.duplicate_start < 0:
             _note_overlap(tcb, reassembly, tcb.received, end - begin)
+        kept = reassembly.size
         reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
             _deliver(tcb, piece)
+        tcb.host.reassembly_bytes += reassembly.size - kept
         tcb.must_ack_now = True  # RFC 5681 §4.2: a gap was filled, wholly or in part
     tcb.post(EVENT_READABLE)
     if tcb.unacked_bytes >= 2 * tcb.rmss:
         tcb.must_ack_now = True  # SHLD-19
+    elif tcb.quick_acks > 0 and end - begin >= tcb.rmss - TIMESTAMPS_LENGTH:
+        tcb.quick_acks -= 1
+        tcb.must_ack_now = True
     elif tcb.ack_deadline == NEVER:
         tcb.ack_deadline = now + tcb.host.config.delayed_ack_us
 

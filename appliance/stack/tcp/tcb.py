@@ -172,6 +172,7 @@ class Tcb:
 
         # Acknowledging.
         self.must_ack_now: bool = False
+        self.quick_acks: i64 = config.quick_acks  # full-sized segments still to be acknowledged at once
         self.unacked_bytes: i64 = 0  # received since the last segment that we sent
 
         # Round-trip time: samples come from the scoreboard, never from what was sent twice (Karn).
@@ -270,7 +271,9 @@ class Tcb:
         self.failure_class = failure
         self.stop_timers()
         self.send_buffer = SendBuffer()
-        self.reassembly = None
+        if self.reassembly is not None:
+            self.host.reassembly_bytes -= self.reassembly.size
+            self.reassembly = None
         self.host.closed.append(self)
         self.post(EVENT_CLOSED)
 

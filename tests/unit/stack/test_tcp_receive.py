@@ -118,7 +118,7 @@ def test_acknowledgment_rides_on_the_reply() -> None:
 
 @pytest.mark.rfc("9293", "SHLD-19")
 def test_second_full_segment_is_acknowledged_at_once() -> None:
-    peer = established()
+    peer = established(tcp=TcpConfig(quick_acks=0))
     peer.inject(".", data=bytes(FULL))
     peer.expect_nothing()
     peer.inject(".", data=bytes(FULL))
@@ -252,3 +252,36 @@ def test_buffer_does_not_grow_while_nobody_reads() -> None:
         peer.inject(".", data=bytes(1460))
     assert peer.connection.receive_limit == 65536
     assert peer.connection.receivable() <= 65536
+
+
+def test_full_sized_segments_at_the_start_are_acknowledged_at_once_and_later_ones_are_not() -> None:
+    peer = established(mss=1460, tcp=TcpConfig(quick_acks=2))
+    for number in range(2):
+        peer.inject(".", data=bytes(1460))
+        peer.expect(".", ack=1 + 1460 * (number + 1))
+        peer.receive()
+    peer.inject(".", data=bytes(1460))
+    peer.expect_nothing()
+    peer.inject(".", data=bytes(1460))  # SHLD-19: every second one
+    peer.expect(".", ack=1 + 4 * 1460)
+
+
+def test_short_segments_at_the_start_wait_for_the_delayed_ack() -> None:
+    peer = established(mss=1460)
+    peer.inject(".", data=b"PING")
+    peer.expect_nothing()
+
+
+def test_memory_out_of_order_is_bounded_over_all_connections() -> None:
+    peer = established(tcp=TcpConfig(reassembly_total_bytes=5_000))
+    for number in range(10):
+        peer.inject(".", seq=2_001 + 2_000 * number, data=bytes(1_000))
+    assert peer.connection.info()["reassembly_bytes"] == 5_000
+    assert peer.counter("dropped_reassembly_full") == 5
+    peer.drain()
+    # What was kept counts until it is delivered, and no longer.
+    peer.inject(".", seq=1, data=bytes(2_000))
+    assert peer.connection.info()["reassembly_bytes"] == 4_000
+    peer.inject(".", seq=20_001, data=bytes(1_000))
+    assert peer.connection.info()["reassembly_bytes"] == 5_000
+    peer.call("abort")
