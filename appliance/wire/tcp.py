@@ -26,6 +26,7 @@ __all__ = [
     "PSH",
     "RST",
     "SYN",
+    "TIMESTAMPS_PREFIX",
     "URG",
     "Segment",
     "build_options",
@@ -54,7 +55,7 @@ OPTION_TIMESTAMPS: Final = 8
 
 MAX_WINDOW_SHIFT: Final = 14  # RFC 7323 §2.3: a larger one counts as 14
 NO_OPTION: Final = -1
-_TIMESTAMPS: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
+TIMESTAMPS_PREFIX: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
 _TIMESTAMPS_ONLY_LENGTH: Final = 32
 
 
@@ -126,7 +127,7 @@ def parse_into(segment: Segment, frame: bytes, start: i64, end: i64) -> None:
     if data_start > start + HEADER_LENGTH:
         if (
             data_start == start + _TIMESTAMPS_ONLY_LENGTH
-            and read_u32(frame, start + HEADER_LENGTH) == _TIMESTAMPS
+            and read_u32(frame, start + HEADER_LENGTH) == TIMESTAMPS_PREFIX
         ):
             # What nearly every segment of a connection with timestamps has (RFC 7323 appendix A).
             segment.has_timestamps = True

@@ -77,10 +77,7 @@ class Connection(Tcb):
     def receive(self, max_bytes: i64) -> bytes:
         """Up to max_bytes of what came in order; b"" when there is nothing (now, or ever: see at_eof)."""
         data = self.receive_buffer.take(max_bytes)
-        count: i64 = len(data)
-        if count > 0:
-            self.tune_receive_buffer(count, self.last_received_at)
-            self.touch()  # the window may have opened
+        self._was_read(len(data))
         return data
 
     def receive_whole(self, max_bytes: i64) -> bytes:
@@ -89,11 +86,13 @@ class Connection(Tcb):
         May give less than is there; call it until it gives b"".
         """
         data = self.receive_buffer.take_whole(max_bytes)
-        count: i64 = len(data)
+        self._was_read(len(data))
+        return data
+
+    def _was_read(self, count: i64) -> None:
         if count > 0:
             self.tune_receive_buffer(count, self.last_received_at)
-            self.touch()
-        return data
+            self.touch()  # the window may have opened
 
     def at_eof(self) -> bool:
         """Whether the peer has closed and everything it sent was received."""

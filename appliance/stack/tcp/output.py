@@ -25,7 +25,18 @@ from appliance.wire.checksum import PROTOCOL_TCP, fold
 from appliance.wire.fields import BytesWriter, put_u16, put_u32, sum_words
 from appliance.wire.ipv4 import DONT_FRAGMENT, ECT_0
 from appliance.wire.seqnum import seq_add, seq_gt
-from appliance.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, build_options, build_sack_option
+from appliance.wire.tcp import (
+    ACK,
+    CWR,
+    ECE,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    TIMESTAMPS_PREFIX,
+    build_options,
+    build_sack_option,
+)
 
 if TYPE_CHECKING:
     from appliance.stack.tcp.scoreboard import SentSegment
@@ -38,7 +49,6 @@ _TCP_HEADER: Final = 20
 _LINK_HEADER: Final = 14
 _MAX_OPTIONS: Final = 40
 _MAX_DATAGRAM: Final = 65535
-_TIMESTAMPS: Final = 0x0101_080A  # NOP, NOP, kind 8, length 10
 _MAX_ACK_DELAY_US: Final = 200 * MILLISECOND  # RFC 8985 §7.2: what a peer may wait before it acknowledges
 # On a link of microseconds 2·SRTT would be over before the peer's process has run (Linux: two ticks).
 _MIN_PROBE_US: Final = 10 * MILLISECOND
@@ -217,9 +227,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             if count < available:
                 # A window leaves room for less than a segment: MUST-38, send only if it is at least half
                 # of the largest window the peer ever had; else the persist timer overrides.
-                if by_peer <= by_cwnd and count > 0 and count * 2 >= tcb.max_snd_wnd:
-                    pass
-                else:
+                if by_peer > by_cwnd or count == 0 or count * 2 < tcb.max_snd_wnd:
                     break
             elif not is_fin_queued and ((offset > 0 and not tcb.is_nodelay) or tcb.is_corked):
                 break  # Nagle (SHLD-7)
@@ -408,12 +416,14 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
         tcp_sum += (seq >> 16) + (seq & 0xFFFF) + (ack >> 16) + (ack & 0xFFFF)
         tcp_sum += sum_words(options, 0, len(options)) + sum_words(payload, 0, payload_length)
         if ts_length > 0:
-            tcp_sum += (_TIMESTAMPS >> 16) + (_TIMESTAMPS & 0xFFFF) + (ts_val >> 16) + (ts_val & 0xFFFF)
+            tcp_sum += (
+                (TIMESTAMPS_PREFIX >> 16) + (TIMESTAMPS_PREFIX & 0xFFFF) + (ts_val >> 16) + (ts_val & 0xFFFF)
+            )
             tcp_sum += (tcb.ts_recent >> 16) + (tcb.ts_recent & 0xFFFF)
         put_u16(writer, fold(tcp_sum) ^ 0xFFFF)
     put_u16(writer, 0)
     if ts_length > 0:
-        put_u32(writer, _TIMESTAMPS)
+        put_u32(writer, TIMESTAMPS_PREFIX)
         put_u32(writer, ts_val)
         put_u32(writer, tcb.ts_recent)
     if options:

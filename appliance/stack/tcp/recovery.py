@@ -26,6 +26,7 @@ from appliance.wire.seqnum import seq_diff, seq_lt
 from appliance.wire.tcp import ECE
 
 if TYPE_CHECKING:
+    from appliance.stack.tcp.scoreboard import SentSegment
     from appliance.stack.tcp.tcb import Tcb
     from appliance.wire.tcp import Segment
 
@@ -52,7 +53,6 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
     is_original_delivered = newly_sacked > 0
     if acked > 0:
         position = board.una + acked
-        is_ambiguous = False
         segment = board.pop_acknowledged(position)
         while segment is not None:
             if not segment.is_sacked:
@@ -61,9 +61,7 @@ def acknowledgment_arrives(tcb: Tcb, seg: Segment, acked: i64, now: i64) -> None
                     is_original_delivered = True
                     if rtt_us == 0:
                         rtt_us = max(now - segment.sent_at, 1)
-                elif seg.has_timestamps and tcb.has_timestamps:
-                    is_ambiguous = _is_echo_older(seg, tcb.timestamp(segment.sent_at))
-                tcb.rack.on_delivered(segment, now, is_ambiguous)
+                _tell_rack(tcb, seg, segment, now)
             segment = board.pop_acknowledged(position)
         if rtt_us > 0:
             tcb.rtt.sample(rtt_us)
@@ -171,23 +169,23 @@ def _take_sack_blocks(tcb: Tcb, seg: Segment, is_first_duplicate: bool, now: i64
     """Mark what is newly SACKed; returns its bytes. Blocks that make no sense are ignored."""
     board = tcb.scoreboard
     newly: i64 = 0
-    is_first = True
-    for left_seq, right_seq in seg.sack_blocks:
-        if is_first and is_first_duplicate:
-            is_first = False
-            continue
-        is_first = False
+    for left_seq, right_seq in seg.sack_blocks[1:] if is_first_duplicate else seg.sack_blocks:
         left = board.una + seq_diff(left_seq, tcb.snd_una)
         right = board.una + seq_diff(right_seq, tcb.snd_una)
         if left >= right or left < board.una or right > board.end:
             continue
         for segment in board.mark_sacked(left, right):
             newly += segment.end - segment.start
-            is_ambiguous = False
-            if segment.retransmissions > 0 and seg.has_timestamps and tcb.has_timestamps:
-                is_ambiguous = _is_echo_older(seg, tcb.timestamp(segment.sent_at))
-            tcb.rack.on_delivered(segment, now, is_ambiguous)
+            _tell_rack(tcb, seg, segment, now)
     return newly
+
+
+def _tell_rack(tcb: Tcb, seg: Segment, segment: SentSegment, now: i64) -> None:
+    """`segment` was delivered; where it was sent more than once, the echo may tell which one it was."""
+    is_ambiguous = False
+    if segment.retransmissions > 0 and seg.has_timestamps and tcb.has_timestamps:
+        is_ambiguous = _is_echo_older(seg, tcb.timestamp(segment.sent_at))
+    tcb.rack.on_delivered(segment, now, is_ambiguous)
 
 
 def _is_echo_older(seg: Segment, ts_val: i64) -> bool:

@@ -21,7 +21,7 @@ class RttEstimator:
         self.srtt_us: i64 = 0  # 0: no sample yet
         self.rttvar_us: i64 = 0
         self.rto_us: i64 = rto_initial_us
-        self._base_rto_us: i64 = rto_initial_us  # without back-off
+        self._rto_initial_us: i64 = rto_initial_us
         self._rto_min_us: i64 = rto_min_us
         self._rto_max_us: i64 = rto_max_us
 
@@ -45,20 +45,14 @@ class RttEstimator:
         if variance < self._rto_min_us:
             variance = self._rto_min_us
         rto = self.srtt_us + variance
-        self._base_rto_us = min(self._rto_max_us, rto)
-        self.rto_us = self._base_rto_us
+        self.rto_us = min(self._rto_max_us, rto)
 
     def back_off(self) -> None:
         """Double the timeout (§5.5), up to the limit."""
         rto = self.rto_us << 1
         self.rto_us = min(self._rto_max_us, rto)
 
-    def reset_back_off(self) -> None:
-        """New data was acknowledged: back to what the estimate says."""
-        self.rto_us = self._base_rto_us
-
     def use_fallback(self, rto_us: i64) -> None:
         """§5.7: the SYN was retransmitted, so data starts with this timeout until a sample is taken."""
-        if self.srtt_us == 0 and self._base_rto_us < rto_us:
-            self._base_rto_us = rto_us
+        if self.srtt_us == 0 and self._rto_initial_us < rto_us:
             self.rto_us = rto_us
