@@ -140,7 +140,8 @@ def hello(session: Session, args: list[bytes]) -> object:
 
 
 def _is_printable(text: bytes) -> bool:
-    return all(33 <= byte <= 126 for byte in text)
+    # redis-server looks at a C string: what stands behind a NUL is kept, but not looked at.
+    return all(33 <= byte <= 126 for byte in text.partition(b"\0")[0])
 
 
 def _client_name(text: bytes) -> bytes:
