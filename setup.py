@@ -26,10 +26,12 @@ COMPILED = [
     "appliance/redis/glob.py",
     "appliance/redis/integers.py",
     "appliance/redis/keyspace.py",
+    "appliance/redis/notifications.py",
     "appliance/redis/registry.py",
     "appliance/redis/replies.py",
     "appliance/redis/resp.py",
     "appliance/redis/session.py",
+    "appliance/redis/types/*.py",
     "appliance/redis/values.py",
 ]
 # A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.

@@ -20,6 +20,7 @@ from appliance.redis.config import Configuration
 from appliance.redis.keyspace import Clock, Database, KeyspaceStats
 from appliance.redis.registry import Registry
 from appliance.redis.session import Session
+from appliance.redis.types.collection import EncodingLimits
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
@@ -71,6 +72,7 @@ class Engine:
         self.settings = settings
         self.clock = Clock()
         self.stats = KeyspaceStats()
+        self.limits = EncodingLimits()
         secret = random_bytes(8)
         self.databases: list[Database] = [
             Database(index, secret, self.clock, self.stats) for index in range(settings.databases)

@@ -141,6 +141,20 @@ class Session:
             command.rejected_calls += 1
         self._append(self._failure(message))
 
+    # Services to handlers -------------------------------------------------------------------------
+
+    def changed(self, key: bytes, count: i64 = 1) -> None:
+        """The value at `key` of the selected database was changed by the command being executed.
+
+        Args:
+            key: also when it is gone now.
+            count: changes to count towards the next save, as redis-server's `dirty`.
+        """
+        self.engine.dirty += count
+
+    def notify(self, event_class: i64, event: bytes, key: bytes) -> None:
+        """Publish a keyspace event (a class of `notifications`) of the selected database."""
+
     def _failure(self, message: bytes) -> SimpleError:
         reply = SimpleError(message)
         self.engine.count_error(reply.text.split(b" ", 1)[0])

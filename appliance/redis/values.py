@@ -6,7 +6,7 @@ A string is kept in one of three forms, which OBJECT ENCODING tells apart:
     bytes           as it came                                               "embstr" when short, else "raw"
     StringBuffer    changed in place (APPEND, SETRANGE)                      "raw"
 
-Later types are classes of their own; `type_name` is the one place that lists them.
+Every other type is a Collection (types/collection.py), one module per type.
 
 Invariants: an int is within 64 bits, signed. A StringBuffer belongs to one key: COPY makes a new one.
 """
@@ -21,6 +21,7 @@ from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.replies import integer_text
+from appliance.redis.types.collection import Collection
 
 # The server puts key, string and expire time into one block of 64 bytes when they fit: its own
 # headers leave 41.
@@ -81,6 +82,8 @@ def type_name(value: object) -> bytes:
     """What TYPE says."""
     if is_string(value):
         return b"string"
+    if isinstance(value, Collection):
+        return value.type_name()
     raise TypeError(f"{type(value).__name__} is no value of a key")
 
 
@@ -93,6 +96,8 @@ def encoding_name(key: bytes, value: object, expires: bool) -> bytes:
         return b"embstr" if size <= _EMBSTR_ROOM else b"raw"
     if isinstance(value, StringBuffer):
         return b"raw"
+    if isinstance(value, Collection):
+        return value.encoding()
     raise TypeError(f"{type(value).__name__} is no value of a key")
 
 
@@ -100,4 +105,6 @@ def copied(value: object) -> object:
     """A value for another key: immutable forms are shared."""
     if isinstance(value, StringBuffer):
         return StringBuffer(bytes(value.data))
+    if isinstance(value, Collection):
+        return value.copy()
     return value
