@@ -95,7 +95,7 @@ def _parse_options(args: list[bytes], start: int, allowed: int) -> _SetOptions:
 
 def set_(session: Session, args: list[bytes]) -> object:
     if len(args) == 3:
-        session.db.set_value(args[1], string_value(args[2]))
+        session.db.put(args[1], string_value(args[2]))
         session.engine.dirty += 1
         return OK
     options = _parse_options(args, 3, NX | XX | GET | KEEPTTL | _EXPIRE_OPTIONS)
@@ -125,7 +125,7 @@ def set_(session: Session, args: list[bytes]) -> object:
 def setnx(session: Session, args: list[bytes]) -> object:
     if session.db.lookup_write(args[1]) is not None:
         return 0
-    session.db.add(args[1], string_value(args[2]))
+    session.db.put(args[1], string_value(args[2]))
     session.engine.dirty += 1
     return 1
 
@@ -180,7 +180,7 @@ def getdel(session: Session, args: list[bytes]) -> object:
 def getset(session: Session, args: list[bytes]) -> object:
     value = session.db.lookup_read(args[1])
     previous: object = None if value is None else string_text(value)
-    session.db.set_value(args[1], string_value(args[2]))
+    session.db.put(args[1], string_value(args[2]))
     session.engine.dirty += 1
     return previous
 
@@ -352,7 +352,7 @@ def mset(session: Session, args: list[bytes]) -> object:
     db = session.db
     at: i64 = 1
     while at < count:
-        db.set_value(args[at], string_value(args[at + 1]))
+        db.put(args[at], string_value(args[at + 1]))
         at += 2
     session.engine.dirty += count // 2
     return OK
@@ -365,7 +365,7 @@ def msetnx(session: Session, args: list[bytes]) -> object:
         if session.db.lookup_write(args[at]) is not None:
             return 0
     for at in range(1, len(args), 2):
-        session.db.set_value(args[at], string_value(args[at + 1]))
+        session.db.put(args[at], string_value(args[at + 1]))
     session.engine.dirty += len(args) // 2
     return 1
 
