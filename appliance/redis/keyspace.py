@@ -236,20 +236,53 @@ class Table:
             key: of any length.
             clock: the access clock of a packed key becomes this; -1 leaves it. An Entry's is the caller's.
         """
-        at = self._locate(key, self.hash_of(key))
-        if at == -1:
-            return None
-        segment = self._segment_of(at)
-        if at < 0:
-            at = -2 - at
-        at &= _INNER
-        tag = segment.tags[at]
-        length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-        if length == 0:
-            return segment.records[at]
-        if clock >= 0:
-            segment.tags[at] = tag & _NOT_CLOCK | clock << _CLOCK_SHIFT
-        return cast("bytes", segment.records[at])[length:]
+        # `_locate` once more, for the sake of GET: its answer would have to be taken apart again.
+        h = self.hash_of(key)
+        key_length: i64 = len(key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        inner = at & _INNER
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
+                if length == 0:
+                    entry = cast("Entry", segment.records[inner])
+                    if entry.key == key:
+                        return entry
+                elif length == key_length:
+                    record = cast("bytes", segment.records[inner])
+                    if record.startswith(key):
+                        if clock >= 0:
+                            tags[inner] = tag & _NOT_CLOCK | clock << _CLOCK_SHIFT
+                        return record[length:]
+            elif tag == 0:
+                break
+            if (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            inner = at & _INNER
+            if inner == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            at = self._locate_old(key, h)
+            if at >= 0:
+                segment = self._old[at >> _SHIFT]
+                inner = at & _INNER
+                tag = segment.tags[inner]
+                length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
+                if length == 0:
+                    return segment.records[inner]
+                if clock >= 0:
+                    segment.tags[inner] = tag & _NOT_CLOCK | clock << _CLOCK_SHIFT
+                return cast("bytes", segment.records[inner])[length:]
+        return None
 
     def has(self, key: bytes) -> bool:
         return self._locate(key, self.hash_of(key)) != -1
@@ -308,39 +341,37 @@ class Table:
             clock: its access clock, 24 bits.
 
         Returns:
-            The entry the key had before if it had one: it may have an expire time, which the key keeps only
-            if the entry is the same after.
+            The entry the key had before, if it had one. Its expire time, if it has one, is the caller's to
+            take off: the entry may stay in use.
         """
         h = self.hash_of(key)
         at = self._locate(key, h)
         length: i64 = len(key)
+        tag = _TAKEN | h
+        record: object = None
+        if (
+            isinstance(value, bytes)
+            and len(value) <= LONGEST_PACKED_VALUE
+            and length > 0
+            and length <= LONGEST_PACKED_KEY
+        ):
+            record = key + value
+            tag |= length << _LENGTH_SHIFT | clock << _CLOCK_SHIFT
         if at == -1:
             self._make_room()
-            if _is_packable(length, value):
-                self._place(_packed_tag(h, length, clock), key + cast("bytes", value))
-            else:
-                entry = Entry(key, value)
-                entry.accessed_s = clock
-                self._place(_TAKEN | h, entry)
+            self._place(tag, _entry(key, value, clock) if record is None else record)
             return None
-        segment = self._segment_of(at)
-        if at < 0:
-            at = -2 - at
-        at &= _INNER
+        segment = self._segments[at >> _SHIFT] if at >= 0 else self._old[(-2 - at) >> _SHIFT]
+        inner = at & _INNER if at >= 0 else (-2 - at) & _INNER
         previous: Entry | None = None
-        if (segment.tags[at] >> _LENGTH_SHIFT) & _LENGTH_MASK == 0:
-            previous = cast("Entry", segment.records[at])
-        if _is_packable(length, value):
-            segment.tags[at] = _packed_tag(h, length, clock)
-            segment.records[at] = key + cast("bytes", value)
-        elif previous is not None:
-            previous.value = value
-            previous.accessed_s = clock
-        else:
-            entry = Entry(key, value)
-            entry.accessed_s = clock
-            segment.tags[at] = _TAKEN | h
-            segment.records[at] = entry
+        if (segment.tags[inner] >> _LENGTH_SHIFT) & _LENGTH_MASK == 0:
+            previous = cast("Entry", segment.records[inner])
+            if record is None:
+                previous.value = value
+                previous.accessed_s = clock
+                return previous
+        segment.tags[inner] = tag
+        segment.records[inner] = _entry(key, value, clock) if record is None else record
         return previous
 
     def insert(self, key: bytes, value: object) -> Entry:
@@ -804,6 +835,12 @@ def _packed_tag(h: i64, length: i64, clock: i64) -> i64:
     return _TAKEN | length << _LENGTH_SHIFT | (clock & CLOCK_MASK) << _CLOCK_SHIFT | h
 
 
+def _entry(key: bytes, value: object, clock: i64) -> Entry:
+    entry = Entry(key, value)
+    entry.accessed_s = clock
+    return entry
+
+
 def _view(tag: i64, record: object) -> Entry:
     """The Entry of a slot, or a copy of what is packed there."""
     length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
@@ -964,7 +1001,10 @@ class Database:
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
         clock = self._clock
-        found = self._table.read(key, clock.access_clock if clock.is_touching else -1)
+        access_clock: i64 = -1
+        if clock.is_touching:
+            access_clock = clock.access_clock
+        found = self._table.read(key, access_clock)
         if isinstance(found, Entry):
             if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
                 self._expire(found)
