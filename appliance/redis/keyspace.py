@@ -7,7 +7,7 @@ and a lookup may stop at the first record nearer to its home than the key would 
 
 A slot is two words in two flat arrays (ADR 0015):
 
-    tag     63 bits: hash (32), access clock (24), length of a packed key (6), one bit that says "taken"
+    tag     62 bits: hash (32), access clock (24), length of a packed key (6; 63: it is an Entry); 0: empty
     record  the key and its short value packed into one bytes object, or an Entry
 
 A probe reads tags alone, one cache line for eight slots, and touches a record only when all 32 bits of the
@@ -15,6 +15,9 @@ hash agree. Packing saves the two or three objects that a key, a value and their
 key instead of 240 at a million keys of 16 bytes with values of 32. What cannot be packed (a collection, an
 integer, a long string, a key that expires) has an Entry. So has, for a while, a packed key whose Entry a
 handler asked for: `find` unpacks it in place, and `work` packs it again.
+
+The value in a packed record is in wire form, header and CR LF included: GET's reply is a slice of the record,
+and costs no joining of pieces.
 
 Resizing is incremental. The arrays come in segments of 16384 slots: those of the next size are made one after
 another while writes go on (PREPARING), then every write moves a bounded number of slots over (MOVING), and
@@ -43,8 +46,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from librt.strings import BytesWriter
 from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
+
+from appliance.redis.replies import BULK_HEADERS, CRLF, Bulk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +71,15 @@ _HASH: Final = 0xFFFF_FFFF
 _CLOCK_SHIFT: Final = 32
 CLOCK_MASK: Final = 0xFF_FFFF
 _CLOCK: Final = 0xFF_FFFF << 32
-_NOT_CLOCK: Final = (1 << 63) - 1 - (0xFF_FFFF << 32)
-_LENGTH_SHIFT: Final = 56
-_LENGTH_MASK: Final = 63  # 0: the record is an Entry
-_TAKEN: Final = 1 << 62
+_LENGTH_SHIFT: Final = 56  # 6 bits; with a seventh a tag would need a boxed integer
+_ENTRY: Final = 63  # in place of a length: the record is an Entry
+_ENTRY_TAG: Final = 63 << 56
 
-LONGEST_PACKED_KEY: Final = 63
+LONGEST_PACKED_KEY: Final = 62
 # A packed value is copied when it is read; from about here on that costs more than an object saves.
 LONGEST_PACKED_VALUE: Final = 128
+
+_WRITER: Final = BytesWriter()
 
 NO_EXPIRY: Final = -1
 # A sum of as many times to live as a cron samples must stay within 64 bits.
@@ -175,8 +182,8 @@ class Table:
         while True:
             tag = tags[at & _INNER]
             if tag & _HASH == h and tag != 0:
-                length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-                if length == 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
                     if cast("Entry", segment.records[at & _INNER]).key == key:
                         return at
                 elif length == len(key) and cast("bytes", segment.records[at & _INNER]).startswith(key):
@@ -210,8 +217,8 @@ class Table:
                 break
             if tag & _HASH == h:
                 record = segment.records[at & _INNER]
-                key_length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-                if key_length == 0:
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
                     if cast("Entry", record).key == key:
                         return at
                 elif key_length == len(key) and cast("bytes", record).startswith(key):
@@ -229,12 +236,13 @@ class Table:
             return self._segments[at >> _SHIFT]
         return self._old[(-2 - at) >> _SHIFT]
 
-    def read(self, key: bytes, clock: i64) -> object:
+    def read(self, key: bytes, clock: i64, as_reply: bool = False) -> object:
         """What there is of key, without unpacking it: its value, its Entry if it has one, or None.
 
         Args:
             key: of any length.
             clock: the access clock of a packed key becomes this; -1 leaves it. An Entry's is the caller's.
+            as_reply: a packed value comes as a `Bulk`.
         """
         # `_locate` once more, for the sake of GET: its answer would have to be taken apart again.
         h = self.hash_of(key)
@@ -249,8 +257,8 @@ class Table:
         while True:
             tag = tags[inner]
             if tag & _HASH == h and tag != 0:
-                length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-                if length == 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
                     entry = cast("Entry", segment.records[inner])
                     if entry.key == key:
                         return entry
@@ -258,8 +266,10 @@ class Table:
                     record = cast("bytes", segment.records[inner])
                     if record.startswith(key):
                         if clock >= 0:
-                            tags[inner] = tag & _NOT_CLOCK | clock << _CLOCK_SHIFT
-                        return record[length:]
+                            tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        if as_reply:
+                            return Bulk(record[length:])
+                        return _value_of(record, length)
             elif tag == 0:
                 break
             if (at - tag) & mask < distance:
@@ -276,12 +286,13 @@ class Table:
                 segment = self._old[at >> _SHIFT]
                 inner = at & _INNER
                 tag = segment.tags[inner]
-                length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-                if length == 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
                     return segment.records[inner]
                 if clock >= 0:
-                    segment.tags[inner] = tag & _NOT_CLOCK | clock << _CLOCK_SHIFT
-                return cast("bytes", segment.records[inner])[length:]
+                    segment.tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                record = cast("bytes", segment.records[inner])
+                return Bulk(record[length:]) if as_reply else _value_of(record, length)
         return None
 
     def has(self, key: bytes) -> bool:
@@ -301,7 +312,7 @@ class Table:
         if at < 0:
             at = -2 - at
         tag = segment.tags[at & _INNER]
-        if (tag >> _LENGTH_SHIFT) & _LENGTH_MASK == 0:
+        if tag >> _LENGTH_SHIFT == _ENTRY:
             return cast("Entry", segment.records[at & _INNER]).accessed_s
         return (tag >> _CLOCK_SHIFT) & CLOCK_MASK
 
@@ -322,10 +333,10 @@ class Table:
         at &= _INNER
         tag = segment.tags[at]
         record = segment.records[at]
-        if (tag >> _LENGTH_SHIFT) & _LENGTH_MASK == 0:
+        if tag >> _LENGTH_SHIFT == _ENTRY:
             return cast("Entry", record)
         entry = _view(tag, record)
-        segment.tags[at] = tag & (_TAKEN | _CLOCK | _HASH)
+        segment.tags[at] = _ENTRY_TAG | (tag & (_CLOCK | _HASH))
         segment.records[at] = entry
         self._unpacked.append(entry)
         return entry
@@ -345,40 +356,59 @@ class Table:
             take off: the entry may stay in use.
         """
         h = self.hash_of(key)
-        at = self._locate(key, h)
-        length: i64 = len(key)
-        tag = _TAKEN | h
-        record: object = None
+        key_length: i64 = len(key)
+        # `_locate` once more, for the sake of SET.
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        inner = at & _INNER
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
+                    if cast("Entry", segment.records[inner]).key == key:
+                        return _put_over(segment, inner, h, key, value, clock)
+                elif length == key_length and cast("bytes", segment.records[inner]).startswith(key):
+                    if isinstance(value, bytes) and len(value) <= LONGEST_PACKED_VALUE:
+                        tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        segment.records[inner] = _packed(key, value)
+                        return None
+                    return _put_over(segment, inner, h, key, value, clock)
+            elif tag == 0:
+                break
+            if (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            inner = at & _INNER
+            if inner == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            at = self._locate_old(key, h)
+            if at >= 0:
+                return _put_over(self._old[at >> _SHIFT], at & _INNER, h, key, value, clock)
+        self._make_room()
         if (
             isinstance(value, bytes)
             and len(value) <= LONGEST_PACKED_VALUE
-            and length > 0
-            and length <= LONGEST_PACKED_KEY
+            and key_length > 0
+            and key_length <= LONGEST_PACKED_KEY
         ):
-            record = key + value
-            tag |= length << _LENGTH_SHIFT | clock << _CLOCK_SHIFT
-        if at == -1:
-            self._make_room()
-            self._place(tag, _entry(key, value, clock) if record is None else record)
-            return None
-        segment = self._segments[at >> _SHIFT] if at >= 0 else self._old[(-2 - at) >> _SHIFT]
-        inner = at & _INNER if at >= 0 else (-2 - at) & _INNER
-        previous: Entry | None = None
-        if (segment.tags[inner] >> _LENGTH_SHIFT) & _LENGTH_MASK == 0:
-            previous = cast("Entry", segment.records[inner])
-            if record is None:
-                previous.value = value
-                previous.accessed_s = clock
-                return previous
-        segment.tags[inner] = tag
-        segment.records[inner] = _entry(key, value, clock) if record is None else record
-        return previous
+            self._place(_packed_tag(h, key_length, clock), _packed(key, value))
+        else:
+            self._place(_ENTRY_TAG | h, _entry(key, value, clock))
+        return None
 
     def insert(self, key: bytes, value: object) -> Entry:
         """Add a key that is not in the table, as an entry."""
         entry = Entry(key, value)
         self._make_room()
-        self._place(_TAKEN | self.hash_of(key), entry)
+        self._place(_ENTRY_TAG | self.hash_of(key), entry)
         return entry
 
     def pack_later(self, entry: Entry) -> None:
@@ -405,7 +435,7 @@ class Table:
             at &= _INNER
             if segment.records[at] is entry:
                 segment.tags[at] = _packed_tag(h, len(entry.key), entry.accessed_s)
-                segment.records[at] = entry.key + cast("bytes", value)
+                segment.records[at] = _packed(entry.key, cast("bytes", value))
 
     def has_many_unpacked(self) -> bool:
         return len(self._unpacked) > _MANY_UNPACKED
@@ -492,8 +522,7 @@ class Table:
         record = self.take(key)
         if record is None or isinstance(record, Entry):
             return record
-        length: i64 = len(key)
-        return Entry(key, cast("bytes", record)[length:])
+        return Entry(key, _value_of(cast("bytes", record), len(key)))
 
     def _close_gap(self, at: i64) -> None:
         segments = self._segments
@@ -831,8 +860,44 @@ class Table:
         assert not (self._is_moving and self._next_size != 0)
 
 
+def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, clock: i64) -> Entry | None:
+    """Give the key in a slot another value; the entry it had."""
+    previous: Entry | None = None
+    if segment.tags[inner] >> _LENGTH_SHIFT == _ENTRY:
+        previous = cast("Entry", segment.records[inner])
+    length: i64 = len(key)
+    if _is_packable(length, value):
+        segment.tags[inner] = _packed_tag(h, length, clock)
+        segment.records[inner] = _packed(key, cast("bytes", value))
+    elif previous is not None:
+        previous.value = value
+        previous.accessed_s = clock
+    else:
+        segment.tags[inner] = _ENTRY_TAG | h
+        segment.records[inner] = _entry(key, value, clock)
+    return previous
+
+
+def _packed(key: bytes, value: bytes) -> bytes:
+    writer = _WRITER
+    writer.truncate(0)
+    writer.write(key)
+    writer.write(BULK_HEADERS[len(value)])
+    writer.write(value)
+    writer.write(CRLF)
+    return writer.getvalue()
+
+
+def _value_of(record: bytes, key_length: i64) -> bytes:
+    """The value in a packed record."""
+    size: i64 = len(record)
+    rest = size - key_length  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
+    start = key_length + (4 if rest < 16 else 5 if rest < 107 else 6)
+    return record[start : size - 2]
+
+
 def _packed_tag(h: i64, length: i64, clock: i64) -> i64:
-    return _TAKEN | length << _LENGTH_SHIFT | (clock & CLOCK_MASK) << _CLOCK_SHIFT | h
+    return length << _LENGTH_SHIFT | (clock & CLOCK_MASK) << _CLOCK_SHIFT | h
 
 
 def _entry(key: bytes, value: object, clock: i64) -> Entry:
@@ -843,11 +908,11 @@ def _entry(key: bytes, value: object, clock: i64) -> Entry:
 
 def _view(tag: i64, record: object) -> Entry:
     """The Entry of a slot, or a copy of what is packed there."""
-    length = (tag >> _LENGTH_SHIFT) & _LENGTH_MASK
-    if length == 0:
+    length = tag >> _LENGTH_SHIFT
+    if length == _ENTRY:
         return cast("Entry", record)
     packed = cast("bytes", record)
-    entry = Entry(packed[:length], packed[length:])
+    entry = Entry(packed[:length], _value_of(packed, length))
     entry.accessed_s = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
     return entry
 
@@ -1000,11 +1065,18 @@ class Database:
 
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
+        return self._lookup(key, False)
+
+    def lookup_reply(self, key: bytes) -> object:
+        """As lookup_read; a string may come as a `Bulk`, which is cheaper where it is only to be sent."""
+        return self._lookup(key, True)
+
+    def _lookup(self, key: bytes, as_reply: bool) -> object:
         clock = self._clock
         access_clock: i64 = -1
         if clock.is_touching:
             access_clock = clock.access_clock
-        found = self._table.read(key, access_clock)
+        found = self._table.read(key, access_clock, as_reply)
         if isinstance(found, Entry):
             if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
                 self._expire(found)

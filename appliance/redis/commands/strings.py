@@ -29,7 +29,7 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.registry import Command, KeySpec
-from appliance.redis.replies import OK, Map
+from appliance.redis.replies import OK, Bulk, Map
 from appliance.redis.values import StringBuffer, is_string, string_length, string_text, string_value
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ _EXPIRE_OPTIONS: Final = EX | PX | EXAT | PXAT
 
 
 def get(session: Session, args: list[bytes]) -> object:
-    value = session.db.lookup_read(args[1])
-    if value is None or isinstance(value, bytes):
+    value = session.db.lookup_reply(args[1])
+    if value is None or isinstance(value, Bulk):
         return value
     return string_text(value)
 
@@ -339,8 +339,11 @@ def mget(session: Session, args: list[bytes]) -> object:
     count: i64 = len(args)
     at: i64 = 1
     while at < count:
-        value = db.lookup_read(args[at])
-        values.append(string_text(value) if is_string(value) else None)
+        value = db.lookup_reply(args[at])
+        if isinstance(value, Bulk):
+            values.append(value)
+        else:
+            values.append(string_text(value) if is_string(value) else None)
         at += 1
     return values
 
