@@ -101,12 +101,14 @@ DETACHED: Final = _Detached()
 
 
 class ConnectionPort:
-    """What the shell knows of one connection; `Connection.owner` points to it."""
+    """What the shell knows of one connection; `Connection.owner` points to it.
 
-    __slots__ = ("_sleeper", "connection", "handler")
+    Invariant: it does not point back, so that a dead connection is freed without the collector's help.
+    """
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    __slots__ = ("_sleeper", "handler")
+
+    def __init__(self) -> None:
         self.handler: Handler = _UNCLAIMED
         self._sleeper: trio.lowlevel.Task | None = None
 
@@ -214,9 +216,8 @@ class Pump(Stepper):
         if self._keeper_nap is not None:
             self._keeper_nap.deadline = trio_time(deadline)
 
-    async def keep_time(self, port: ConnectionPort) -> None:
+    async def keep_time(self, port: ConnectionPort, connection: Connection) -> None:
         """The child of one connection: do what is due whenever something is, until it is closed."""
-        connection = port.connection
         try:
             while True:
                 now = self.clock.now()
@@ -226,7 +227,7 @@ class Pump(Stepper):
                     self.flush_soon()
                 if connection.is_closed:
                     break
-                self.schedule(port, connection.rearm())
+                self.schedule(connection, connection.rearm())
                 await port.sleep()
         finally:
             self.timer_tasks -= 1
@@ -239,8 +240,8 @@ class Pump(Stepper):
         return self.open_port(connection) if port is None else port
 
     def open_port(self, connection: Connection) -> ConnectionPort:
-        port = ConnectionPort(connection)
+        port = ConnectionPort()
         connection.owner = port
         self.timer_tasks += 1
-        self.nursery.start_soon(self.keep_time, port, name="tcp timer")
+        self.nursery.start_soon(self.keep_time, port, connection, name="tcp timer")
         return port
