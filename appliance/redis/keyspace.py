@@ -353,7 +353,7 @@ class Table:
 
         Returns:
             The entry the key had before, if it had one. Its expire time, if it has one, is the caller's to
-            take off: the entry may stay in use.
+            take off. A value that is neither bytes nor int is still in it; otherwise it may stay in use.
         """
         h = self.hash_of(key)
         key_length: i64 = len(key)
@@ -566,6 +566,15 @@ class Table:
     @property
     def is_resizing(self) -> bool:
         return self._is_moving or self._next_size != 0
+
+    def has_work(self) -> bool:
+        """Whether `work` would do anything."""
+        return (
+            self._is_moving
+            or self._next_size != 0
+            or len(self._unpacked) > 0
+            or (self._mask >= MIN_SLOTS and self._used * 8 < self._mask + 1)
+        )
 
     def work(self, slots: int) -> bool:
         """Do a bounded piece of what can wait, a resize or packing, begun here if the table is sparse.
@@ -783,13 +792,12 @@ class Table:
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
-    def release(self, slots: int, values: list[object]) -> int:
-        """Let go of up to `slots` slots of a table that nobody uses any more.
+    def dismantle(self, budget: int, leaving: Callable[[object], None]) -> int:
+        """Drop up to `budget` slots of a table that nobody uses any more.
 
         Args:
-            slots: about 20 ns each for empty ones and packed keys.
-            values: what may itself be large is appended here instead of being freed: all values but bytes
-                and int.
+            budget: slots to look at.
+            leaving: called with each value that is neither bytes nor int; it may be large itself.
 
         Returns:
             Slots left.
@@ -797,28 +805,20 @@ class Table:
         self._unpacked = []
         self._next = []
         self._next_size = 0
-        left = _release(self._old, slots, values)
+        left = _dismantle(self._old, budget, leaving)
         if left > 0:
-            _release(self._segments, left, values)
-        return self.slots_left()
-
-    def slots_left(self) -> int:
-        """Slots that `release` has not let go of."""
-        remaining = 0
-        for segment in self._segments:
-            remaining += len(segment.records)
-        for segment in self._old:
-            remaining += len(segment.records)
-        return remaining
+            _dismantle(self._segments, left, leaving)
+        return self.slots_allocated()
 
     def slots_allocated(self) -> int:
         """Slots of all segments, for INFO and tests."""
-        # Segments of one array are equally large.
-        total: i64 = self._mask + 1
-        if len(self._old) > 0:
-            total += len(self._old) * min(self._old_mask + 1, SEGMENT_SLOTS)
-        if len(self._next) > 0:
-            total += len(self._next) * min(self._next_size, SEGMENT_SLOTS)
+        total = 0
+        for segment in self._segments:
+            total += len(segment.records)
+        for segment in self._old:
+            total += len(segment.records)
+        for segment in self._next:
+            total += len(segment.records)
         return total
 
     def check_invariants(self) -> None:
@@ -869,7 +869,7 @@ def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, 
     if _is_packable(length, value):
         segment.tags[inner] = _packed_tag(h, length, clock)
         segment.records[inner] = _packed(key, cast("bytes", value))
-    elif previous is not None:
+    elif previous is not None and isinstance(previous.value, (bytes, int)):
         previous.value = value
         previous.accessed_s = clock
     else:
@@ -929,7 +929,7 @@ def _append_views(segment: _Segment, out: list[Entry]) -> None:
         at += 1
 
 
-def _release(segments: list[_Segment], slots: i64, values: list[object]) -> i64:
+def _dismantle(segments: list[_Segment], slots: i64, leaving: Callable[[object], None]) -> i64:
     """Take slots away from the end; how many of the budget are left."""
     while slots > 0 and len(segments) > 0:
         records = segments[len(segments) - 1].records
@@ -939,7 +939,7 @@ def _release(segments: list[_Segment], slots: i64, values: list[object]) -> i64:
         while at < size:
             record = records[at]
             if isinstance(record, Entry) and not isinstance(record.value, (bytes, int)):
-                values.append(record.value)
+                leaving(record.value)
             at += 1
         del records[keep:]
         slots -= size - keep
@@ -1037,7 +1037,7 @@ class Database:
             return None
         return entry
 
-    def peek(self, key: bytes) -> object:
+    def peek_value(self, key: bytes) -> object:
         """The live value of key, or None. Touches neither access time nor the hit counters."""
         found = self._table.read(key, -1)
         if isinstance(found, Entry):
@@ -1284,11 +1284,16 @@ class Database:
             if len(expiring) == 0:
                 self._dropped_expiring.pop()
         while left > 0 and len(self._dropped) > 0:
-            if self._dropped[len(self._dropped) - 1].release(left, self.released) == 0:
+            if self._dropped[len(self._dropped) - 1].dismantle(left, self.released.append) == 0:
                 self._dropped.pop()
             else:
                 left = 0
         return self._table.work(max(left, 1)) or len(self._dropped) > 0 or len(self._dropped_expiring) > 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` would do anything."""
+        return len(self._dropped) > 0 or len(self._dropped_expiring) > 0 or self._table.has_work()
 
     @property
     def is_resizing(self) -> bool:
@@ -1299,7 +1304,7 @@ class Database:
 
     def slots_dropped(self) -> int:
         """Slots of tables that `clear` dropped and that are not released yet."""
-        return sum([table.slots_left() for table in self._dropped])
+        return sum([table.slots_allocated() for table in self._dropped])
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the structure is broken. O(n): tests only."""

@@ -106,26 +106,23 @@ class ConnectionPort:
     Invariant: it does not point back, so that a dead connection is freed without the collector's help.
     """
 
-    __slots__ = ("_sleeper", "handler")
+    __slots__ = ("handler", "sleeper")
 
     def __init__(self) -> None:
         self.handler: Handler = _UNCLAIMED
-        self._sleeper: trio.lowlevel.Task | None = None
-
-    async def sleep(self) -> None:
-        """For the child: until `wake`."""
-        self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort_sleep)
+        self.sleeper: trio.lowlevel.Task | None = None
+        """The connection's child, while it sleeps."""
 
     def wake(self) -> None:
         """End the child's sleep, if it sleeps; else it is about to look anyway."""
-        sleeper = self._sleeper
+        sleeper = self.sleeper
         if sleeper is not None:
-            self._sleeper = None
+            self.sleeper = None
             trio.lowlevel.reschedule(sleeper)
 
-    def _abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-        self._sleeper = None
+    def abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        """The child is cancelled."""
+        self.sleeper = None
         return trio.lowlevel.Abort.SUCCEEDED
 
 
@@ -228,7 +225,9 @@ class Pump(Stepper):
                 if connection.is_closed:
                     break
                 self.schedule(connection, connection.rearm())
-                await port.sleep()
+                # Here and not in a method: a coroutine more would cost every idle connection 200 bytes.
+                port.sleeper = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(port.abort_sleep)
         finally:
             self.timer_tasks -= 1
 

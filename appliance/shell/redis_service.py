@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from appliance.shell.memory import Collector, give_back
 from appliance.shell.redis_connection import OUTPUT_LIMIT, RedisConnection
 from appliance.shell.waiting import Waiter
 
@@ -30,6 +31,9 @@ __all__ = [
 
 _READ_SIZE: Final = 65_536
 _CRON_S: Final = 0.1
+_MANY_PIECES: Final = 50
+_PIECE_PAUSE_S: Final = 0.001
+"""Between two pieces of housekeeping that cannot wait for the next cron: the clients' turn."""
 
 
 class _SessionOwner(Protocol):
@@ -51,12 +55,30 @@ def dispatch_pending(engine: Engine) -> None:
 
 
 async def run_cron(engine: Engine, clock: Clock) -> None:
-    """The engine's housekeeping ten times a second, as redis-server's `hz 10`, until a SHUTDOWN."""
+    """The engine's housekeeping ten times a second, as redis-server's `hz 10`, until a SHUTDOWN.
+
+    What is much (a million keys that expire at once, a dropped database) is done in pieces, with the clients'
+    turn between two of them.
+    """
+    collector = Collector(clock.now())
+    next_at = trio.current_time() + _CRON_S
+    pieces = 0  # of work since there was none
     while not engine.shutdown_requested:
-        await trio.sleep(_CRON_S)
-        clock.resync()
-        engine.cron(clock.unix_now())
+        await trio.sleep(_PIECE_PAUSE_S if engine.has_work else max(next_at - trio.current_time(), 0))
+        if trio.current_time() < next_at:
+            engine.work(clock.unix_now())
+        else:
+            next_at = trio.current_time() + _CRON_S
+            clock.resync()
+            engine.cron(clock.unix_now())
+            collector.look(clock.now(), engine.ops_per_second == 0)
         dispatch_pending(engine)
+        if engine.has_work:
+            pieces += 1
+        else:
+            if pieces >= _MANY_PIECES:
+                give_back()  # a large table was resized or dropped, or many keys went
+            pieces = 0
 
 
 class RedisService:

@@ -65,7 +65,7 @@ class Stepper:
         """Until when the keeper sleeps; 0 while it does not."""
         self._hooks: list[Callable[[], None]] = []
         self._batch: i64 = 1
-        # A heap of (deadline, number, connection); the number keeps equal deadlines in the order of their coming.
+        # A heap of (deadline, number, connection); the number keeps equal deadlines in order of their coming.
         self._deadlines: list[tuple[int, int, Connection]] = []
         self._entries: i64 = 0
 

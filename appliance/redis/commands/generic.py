@@ -72,7 +72,7 @@ def exists(session: Session, args: list[bytes]) -> object:
 
 
 def type_(session: Session, args: list[bytes]) -> object:
-    value = session.db.peek(args[1])
+    value = session.db.peek_value(args[1])
     return SimpleString(b"none" if value is None else type_name(value))
 
 
@@ -387,14 +387,14 @@ _LFU_NOTE: Final = (
 
 
 def object_encoding(session: Session, args: list[bytes]) -> object:
-    value = session.db.peek(args[2])
+    value = session.db.peek_value(args[2])
     if value is None:
         return None
     return encoding_name(args[2], value, session.db.expire_time(args[2]) != NO_EXPIRY)
 
 
 def object_refcount(session: Session, args: list[bytes]) -> object:
-    return None if session.db.peek(args[2]) is None else 1
+    return None if session.db.peek_value(args[2]) is None else 1
 
 
 def _is_lfu(session: Session) -> bool:
@@ -402,7 +402,7 @@ def _is_lfu(session: Session) -> bool:
 
 
 def object_idletime(session: Session, args: list[bytes]) -> object:
-    if session.db.peek(args[2]) is None:
+    if session.db.peek_value(args[2]) is None:
         return None
     if _is_lfu(session):
         raise CommandError(b"ERR An LFU maxmemory policy is selected, idle time not tracked." + _LFU_NOTE)
@@ -410,7 +410,7 @@ def object_idletime(session: Session, args: list[bytes]) -> object:
 
 
 def object_freq(session: Session, args: list[bytes]) -> object:
-    if session.db.peek(args[2]) is None:
+    if session.db.peek_value(args[2]) is None:
         return None
     if not _is_lfu(session):
         raise CommandError(

@@ -194,7 +194,7 @@ class DatabaseMachine(RuleBasedStateMachine):
     @rule(name=keys)
     def look(self, name: bytes) -> None:
         live = self._live(name)
-        assert self.database.peek(name) == (None if live is None else live[0])
+        assert self.database.peek_value(name) == (None if live is None else live[0])
         assert self.database.expire_time(name) == (-2 if live is None else live[1])
 
     @rule(name=keys, left_ms=st.integers(0, 50))
@@ -354,17 +354,17 @@ def test_scan_of_a_table_at_rest_or_resizing_sees_each_key(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 600, 30_000, 45_000])
-def test_released_table_goes_in_pieces_and_hands_over_large_values(size: int) -> None:
+def test_dismantled_table_goes_in_pieces_and_hands_over_large_values(size: int) -> None:
     table = filled(size)
     large = [b"large"]
     table.insert(b"list", large)
     for number in range(50):
         table.put(b"packed:%d" % number, b"value", 0)
     values: list[object] = []
-    before = table.slots_left()
+    before = table.slots_allocated()
     assert before >= size
     while before > 0:
-        after = table.release(1000, values)
+        after = table.dismantle(1000, values.append)
         assert after == max(before - 1000, 0)
         before = after
     assert values == [large]
