@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import bitmaps, connection, generic, server, strings
+from appliance.redis.commands import bitmaps, connection, generic, memory, server, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _MODULES = (
     bitmaps,
     connection,
     generic,
+    memory,
     server,
     strings,
 )
