@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import bitmaps, connection, generic, memory, server, strings
+from appliance.redis.commands import (
+    bitmaps,
+    connection,
+    generic,
+    hashes,
+    hyperloglog,
+    memory,
+    server,
+    sets,
+    strings,
+)
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -19,8 +29,11 @@ _MODULES = (
     bitmaps,
     connection,
     generic,
+    hashes,
+    hyperloglog,
     memory,
     server,
+    sets,
     strings,
 )
 
