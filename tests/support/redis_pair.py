@@ -105,6 +105,17 @@ def make_engine(**settings: int | str) -> Engine:
     return Engine(EngineSettings(**settings), os.urandom)  # type: ignore[arg-type]
 
 
+def read_value(connection: socket.socket, request: bytes) -> object:
+    """The value of the one reply to a request."""
+    connection.sendall(request)
+    parser = ValueParser()
+    while True:
+        value = parser.next_value()
+        if parser.has_value:
+            return value
+        parser.feed(connection.recv(1 << 20))
+
+
 class Pair:
     """The same bytes to both sides."""
 
