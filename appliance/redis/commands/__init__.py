@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, server, strings
+from appliance.redis.commands import connection, generic, server, sorted_sets, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _MODULES = (
     connection,
     generic,
     server,
+    sorted_sets,
     strings,
 )
 

@@ -1,7 +1,7 @@
 """Commands on sorted sets.
 
-Source:     https://redis.io/docs/latest/commands/?group=sorted-set; order of checks and texts from redis-server
-            8.2.
+Source:     https://redis.io/docs/latest/commands/?group=sorted-set; order of checks and texts from
+            redis-server 8.2.
 Units:      ranks count from 0; ranges of ranks are half open once they are parsed.
 Errors:     CommandError: WRONGTYPE, not a float, not a range, a sum that is a NaN, syntax.
 """
@@ -9,8 +9,6 @@ Errors:     CommandError: WRONGTYPE, not a float, not a range, a sum that is a N
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-
-from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
@@ -20,7 +18,6 @@ from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_ZSET
 from appliance.redis.replies import NULL_ARRAY
-from appliance.redis.types.collection import Collection
 from appliance.redis.types.sorted_sets import (
     A_NAME,
     GREATEST,
@@ -35,6 +32,7 @@ from appliance.redis.types.sorted_sets import (
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
+    from appliance.redis.types.collection import EncodingLimits
 
 _NAN_SCORE: Final = b"ERR resulting score is not a number (NaN)"
 _NO_SCORE_BOUND: Final = b"ERR min or max is not a float"
@@ -95,11 +93,9 @@ def members_reply(session: Session, members: list[Member], with_scores: bool) ->
     """Members in order: names, or names and scores, which RESP3 pairs."""
     out: list[object] = []
     if not with_scores:
-        for member in members:
-            out.append(member.name)
+        out.extend([member.name for member in members])
     elif session.resp3:
-        for member in members:
-            out.append([member.name, member.score])
+        out.extend([[member.name, member.score] for member in members])
     else:
         for member in members:
             out.append(member.name)
@@ -200,8 +196,10 @@ def add_members(session: Session, key: bytes, args: list[bytes], at: int, flags:
     if zset is None:
         if flags & _XX:
             return None if is_incr else 0
-        zset = _new_set(session, args, at)
+        zset = _new_set(session.engine.limits, args, at)
         session.db.add(key, zset)
+    elif (len(args) - at) // 2 > zset.limits.zset_max_listpack_entries:
+        zset.is_listpack = False
     added = 0
     updated = 0
     result: object = None
@@ -237,16 +235,10 @@ def add_members(session: Session, key: bytes, args: list[bytes], at: int, flags:
     return added + updated if flags & _CH else added
 
 
-def _new_set(session: Session, args: list[bytes], at: int) -> SortedSet:
-    """An empty set for these pairs: the request alone may show that it will not be small."""
-    limits = session.engine.limits
-    is_listpack = (len(args) - at) // 2 <= limits.zset_max_listpack_entries
-    if is_listpack:
-        for index in range(at + 1, len(args), 2):
-            if len(args[index]) > limits.zset_max_listpack_value:
-                is_listpack = False
-                break
-    return SortedSet(limits, is_listpack)
+def _new_set(limits: EncodingLimits, args: list[bytes], at: int) -> SortedSet:
+    """An empty set for these pairs: their number or the first name may show that it will not be small."""
+    is_small = (len(args) - at) // 2 <= limits.zset_max_listpack_entries
+    return SortedSet(limits, is_small and len(args[at + 1]) <= limits.zset_max_listpack_value)
 
 
 # Removing -----------------------------------------------------------------------------------------
@@ -394,10 +386,10 @@ def _score_range(low_text: bytes, high_text: bytes) -> ScoreRange:
 
 def _name_bound(text: bytes) -> tuple[int, bytes, bool]:
     first = text[0] if len(text) > 0 else 0
-    if first == _OPEN or first == _CLOSED:
+    if first in (_OPEN, _CLOSED):
         return A_NAME, text[1:], first == _OPEN
     # What comes behind a NUL the server does not see.
-    if (first == _MINUS or first == _PLUS) and (len(text) == 1 or text[1] == 0):
+    if first in (_MINUS, _PLUS) and (len(text) == 1 or text[1] == 0):
         return LEAST if first == _MINUS else GREATEST, b"", False
     raise CommandError(_NO_NAME_BOUND)
 
@@ -556,7 +548,21 @@ def zrangestore(session: Session, args: list[bytes]) -> object:
     members: list[Member] = []
     if zset is not None:
         members = [Member(member.name, member.score) for member in _select(zset, options)]
+        # Of ranks the server knows the number in advance; others go into a listpack as long as they fit.
+        if options.kind != _BY_RANK or len(members) <= session.engine.limits.zset_max_listpack_entries:
+            _through_listpack(session, members)
     return store_members(session, args[1], members, b"zrangestore")
+
+
+def _through_listpack(session: Session, members: list[Member]) -> None:
+    """Do to scores what a listpack does to those that come before it is full: -0 becomes 0."""
+    limits = session.engine.limits
+    fits = limits.zset_max_listpack_entries
+    for member in members:
+        if fits <= 0 or len(member.name) > limits.zset_max_listpack_value:
+            return
+        member.score += 0.0
+        fits -= 1
 
 
 def store_members(session: Session, key: bytes, members: list[Member], event: bytes) -> object:
@@ -761,8 +767,8 @@ def _aggregated(how: int, one: float, other: float) -> float:
         total = one + other
         return total if total == total else 0.0
     if how == _MIN:
-        return other if other < one else one
-    return other if other > one else one
+        return min(one, other)
+    return max(one, other)
 
 
 def _by_size(sources: list[_Source]) -> list[_Source]:
@@ -884,13 +890,11 @@ def zrandmember(session: Session, args: list[bytes]) -> object:
     if len(args) == 2:
         zset = read_set(session, args[1])
         return None if zset is None else zset.at_rank(session.engine.random() % len(zset)).name
-    if len(args) > 4 or (len(args) == 4 and args[3].lower() != b"withscores"):
-        raise CommandError(errors.SYNTAX)
     count = integer_argument(args[2])
     if count < -I64_MAX:
-        raise CommandError(
-            b"ERR value is out of range, value must between %d and %d" % (-I64_MAX, I64_MAX)
-        )
+        raise CommandError(b"ERR value is out of range, value must between %d and %d" % (-I64_MAX, I64_MAX))
+    if len(args) > 4 or (len(args) == 4 and args[3].lower() != b"withscores"):
+        raise CommandError(errors.SYNTAX)
     with_scores = len(args) == 4
     if with_scores and not -(I64_MAX // 2) <= count <= I64_MAX // 2:
         raise CommandError(b"ERR value is out of range")
@@ -966,7 +970,8 @@ def zscan(session: Session, args: list[bytes]) -> object:
     for member in members:
         if pattern is None or glob_match(pattern, member.name):
             found.append(member.name)
-            found.append(double_text(member.score))
+            # Of a skiplist the server shows 17 digits, of a listpack those it stored.
+            found.append(double_text(member.score) if zset.is_listpack else b"%.17g" % member.score)
     return [b"%d" % cursor, found]
 
 
