@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, server, sorted_sets, strings
+from appliance.redis.commands import connection, generic, geo, server, sorted_sets, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 _MODULES = (
     connection,
     generic,
+    geo,
     server,
     sorted_sets,
     strings,
