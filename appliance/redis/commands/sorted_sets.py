@@ -585,8 +585,13 @@ def store_members(session: Session, key: bytes, members: list[Member], event: by
 def _pop(session: Session, key: bytes, zset: SortedSet, is_max: bool, count: int) -> list[Member]:
     """Remove up to count members from one end; they come in the order in which they are popped."""
     total = len(zset)
-    count = min(count, total)
     event = b"zpopmax" if is_max else b"zpopmin"
+    if count == 1 and total > 1:
+        member = zset.pop(is_max)
+        session.changed(key, 1)
+        session.notify(NOTIFY_ZSET, event, key)
+        return [member]
+    count = min(count, total)
     start = total - count if is_max else 0
     members = zset.slice(start, start + count)
     if is_max:
