@@ -21,6 +21,7 @@ COMPILED = [
     "appliance/wire/*.py",
     "appliance/stack/**/*.py",
     "appliance/redis/arguments.py",
+    "appliance/redis/bits.py",
     "appliance/redis/commands/*.py",
     "appliance/redis/doubles.py",
     "appliance/redis/engine.py",
@@ -36,6 +37,9 @@ COMPILED = [
     "appliance/redis/session.py",
     "appliance/redis/types/*.py",
     "appliance/redis/values.py",
+    "appliance/shell/link.py",
+    "appliance/shell/redis_connection.py",
+    "appliance/shell/stepper.py",
 ]
 # A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.
 NOT_COMPILED = {"__init__.py", "_fields_struct.py"}

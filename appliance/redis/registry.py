@@ -259,6 +259,7 @@ class Facts:
         self.full_name = f"{parent}|{name}" if parent else name
         self.group = group
         self.summary: str = row["summary"]
+        self.missing: str = row.get("missing", "")  # for appliance/docs/commands.md
         self.since: str = row["since"]
         self.complexity: str = row["complexity"]
         self.arity: int = row["arity"]

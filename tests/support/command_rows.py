@@ -5,14 +5,16 @@
 
 A row is written for each command of the group that has a handler (`HANDLERS` in appliance/redis/commands), and for
 the container of a subcommand that has one; a row whose handler is gone goes too. Everything in it comes from COMMAND
-INFO and COMMAND DOCS (of the complexity the first sentence) but `summary`: that is ours, is kept if it is there, and
-is left empty in a new row. Tests fail until it is written.
+INFO and COMMAND DOCS (of the complexity the first sentence) but two fields that are ours and are kept: `summary`, left
+empty in a new row (tests fail until it is written), and `missing`, what our command lacks, if anything. The page
+appliance/docs/commands.md is written too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -126,14 +128,16 @@ def bound_rows(rows: dict[str, Row], handlers: set[str]) -> dict[str, Row]:
     return kept
 
 
-def keep_summaries(rows: dict[str, Row], written: dict[str, Row]) -> None:
-    """Take the summaries over from the rows there were."""
+def keep_ours(rows: dict[str, Row], written: dict[str, Row]) -> None:
+    """Take over from the rows there were what no server says."""
     for name, row in rows.items():
         before = written.get(name, {})
         row["summary"] = before.get("summary", "")
+        if "missing" in before:
+            rows[name] = row = {"summary": row["summary"], "missing": before["missing"]} | row
         if not row["summary"] and name == "help":
             row["summary"] = "Explains the subcommands."
-        keep_summaries(row.get("subcommands", {}), before.get("subcommands", {}))
+        keep_ours(row.get("subcommands", {}), before.get("subcommands", {}))
 
 
 def table_json(value: object, indent: int = 0, used: int = 0) -> str:
@@ -157,7 +161,7 @@ def write_group(group: str, rows: dict[str, Row]) -> list[str]:
     path = TABLE / f"{group}.json"
     written = json.loads(path.read_text()) if path.exists() else {}
     kept = bound_rows(rows, set(all_handlers()))
-    keep_summaries(kept, written)
+    keep_ours(kept, written)
     path.write_text(table_json(kept) + "\n")
     empty = [name for name, row in kept.items() if not row["summary"]]
     for name, row in kept.items():
@@ -189,6 +193,8 @@ def main() -> None:
         print(f"{group}: {TABLE / f'{group}.json'}")
         if empty:
             print(f"  write the summary of: {', '.join(empty)}")
+    # In a new process: this one may have loaded the table as it was.
+    subprocess.run([sys.executable, "-m", "tests.support.command_page"], check=True)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class RealServer:
     def __init__(self, binary: str, directory: Path) -> None:
         self.path = str(directory / "redis.sock")
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--dir", str(directory)]
+        options += ["--enable-debug-command", "local"]
         self._log = (directory / "redis.log").open("wb")
         self._process = subprocess.Popen([binary, *options], stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + 20

@@ -340,7 +340,7 @@ def scan(session: Session, args: list[bytes]) -> object:
             continue
         if wanted_type is not None and type_name(entry.value) != wanted_type:
             continue
-        if not db.is_expired(entry):
+        if db.find(entry.key) is not None:  # removes an expired one
             found.append(entry.key)
     return [b"%d" % cursor, found]
 

@@ -6,6 +6,7 @@ complexity we say the first sentence.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import Command, Facts, Registry
 from appliance.redis.replies import Map, SetReply, SimpleError, SimpleString
+from tests.support.command_page import REFERENCE, reference_commands
 from tests.support.command_rows import first_sentence, reference_rows
 from tests.support.redis_pair import Pair, RealServer, encode_request, parse_one
 
@@ -138,6 +140,10 @@ def test_legacy_ranges_are_the_servers(pair: Pair, reference_facts: dict[str, Fa
         parts = {part[0]: part for part in entry[9] if part != "set"}
         for each in facts.subcommands:
             assert list(each.legacy_range()) == parts[each.full_name][3:6], each.full_name
+
+
+def test_the_stored_list_of_commands_is_the_servers(real_server: RealServer) -> None:
+    assert json.loads(REFERENCE.read_text()) == reference_commands(real_server)
 
 
 @pytest.mark.parametrize("request_", REQUESTS)

@@ -21,6 +21,7 @@ from appliance.redis.registry import (
     usage,
 )
 from appliance.redis.replies import SimpleString
+from tests.support.command_page import PAGE, REFERENCE, TITLES, ours, page
 from tests.support.command_rows import TABLE, table_json
 
 Row = dict[str, object]
@@ -205,3 +206,14 @@ def test_rows_are_written_out(group: str) -> None:
 
 def test_every_file_of_the_table_is_a_group() -> None:
     assert {path.stem for path in Path(TABLE).iterdir()} == set(GROUPS)
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "python -m tests.support.command_page writes it"
+
+
+def test_each_command_of_ours_is_one_of_the_servers() -> None:
+    reference = json.loads(REFERENCE.read_text())
+    every = {name: group for group, names in reference.items() for name in names}
+    assert {name: facts.group for name, facts in ours().items()}.items() <= every.items()
+    assert set(TITLES) == set(reference) >= set(GROUPS)
