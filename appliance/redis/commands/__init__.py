@@ -11,11 +11,13 @@ from appliance.redis.commands import (
     bitmaps,
     connection,
     generic,
+    geo,
     hashes,
     hyperloglog,
     memory,
     server,
     sets,
+    sorted_sets,
     strings,
 )
 from appliance.redis.registry import bind
@@ -29,11 +31,13 @@ _MODULES = (
     bitmaps,
     connection,
     generic,
+    geo,
     hashes,
     hyperloglog,
     memory,
     server,
     sets,
+    sorted_sets,
     strings,
 )
 
