@@ -19,7 +19,6 @@ from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.notifications import NOTIFY_STREAM
-from appliance.redis.registry import Command, container
 from appliance.redis.replies import NULL_ARRAY, OK, Map, SimpleString, integer_text
 from appliance.redis.types.streams import (
     DELETE_REFERENCES,
@@ -1406,51 +1405,3 @@ HANDLERS: Final[dict[str, Handler]] = {
     "xtrim": xtrim,
 }
 
-
-def commands() -> list[Command]:
-    """Every command on streams."""
-    found: list[Command] = []
-    containers: dict[str, list[Command]] = {}
-    for name, arity, flags in _TABLE:
-        parent, _, child = name.partition("|")
-        entry = Command(
-            child or name, arity, HANDLERS[name], flags=flags, group="stream", categories="stream"
-        )
-        if child:
-            containers.setdefault(parent, []).append(entry)
-        else:
-            found.append(entry)
-    for parent, children in containers.items():
-        found.append(
-            Command(parent, -2, container, group="stream", categories="stream", subcommands=children)
-        )
-    return found
-
-
-_TABLE: Final = [
-    ("xack", -4, "write fast"),
-    ("xackdel", -6, "write fast"),
-    ("xadd", -5, "write denyoom fast"),
-    ("xautoclaim", -6, "write fast"),
-    ("xclaim", -6, "write fast"),
-    ("xdel", -3, "write fast"),
-    ("xdelex", -5, "write fast"),
-    ("xgroup|create", -5, "write denyoom"),
-    ("xgroup|createconsumer", 5, "write denyoom"),
-    ("xgroup|delconsumer", 5, "write"),
-    ("xgroup|destroy", 4, "write"),
-    ("xgroup|help", 2, "loading stale"),
-    ("xgroup|setid", -5, "write"),
-    ("xinfo|consumers", 4, "readonly"),
-    ("xinfo|groups", 3, "readonly"),
-    ("xinfo|help", 2, "loading stale"),
-    ("xinfo|stream", -3, "readonly"),
-    ("xlen", 2, "readonly fast"),
-    ("xpending", -3, "readonly"),
-    ("xrange", -4, "readonly"),
-    ("xread", -4, "readonly blocking movablekeys"),
-    ("xreadgroup", -7, "write blocking movablekeys"),
-    ("xrevrange", -4, "readonly"),
-    ("xsetid", -3, "write denyoom fast"),
-    ("xtrim", -4, "write"),
-]
