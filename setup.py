@@ -23,6 +23,7 @@ COMPILED = [
     "appliance/redis/arguments.py",
     "appliance/redis/commands/*.py",
     "appliance/redis/engine.py",
+    "appliance/redis/field_expiry.py",
     "appliance/redis/glob.py",
     "appliance/redis/integers.py",
     "appliance/redis/keyspace.py",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, server, streams, strings
+from appliance.redis.commands import connection, generic, hashes, hyperloglog, server, sets, streams, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 _MODULES = (
     connection,
     generic,
+    hashes,
+    hyperloglog,
     server,
+    sets,
     streams,
     strings,
 )
