@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, server, strings
+from appliance.redis.commands import connection, generic, lists, server, sort, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 _MODULES = (
     connection,
     generic,
+    lists,
     server,
+    sort,
     strings,
 )
 
