@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, hashes, hyperloglog, server, sets, streams, strings
+from appliance.redis.commands import connection, generic, hashes, hyperloglog, lists, server, sets, sort, streams, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ _MODULES = (
     generic,
     hashes,
     hyperloglog,
+    lists,
     server,
     sets,
+    sort,
     streams,
     strings,
 )
