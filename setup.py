@@ -22,6 +22,7 @@ COMPILED = [
     "appliance/stack/**/*.py",
     "appliance/redis/arguments.py",
     "appliance/redis/commands/*.py",
+    "appliance/redis/doubles.py",
     "appliance/redis/engine.py",
     "appliance/redis/field_expiry.py",
     "appliance/redis/glob.py",

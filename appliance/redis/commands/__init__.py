@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, hashes, hyperloglog, lists, server, sets, sort, streams, strings
+from appliance.redis.commands import connection, generic, hashes, hyperloglog, lists, server, sets, sort, sorted_sets, streams, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _MODULES = (
     server,
     sets,
     sort,
+    sorted_sets,
     streams,
     strings,
 )
