@@ -4,9 +4,9 @@
     lllooooo oooooooo             l + 2 bytes (l: 1 .. 6) from o + 1 bytes back
     111ooooo llllllll oooooooo    l + 9 bytes from o + 1 bytes back
 
-Which matches are found is the compressor's affair. This one finds those that redis-server finds, so that equal
-values have equal dumps: one candidate for each hash of three bytes, the latest; after a match only the last two
-places in it become candidates.
+Which matches are found is the compressor's affair. This one finds those that redis-server finds, so that
+equal values have equal dumps: one candidate for each hash of three bytes, the latest; after a match only the
+last two places in it become candidates.
 
 Source:     http://oldhome.schmorp.de/marc/liblzf.html; the choice of matches from the dumps of redis-server.
 Units:      bytes.

@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, hashes, hyperloglog, lists, server, sets, sort, sorted_sets, streams, strings
+from appliance.redis.commands import (
+    connection,
+    dump,
+    generic,
+    hashes,
+    hyperloglog,
+    lists,
+    server,
+    sets,
+    sort,
+    sorted_sets,
+    streams,
+    strings,
+)
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -17,6 +30,7 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
     connection,
+    dump,
     generic,
     hashes,
     hyperloglog,

@@ -1404,4 +1404,3 @@ HANDLERS: Final[dict[str, Handler]] = {
     "xsetid": xsetid,
     "xtrim": xtrim,
 }
-

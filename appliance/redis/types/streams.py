@@ -8,19 +8,19 @@ An ID is a pair of unsigned 64-bit integers, milliseconds and sequence; here it 
 
 Redis keeps entries in nodes of limited size, each a listpack: first a master entry (how many entries live,
 how many are deleted, the fields of the first one), then the entries, their IDs as differences to the first
-ID, and without the fields when these are the master's. What is approximate about `MAXLEN ~` is that only whole
-nodes leave, and a node is full by its size in bytes: so the size of the listpack has to be known exactly, and
-a Block keeps the very bytes, one element run per entry. DUMP only joins them.
+ID, and without the fields when these are the master's. What is approximate about `MAXLEN ~` is that only
+whole nodes leave, and a node is full by its size in bytes: so the size of the listpack has to be known
+exactly, and a Block keeps the very bytes, one element run per entry. DUMP only joins them.
 
     entry:  flags, ms - first ms, seq - first seq, [number of fields], [field,] value ..., number of elements
 
-A deleted entry is flagged and stays until its block has no living one.
+A deleted entry is flagged and stays until the last living one of its block is deleted.
 
 Source:     https://redis.io/docs/latest/develop/data-types/streams/; the shape of nodes and the moment at
             which they are full from the dumps and XINFO of redis-server 8.2.
 Units:      milliseconds of Unix time (delivery, seen, active).
-Invariants: `check_invariants`. No block is without an entry, living or deleted. A Nack is in the map of its group, its ID
-            in the map of its consumer: consumers refer to no Nack, so there is no cycle.
+Invariants: `check_invariants`. No block is without an entry, living or deleted. A Nack is in the map of its
+            group, its ID in the map of its consumer: consumers refer to no Nack, so there is no cycle.
 Errors:     none; the commands check what clients send.
 """
 
