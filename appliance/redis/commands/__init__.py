@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from appliance.redis.commands import (
     bitmaps,
     connection,
+    dump,
     generic,
     geo,
     hashes,
     hyperloglog,
+    lists,
     memory,
     server,
     sets,
+    sort,
     sorted_sets,
+    streams,
     strings,
 )
 from appliance.redis.registry import bind
@@ -30,14 +34,18 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 _MODULES = (
     bitmaps,
     connection,
+    dump,
     generic,
     geo,
     hashes,
     hyperloglog,
+    lists,
     memory,
     server,
     sets,
+    sort,
     sorted_sets,
+    streams,
     strings,
 )
 
