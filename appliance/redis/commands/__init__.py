@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, lists, server, sort, strings
+from appliance.redis.commands import bitmaps, connection, generic, lists, memory, server, sort, strings
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    bitmaps,
     connection,
     generic,
     lists,
+    memory,
     server,
     sort,
     strings,
