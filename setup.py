@@ -33,6 +33,9 @@ COMPILED = [
     "appliance/redis/session.py",
     "appliance/redis/types/*.py",
     "appliance/redis/values.py",
+    "appliance/shell/link.py",
+    "appliance/shell/redis_connection.py",
+    "appliance/shell/stepper.py",
 ]
 # A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.
 NOT_COMPILED = {"__init__.py", "_fields_struct.py"}

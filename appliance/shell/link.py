@@ -14,33 +14,37 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
+from mypy_extensions import mypyc_attr
 
 from appliance.errors import HostError
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["Link", "MemoryLink", "TapLink", "memory_link_pair"]
 
 _MAX_FRAME: Final = 10 + 14 + 65_535
 """virtio_net_hdr, Ethernet header, the largest IPv4 packet: what GSO may hand over in one read."""
 
+_SELECT_LIMIT: Final = 1024
+"""FD_SETSIZE: select(2) takes no descriptor from here on."""
+
 _GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EBADF, errno.EBADFD, errno.EFAULT})
 """What a TAP says once its device or namespace is removed: drivers/net/tun.c answers EBADFD when detached
 and EFAULT to a read after shutdown."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Link(ABC):
     """One end of a wire."""
-
-    __slots__ = ("frames_dropped", "mtu", "vnet_header")
 
     def __init__(self, *, vnet_header: bool, mtu: int) -> None:
         self.vnet_header = vnet_header
@@ -49,8 +53,12 @@ class Link(ABC):
         """Frames given to `write_batch` that the device did not take."""
 
     @abstractmethod
-    async def wait_readable(self) -> None:
-        """Return when `read_batch` may give something; a checkpoint, always."""
+    def wait_readable(self) -> Awaitable[None]:
+        """Await it: returns when `read_batch` may give something; a checkpoint, always."""
+
+    def nap(self, wait_us: int) -> bool:
+        """Wait in the thread, without trio, up to that long; whether `read_batch` may give something."""
+        return False
 
     @abstractmethod
     def read_batch(self, limit: int) -> list[bytes]:
@@ -73,8 +81,6 @@ class TapLink(Link):
         name: Of the device, for error texts.
     """
 
-    __slots__ = ("_fd", "_owns_fd", "name")
-
     def __init__(
         self, fd: int, *, name: str, mtu: int, vnet_header: bool = True, owns_fd: bool = True
     ) -> None:
@@ -84,8 +90,16 @@ class TapLink(Link):
         self._owns_fd = owns_fd
         self.name = name
 
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self._fd)
+    def wait_readable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_readable(self._fd)  # noqa: ASYNC105 - the caller awaits it
+
+    def nap(self, wait_us: int) -> bool:
+        if self._fd >= _SELECT_LIMIT:
+            return False  # poll(2) could, but counts in milliseconds: longer than a nap
+        try:
+            return len(select.select([self._fd], (), (), wait_us / 1_000_000)[0]) > 0
+        except (OSError, ValueError):
+            return True  # closed, or gone: reading tells
 
     def read_batch(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []
@@ -132,14 +146,13 @@ class TapLink(Link):
         )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MemoryLink(Link):
     """One end of a wire in memory; `memory_link_pair` makes both.
 
     `on_write` sees each frame before the wire does and returns what goes on it: `[frame]`, `[]` to lose it,
     twice the same to duplicate it, an altered one to corrupt it.
     """
-
-    __slots__ = ("_inbox", "_is_closed", "_peer", "_readable", "capacity", "on_write")
 
     def __init__(self, *, vnet_header: bool, mtu: int, capacity: int) -> None:
         super().__init__(vnet_header=vnet_header, mtu=mtu)
@@ -150,11 +163,10 @@ class MemoryLink(Link):
         self.capacity = capacity
         self.on_write: Callable[[bytes], list[bytes]] | None = None
 
-    async def wait_readable(self) -> None:
+    def wait_readable(self) -> Awaitable[None]:
         if self._inbox or self._is_closed:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._readable.wait()
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the caller awaits it
+        return self._readable.wait()
 
     def read_batch(self, limit: int) -> list[bytes]:
         if self._is_closed:

@@ -131,7 +131,7 @@ async def open_network(
             nursery.start_soon(pump.run, name="pump")
             nursery.start_soon(pump.run_flusher, name="flusher")
             nursery.start_soon(pump.run_keeper, name="keeper")
-            interface.bring_up(Clock.now())
+            interface.bring_up(network.clock.now())
             pump.flush()
             try:
                 yield network

@@ -196,26 +196,17 @@ async def test_client_kill_closes_the_other_connection(autojump_clock: MockClock
 async def test_session_that_fails_ends_its_own_connection_only(
     autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Broken:
-        """Stands in for a session with a bug."""
+    def broken(_session: object, _args: list[bytes]) -> object:
+        raise ZeroDivisionError
 
-        owner: object | None = None
-        is_closing = False
-
-        def data_received(self, data: bytes, now_us: int) -> None:
-            raise ZeroDivisionError
-
-        def close(self) -> None:
-            pass
-
-    async with redis_at_6379() as (client, server, _service):
+    async with redis_at_6379() as (client, _server, service):
+        echo = service.engine.registry.find(b"ECHO")
+        assert echo is not None
+        echo.function = broken
         good = await open_client(client)
         bad = await open_client(client)
         await ask(bad, b"PING\r\n", b"+PONG\r\n")
-        for connection in server.interface.connections():
-            if connection.remote_port == bad.local[1]:
-                connection.owner.handler.session = Broken()  # type: ignore[union-attr]
-        await bad.send_all(b"PING\r\n")
+        await bad.send_all(b"ECHO x\r\n")
         with pytest.raises(trio.BrokenResourceError):
             await bad.receive_some()
         await ask(good, b"PING\r\n", b"+PONG\r\n")

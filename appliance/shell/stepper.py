@@ -1,0 +1,213 @@
+"""The step: frames in, handlers, frames out; the part of the pump that never waits.
+
+Everything here is synchronous and compiled, because every frame passes through it; the tasks round it are
+in pump.py. A step feeds what arrived with one `now`, calls the handlers of the connections that became
+ready, writes all output at once, and looks whose deadline moved.
+
+Batches: to learn that a link is empty costs a system call that gives nothing, two thirds of a small
+            request's read. So a batch ends where the batch before it ended; when it was filled the next
+            may be twice as long, when the link ran dry first the next is that much shorter.
+
+Invariants: no step runs inside another; after a step every connection with a deadline has an entry in the
+            heap no later than it: `Connection.armed_deadline`, which `Interface.take_rescheduled` moves
+            earlier and `rearm` later. An entry with another deadline is stale.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any, Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from appliance.stack.timebase import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.shell.clock import Clock
+    from appliance.shell.link import Link
+    from appliance.stack.interface import Interface
+    from appliance.stack.tcp.connection import Connection
+
+__all__ = ["BATCH_FRAMES", "Stepper"]
+
+BATCH_FRAMES: Final = 256
+"""Frames read before anything is answered: enough for a full TAP queue's worth of small requests, few
+enough that the first of them does not wait long."""
+
+_SMALL_HEAP: Final = 1024
+"""Entries below which nobody counts the stale ones."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Stepper:
+    """One interface and its link, moved by steps; `pump.Pump` adds the tasks."""
+
+    def __init__(self, link: Link, interface: Interface, clock: Clock) -> None:
+        self.link: Link = link
+        self.interface: Interface = interface
+        self.clock: Clock = clock
+        # Bound once: looking them up would cost more than some of what they do.
+        self._clock_now: Callable[[], int] = clock.now
+        self.now: i64 = clock.now()
+        """Of the current or the latest step."""
+        self.unix_now: i64 = clock.unix_now()
+        """The same on the wall clock."""
+        self.has_woken: bool = False
+        """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
+        self.steps: i64 = 0
+        self.timer_tasks: int = 0
+        """Children alive, one per connection that is not closed."""
+        self.is_stepping: bool = False
+        self.is_flush_wanted: bool = False
+        self.keeper_wakes_at: i64 = 0
+        """Until when the keeper sleeps; 0 while it does not."""
+        self._hooks: list[Callable[[], None]] = []
+        self._batch: i64 = 1
+        # A heap of (deadline, number, port); the number keeps equal deadlines in the order of their coming.
+        self._deadlines: list[tuple[int, int, Any]] = []
+        self._entries: i64 = 0
+
+    # ---- what the tasks do
+
+    def open_port(self, connection: Connection) -> Any:
+        """Give a new connection its port (`Connection.owner`) and its child task."""
+        raise NotImplementedError
+
+    def wake_keeper_at(self, deadline: i64) -> None:
+        """The keeper sleeps for something later: let it wake at `deadline`."""
+        raise NotImplementedError
+
+    # ---- the step
+
+    def add_step_hook(self, hook: Callable[[], None]) -> None:
+        """Call `hook` in every step that ran a handler, after the handlers and before the output is built."""
+        self._hooks.append(hook)
+
+    def remove_step_hook(self, hook: Callable[[], None]) -> None:
+        """Undo `add_step_hook`."""
+        self._hooks.remove(hook)
+
+    def drain(self, turn_us: i64) -> bool:
+        """Read and step until the link is empty, a handler woke a task, or the turn is over.
+
+        Returns:
+            Whether there may be more to read.
+        """
+        link = self.link
+        interface = self.interface
+        turn_ends: i64 = 0
+        while True:
+            limit = self._batch
+            frames = link.read_batch(limit)
+            count: i64 = len(frames)
+            if count == 0:
+                # The answer to what was just written is often there already, so one look was worth it.
+                self._batch = 1
+                return False
+            now: i64 = self._clock_now()
+            for frame in frames:
+                interface.receive_frame(frame, now)
+            self.step(now)
+            if turn_ends == 0:
+                turn_ends = now + turn_us
+            if self.has_woken or now >= turn_ends:
+                self.has_woken = False
+                return True
+            if count < limit:
+                self._batch = count
+            elif limit < BATCH_FRAMES:
+                self._batch = limit * 2
+
+    def flush(self) -> None:
+        """Do a step now, unless one is under way, which then carries the output."""
+        if not self.is_stepping:
+            self.step(self._clock_now())
+
+    def step(self, now: i64) -> None:
+        """Call whoever became ready, write the output, take note of deadlines."""
+        interface = self.interface
+        self.is_stepping = True
+        self.is_flush_wanted = False
+        self.now = now
+        self.unix_now = now + self.clock.unix_offset
+        self.steps += 1
+        port: Any
+        try:
+            ready = interface.take_ready()
+            while len(ready) > 0:
+                for connection in ready:
+                    port = connection.owner
+                    if port is None:
+                        port = self.open_port(connection)
+                    port.handler.on_events(connection)
+                    if connection.is_closed:
+                        port.wake()
+                for hook in self._hooks:
+                    hook()
+                # A handler may have ended a connection (ABORT), its own or another one: that is an event too.
+                ready = interface.take_ready()
+            frames = interface.frames_to_send(now)
+            if len(frames) > 0:
+                self.link.write_batch(frames)
+            for connection in interface.take_rescheduled():
+                port = connection.owner
+                if port is None:
+                    # New, and its child will look for itself.
+                    self.open_port(connection)
+                else:
+                    self.schedule(port, connection.armed_deadline)
+            if self.keeper_wakes_at > 0:
+                deadline: i64 = interface.link_deadline()
+                if deadline < self.keeper_wakes_at:
+                    self.keeper_wakes_at = deadline
+                    self.wake_keeper_at(deadline)
+        finally:
+            self.is_stepping = False
+
+    # ---- deadlines
+
+    def first_deadline(self) -> int:
+        """When the keeper has to look again; NEVER when nothing is due, ever."""
+        deadline: i64 = self.interface.link_deadline()
+        if len(self._deadlines) > 0:
+            first: i64 = self._deadlines[0][0]
+            if first < deadline:
+                deadline = first
+        return deadline
+
+    def look(self, now: i64) -> None:
+        """Wake the children of due connections; put back those whose deadline has moved later."""
+        heap = self._deadlines
+        while len(heap) > 0:
+            deadline: i64 = heap[0][0]
+            if deadline > now:
+                return
+            port = heapq.heappop(heap)[2]
+            connection: Connection = port.connection
+            if not _is_current(deadline, connection):
+                continue
+            if connection.next_deadline() <= now:
+                port.wake()
+            else:
+                self.schedule(port, connection.rearm())
+
+    def schedule(self, port: Any, deadline: i64) -> None:
+        """See to it that the keeper looks at the connection of `port` at `deadline`."""
+        if deadline >= NEVER:
+            return
+        heap = self._deadlines
+        if len(heap) > _SMALL_HEAP and len(heap) > 4 * self.timer_tasks:
+            # Entries of dead connections and stale ones, with deadlines far away.
+            heap[:] = [one for one in heap if _is_current(one[0], one[2].connection)]
+            heapq.heapify(heap)
+        self._entries += 1
+        heapq.heappush(heap, (deadline, self._entries, port))
+        if deadline < self.keeper_wakes_at:
+            self.keeper_wakes_at = deadline
+            self.wake_keeper_at(deadline)
+
+
+def _is_current(deadline: i64, connection: Connection) -> bool:
+    return deadline == connection.armed_deadline and not connection.is_closed
