@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -131,40 +132,56 @@ class _VirtualClock(trio.abc.Clock):
 
 
 class _ScriptedLink(Link):
-    """Frames from a script: a batch, then nothing until the pump has waited once, as on a TAP that kept up."""
+    """Frames from a script, a batch whenever the one before is answered.
 
-    def __init__(self, clock: _VirtualClock) -> None:
+    The clients of a busy server are quick: the next batch is there when the last reply has gone. A single
+    client needs its time: the link is found empty once, and then the pump waits, on a real descriptor.
+    """
+
+    def __init__(self, clock: _VirtualClock, load: Load) -> None:
         super().__init__(vnet_header=True, mtu=1500)
         self._clock = clock
-        self._is_empty = False
+        self._pauses = load.clients == 1
+        self._is_paused = False
+        self._pending: list[bytes] = []
         self._always_readable = os.eventfd(1, os.EFD_NONBLOCK)
         self.finished = trio.Event()
         self.written: list[bytes] = []
+        """Replies to the batch before."""
 
     def next_batch(self) -> list[bytes]:
         """The script; empty at its end."""
         raise NotImplementedError
 
+    def nap(self, wait_us: int) -> bool:
+        self._is_paused = False
+        if self.finished.is_set():
+            return False
+        return len(select.select([self._always_readable], (), (), wait_us / 1_000_000)[0]) > 0
+
     async def wait_readable(self) -> None:
         if self.finished.is_set():
             await trio.sleep_forever()
-        self._is_empty = False
-        # A real wait on a real descriptor, as for a TAP: that is part of the pass.
+        self._is_paused = False
         await trio.lowlevel.wait_readable(self._always_readable)
 
     def read_batch(self, limit: int) -> list[bytes]:
-        if self._is_empty or self.finished.is_set():
-            return []
-        self._is_empty = True
-        frames = self.next_batch()
-        if frames:
+        frames = self._pending
+        if not frames:
+            if self._is_paused or self.finished.is_set():
+                return []
+            frames = self.next_batch()
+            self.written = []
+            self._is_paused = self._pauses
+            if not frames:
+                self.finished.set()
+                return []
             self._clock.now_us += _REQUEST_US * len(frames)
-        else:
-            self.finished.set()
-        return frames
+        self._pending = frames[limit:]
+        return frames[:limit]
 
     def write_batch(self, frames: list[bytes]) -> None:
-        self.written = frames
+        self.written += frames
 
     def close(self) -> None:
         os.close(self._always_readable)
@@ -174,7 +191,7 @@ class _RecordingLink(_ScriptedLink):
     """The script is what live clients do."""
 
     def __init__(self, clock: _VirtualClock, load: Load, rounds: int) -> None:
-        super().__init__(clock)
+        super().__init__(clock, load)
         self.conversation = Conversation(load)
         self._left = rounds
         self._expected: list[bytes] = [b""] * load.clients
@@ -189,7 +206,7 @@ class _RecordingLink(_ScriptedLink):
 
     def next_batch(self) -> list[bytes]:
         interface, now = self._interface, self._clock.now_us
-        replies, self.written = self.written, []
+        replies = self.written
         for frame in replies:
             interface.receive_frame(frame, now)
         interface.take_ready()
@@ -242,7 +259,8 @@ class _ReplayLink(_ScriptedLink):
         marks: tuple[int, ...],
         on_mark: Callable[[], None],
     ) -> None:
-        super().__init__(clock)
+        super().__init__(clock, conversation.load)
+        self.last_replies: list[bytes] = []
         self._batches = iter(conversation.batches)
         self._marks = iter([conversation.first + mark for mark in marks])
         self._next_mark = next(self._marks, -1)
@@ -254,17 +272,19 @@ class _ReplayLink(_ScriptedLink):
             self._next_mark = next(self._marks, -1)
             self._on_mark()
         self._position += 1
-        return next(self._batches, [])
+        batch = next(self._batches, [])
+        if not batch:
+            self.last_replies = self.written
+        return batch
 
 
-async def _serve(link: _ScriptedLink) -> list[bytes]:
-    """Run a new server until the script ends; its last replies."""
+async def _serve(link: _ScriptedLink) -> None:
+    """Run a new server until the script ends."""
     try:
         engine = Engine(EngineSettings(), random.Random(SERVER).randbytes)
         async with open_network(link, _config(SERVER), clock=Clock(_EPOCH_US)) as network:
             RedisService(network, engine, PORT)
             await link.finished.wait()
-            return link.written
     finally:
         link.close()
 
@@ -286,5 +306,8 @@ def replay(
         marks: `on_mark` is called before these rounds, ascending; the number of rounds means after the last.
     """
     clock = _VirtualClock()
-    replies = trio.run(_serve, _ReplayLink(clock, conversation, marks, on_mark), clock=clock)
-    assert replies == conversation.last_replies, "the server answered otherwise than when this was recorded"
+    link = _ReplayLink(clock, conversation, marks, on_mark)
+    trio.run(_serve, link, clock=clock)
+    assert link.last_replies == conversation.last_replies, (
+        "the server answered otherwise than when this was recorded"
+    )
