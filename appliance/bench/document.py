@@ -50,8 +50,8 @@ def render(summary: dict[str, Any], picture: str = "") -> str:
         f"redtap {summary['redtap']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB; {machine['kernel']}; Python {machine['python']}, "
         f"{machine['compiler']}. {summary['rounds']} rounds of about {summary['seconds']:g} s each, all "
-        f"peers in turn; {summary['waited_for_the_machine_s']:g} s went into waiting for the machine to run at "
-        "full speed.",
+        f"peers in turn; {summary['waited_for_the_machine_s']:g} s went into waiting for the machine to run "
+        "at full speed.",
         "",
     ]
     if picture:
@@ -103,7 +103,7 @@ def render(summary: dict[str, Any], picture: str = "") -> str:
 
 
 def _case_cells(row: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for name, medians in row["medians"].items():
         one = row["ratios"].get(name, {}).get("rps")
         cells.append(
