@@ -14,6 +14,7 @@ from rich.console import Console
 from appliance import __version__
 from appliance._build import build_kind
 from appliance.bench.cases import CASES, SETS, missing_commands, select
+from appliance.bench.echo_bench import echo_table, measure_echo
 from appliance.bench.flood_bench import measure_flood, table as flood_table
 from appliance.bench.machine import Steadiness, machine_facts
 from appliance.bench.measure import measure_rounds, participants
@@ -94,6 +95,7 @@ def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     "--wire", "is_wire", is_flag=True, help="Our TCP and the kernel's as senders over a wire that loses."
 )
 @click.option("--flood", "is_flood", is_flag=True, help="Established clients beside a flood of forged SYNs.")
+@click.option("--echo", "is_echo", is_flag=True, help="Our TCP beside PyTCP's, each with an echo service.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 16),
@@ -112,6 +114,7 @@ def bench(
     picture_path: str | None,
     is_wire: bool,
     is_flood: bool,
+    is_echo: bool,
     jobs: int,
 ) -> None:
     """Compare with redis-server, side by side.
@@ -125,6 +128,9 @@ def bench(
 
     With --flood it measures what clients of this appliance keep of their requests per second while forged
     SYNs come in at 20,000 and 50,000 a second, and whether new clients are served.
+
+    With --echo it compares our TCP with PyTCP's, where that is installed: one client's round trips to an
+    echo service.
     """
     console = Console(stderr=True)
     if is_wire:
@@ -142,6 +148,13 @@ def bench(
         with console.status("") as status:
             measured = measure_flood(rounds=rounds, seconds=seconds or 10.0, progress=status.update)
         _show(measured, [flood_table(measured)], json_path)
+        return
+    if is_echo:
+        with console.status("") as status:
+            measured = measure_echo(rounds=rounds, seconds=seconds or 1.0, progress=status.update)
+        for note in measured["not_measured"]:
+            console.print(f"not measured: {note}", highlight=False)
+        _show(measured, [echo_table(measured)], json_path)
         return
     if picture_path is not None:
         check_picture(picture_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bench.echo_bench import measure_echo, why_no_pytcp
 from appliance.bench.memory import measure_memory
 from appliance.bench.peers import LABELS, Peers, why_unavailable
 from netns.inside import RUN_NETNS
@@ -72,3 +73,11 @@ def test_the_floor_keeps_many_clients_apart() -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert b"requests per second" in out
+
+
+def test_echo_services_echo() -> None:
+    summary = measure_echo(rounds=1, seconds=0.05, progress=lambda _: None)
+    assert [row["bytes"] for row in summary["echo"]] == [64, 16_384]
+    for row in summary["echo"]:
+        assert set(row["rounds"]) == ({"redtap"} if why_no_pytcp() else {"redtap", "pytcp"})
+        assert all(run["rps"] > 0 for runs in row["rounds"].values() for run in runs)
