@@ -1,7 +1,7 @@
 """`redtap bench --echo`: our TCP beside PyTCP's, the other one in Python, each with an echo service.
 
-One client on a kernel socket in the namespace, in turn: 64 bytes there and back, one after another, and blocks
-of 16 KiB likewise. Where PyTCP is not installed the run says so and measures ours alone.
+One client on a kernel socket in the namespace, in turn: 64 bytes there and back, one after another, and
+blocks of 16 KiB likewise. Where PyTCP is not installed the run says so and measures ours alone.
 """
 
 from __future__ import annotations
