@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 
 # Patterns, relative to this file. A module is here because each frame or each request passes through it.
 COMPILED = [
+    "appliance/bench/canned.py",
     "appliance/wire/*.py",
     "appliance/stack/**/*.py",
     "appliance/redis/arguments.py",
