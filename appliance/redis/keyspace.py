@@ -810,6 +810,10 @@ class Table:
             _dismantle(self._segments, left, leaving)
         return self.slots_allocated()
 
+    def release(self, slots: int) -> int:
+        """As `dismantle`, for values that are small; how many slots are left."""
+        return self.dismantle(slots, _let_go)
+
     def slots_allocated(self) -> int:
         """Slots of all segments, for INFO and tests."""
         total = 0
@@ -929,6 +933,10 @@ def _append_views(segment: _Segment, out: list[Entry]) -> None:
         at += 1
 
 
+def _let_go(_value: object) -> None:
+    """Nobody else has to."""
+
+
 def _dismantle(segments: list[_Segment], slots: i64, leaving: Callable[[object], None]) -> i64:
     """Take slots away from the end; how many of the budget are left."""
     while slots > 0 and len(segments) > 0:
@@ -989,6 +997,7 @@ class KeyspaceStats:
         self.misses: i64 = 0
         self.expired_keys: i64 = 0
         self.expired_lazily: i64 = 0
+        self.expired_fields: i64 = 0
 
 
 class Database:
