@@ -163,7 +163,14 @@ def test_command_docs_describe_every_command() -> None:
         facts = dict(zip(described[command.name][::2], described[command.name][1::2], strict=True))
         assert facts[b"summary"].endswith(b"."), command
         assert facts[b"since"].count(b".") == 2
-        assert facts[b"group"] in (b"string", b"generic", b"connection", b"server")
+        assert facts[b"group"] in (
+            b"string",
+            b"generic",
+            b"connection",
+            b"server",
+            b"transactions",
+            b"pubsub",
+        )
     assert client.ask("COMMAND", "COUNT") == len(described)
 
 
