@@ -61,7 +61,7 @@ fuzz: setup ## the property tests with ever new examples, for FUZZ_MINUTES (60)
 	@end=$$(( $$(date +%s) + $(FUZZ_MINUTES) * 60 )); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 		round=$$((round + 1)); echo "fuzz: round $$round"; \
-		$(BIN)/python -m pytest -q -x -m "(hypothesis or slow) and not engine and not system" -p no:cacheprovider \
+		$(BIN)/python -m pytest -q -x -m "(hypothesis or machine or slow) and not engine and not system" -p no:cacheprovider \
 			--timeout=0 --hypothesis-profile=fuzz --hypothesis-seed=$$(date +%s) $(ARGS) || exit 1; \
 	done
 

@@ -21,6 +21,7 @@ COMPILED = [
     "appliance/wire/*.py",
     "appliance/stack/**/*.py",
     "appliance/redis/arguments.py",
+    "appliance/redis/bits.py",
     "appliance/redis/commands/*.py",
     "appliance/redis/engine.py",
     "appliance/redis/glob.py",

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from appliance.errors import HostError
-from appliance.redis.registry import Command
+from appliance.redis.registry import private_command
 from appliance.redis.replies import Map, SimpleError, SimpleString
 from appliance.shell.addresses import format_address, format_endpoint
 from appliance.shell.redis_service import serve_session
@@ -173,7 +173,7 @@ class ControlServer:
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         clock = self._network.clock
         session = self._engine.create_session(remote="control:0", local="control:0", now_us=clock.unix_now())
-        session.add_commands([Command("redtap", -1, self._redtap, flags="noscript loading stale no_auth")])
+        session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth"])])
         await serve_session(session, self._engine, stream, clock)
 
     def _redtap(self, _session: Session, request: list[bytes]) -> object:

@@ -37,6 +37,8 @@ class Crowd:
         self._theirs: dict[str, socket.socket] = {}
         self._numbers: dict[str, tuple[int, int]] = {}
         self._control = server.connect()
+        # A test that failed may have left something behind.
+        self._ask_control(b"CONFIG SET maxmemory 0 maxmemory-policy noeviction notify-keyspace-events ''\r\n")
         self._ask_control(b"FLUSHALL\r\n")
 
     def __enter__(self) -> Crowd:

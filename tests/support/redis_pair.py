@@ -43,6 +43,7 @@ class RealServer:
     def __init__(self, binary: str, directory: Path) -> None:
         self.path = str(directory / "redis.sock")
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--dir", str(directory)]
+        options += ["--enable-debug-command", "local"]
         self._log = (directory / "redis.log").open("wb")
         self._process = subprocess.Popen([binary, *options], stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + 20
@@ -103,6 +104,17 @@ class OurClient:
 
 def make_engine(**settings: int | str) -> Engine:
     return Engine(EngineSettings(**settings), os.urandom)  # type: ignore[arg-type]
+
+
+def read_value(connection: socket.socket, request: bytes) -> object:
+    """The value of the one reply to a request."""
+    connection.sendall(request)
+    parser = ValueParser()
+    while True:
+        value = parser.next_value()
+        if parser.has_value:
+            return value
+        parser.feed(connection.recv(1 << 20))
 
 
 class Pair:

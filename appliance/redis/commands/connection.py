@@ -7,14 +7,12 @@ Source:     https://redis.io/docs/latest/commands/?group=connection; order of ch
 from __future__ import annotations
 
 from hmac import compare_digest
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
-from appliance.redis.commands.generic import help_reply
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
-from appliance.redis.registry import Command, container
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
@@ -26,6 +24,9 @@ from appliance.redis.session import (
     SUBSCRIBED,
     Session,
 )
+
+if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
 
 _TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
@@ -428,242 +429,23 @@ def client_unblock(session: Session, args: list[bytes]) -> object:
     return 1
 
 
-def client_help(session: Session, args: list[bytes]) -> object:
-    return help_reply(
-        b"CLIENT",
-        [
-            (b"GETNAME", b"The name of this connection."),
-            (b"GETREDIR", b"Where tracking messages go; always -1."),
-            (b"ID", b"The number of this connection."),
-            (b"INFO", b"This connection, as LIST shows it."),
-            (b"KILL <ip:port>", b"Close a connection."),
-            (
-                b"KILL <option> <value> [<option> <value> [...]]",
-                b"Close all that ID, ADDR, LADDR, TYPE, USER, MAXAGE choose; SKIPME no includes this one.",
-            ),
-            (b"LIST [TYPE <type>|ID <id> [<id> ...]]", b"All connections, or some."),
-            (b"NO-EVICT (ON|OFF)", b"Spare this connection when memory runs out."),
-            (b"NO-TOUCH (ON|OFF)", b"Do not count this connection's commands as use of keys."),
-            (b"REPLY (ON|OFF|SKIP)", b"Whether replies are sent."),
-            (b"SETINFO (LIB-NAME|LIB-VER) <value>", b"Say what client library this is."),
-            (b"SETNAME <name>", b"Name this connection."),
-            (b"UNBLOCK <id> [TIMEOUT|ERROR]", b"Wake a connection that waits in a command."),
-        ],
-    )
-
-
-def commands() -> list[Command]:
-    """The table of this group."""
-    open_door = "noscript loading stale fast no_auth allow_busy"
-    plain = "noscript loading stale"
-    admin = "admin noscript loading stale"
-    nodes = "request_policy:all_nodes response_policy:all_succeeded"
-    return [
-        Command(
-            "auth",
-            -2,
-            auth,
-            flags=open_door,
-            group="connection",
-            categories="connection",
-            summary="Authenticates the connection.",
-        ),
-        Command(
-            "client",
-            -2,
-            container,
-            group="connection",
-            since="2.4.0",
-            summary="Commands on connections.",
-            complexity="Depends on subcommand.",
-            subcommands=[
-                Command(
-                    "getname",
-                    2,
-                    client_getname,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    since="2.6.9",
-                    summary="Gives the name of the connection.",
-                ),
-                Command(
-                    "getredir",
-                    2,
-                    client_getredir,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    since="6.0.0",
-                    summary="Says which connection gets tracking messages.",
-                ),
-                Command(
-                    "help",
-                    2,
-                    client_help,
-                    flags="loading stale",
-                    group="connection",
-                    categories="connection",
-                    since="5.0.0",
-                    summary="Explains the subcommands.",
-                ),
-                Command(
-                    "id",
-                    2,
-                    client_id,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    since="5.0.0",
-                    summary="Gives the number of the connection.",
-                ),
-                Command(
-                    "info",
-                    2,
-                    client_info,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    tips="nondeterministic_output",
-                    since="6.2.0",
-                    summary="Describes the connection.",
-                ),
-                Command(
-                    "kill",
-                    -3,
-                    client_kill,
-                    flags=admin,
-                    group="connection",
-                    categories="connection",
-                    since="2.4.0",
-                    complexity="O(n) in the connections",
-                    summary="Closes connections.",
-                ),
-                Command(
-                    "list",
-                    -2,
-                    client_list,
-                    flags=admin,
-                    group="connection",
-                    categories="connection",
-                    tips="nondeterministic_output",
-                    since="2.4.0",
-                    complexity="O(n) in the connections",
-                    summary="Describes all connections.",
-                ),
-                Command(
-                    "no-evict",
-                    3,
-                    client_no_evict,
-                    flags=admin,
-                    group="connection",
-                    categories="connection",
-                    since="7.0.0",
-                    summary="Spares the connection when memory runs out.",
-                ),
-                Command(
-                    "no-touch",
-                    3,
-                    client_no_touch,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    since="7.2.0",
-                    summary="Keeps the connection's commands from counting as use of keys.",
-                ),
-                Command(
-                    "reply",
-                    3,
-                    client_reply,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    since="3.2.0",
-                    summary="Says whether replies are sent.",
-                ),
-                Command(
-                    "setinfo",
-                    4,
-                    client_setinfo,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    tips=nodes,
-                    since="7.2.0",
-                    summary="Names the client library.",
-                ),
-                Command(
-                    "setname",
-                    3,
-                    client_setname,
-                    flags=plain,
-                    group="connection",
-                    categories="connection",
-                    tips=nodes,
-                    since="2.6.9",
-                    summary="Names the connection.",
-                ),
-                Command(
-                    "unblock",
-                    -3,
-                    client_unblock,
-                    flags=admin,
-                    group="connection",
-                    categories="connection",
-                    since="5.0.0",
-                    complexity="O(log n) in the connections",
-                    summary="Wakes a connection that waits in a command.",
-                ),
-            ],
-        ),
-        Command(
-            "echo",
-            2,
-            echo,
-            flags="loading stale fast",
-            group="connection",
-            categories="connection",
-            summary="Gives its argument back.",
-        ),
-        Command(
-            "hello",
-            -1,
-            hello,
-            flags=open_door,
-            group="connection",
-            categories="connection",
-            since="6.0.0",
-            summary="Agrees on the protocol version; authenticates and names the connection if asked to.",
-        ),
-        Command(
-            "ping",
-            -1,
-            ping,
-            flags="fast",
-            group="connection",
-            categories="connection",
-            tips="request_policy:all_shards response_policy:all_succeeded",
-            summary="Answers, to show it is there.",
-        ),
-        Command(
-            "quit",
-            -1,
-            quit_,
-            flags=open_door,
-            group="connection",
-            categories="connection",
-            summary="Closes the connection.",
-            deprecated_since="7.2.0",
-            replaced_by="just closing the connection",
-        ),
-        Command(
-            "reset",
-            1,
-            reset,
-            flags=open_door,
-            group="connection",
-            categories="connection",
-            since="6.2.0",
-            summary="Puts the connection back to how it began.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "auth": auth,
+    "client|getname": client_getname,
+    "client|getredir": client_getredir,
+    "client|id": client_id,
+    "client|info": client_info,
+    "client|kill": client_kill,
+    "client|list": client_list,
+    "client|no-evict": client_no_evict,
+    "client|no-touch": client_no_touch,
+    "client|reply": client_reply,
+    "client|setinfo": client_setinfo,
+    "client|setname": client_setname,
+    "client|unblock": client_unblock,
+    "echo": echo,
+    "hello": hello,
+    "ping": ping,
+    "quit": quit_,
+    "reset": reset,
+}

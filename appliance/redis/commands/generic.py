@@ -18,11 +18,11 @@ from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry
 from appliance.redis.notifications import NOTIFY_GENERIC
-from appliance.redis.registry import Command, KeySpec, container
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
 
 if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
 _INT_MIN: Final = -(1 << 31)
@@ -370,7 +370,7 @@ def scan(session: Session, args: list[bytes]) -> object:
             continue
         if wanted_type is not None and type_name(entry.value) != wanted_type:
             continue
-        if not db.is_expired(entry):
+        if db.find(entry.key) is not None:  # removes an expired one
             found.append(entry.key)
     return [b"%d" % cursor, found]
 
@@ -462,360 +462,35 @@ def object_freq(session: Session, args: list[bytes]) -> object:
     return 0
 
 
-def object_help(session: Session, args: list[bytes]) -> object:
-    return help_reply(
-        b"OBJECT",
-        [
-            (b"ENCODING <key>", b"How the value at the key is kept."),
-            (b"FREQ <key>", b"The access frequency counter of the key, under an LFU policy."),
-            (b"IDLETIME <key>", b"Seconds since the key was last read or written."),
-            (b"REFCOUNT <key>", b"References to the value; always 1."),
-        ],
-    )
-
-
-def help_reply(command: bytes, lines: list[tuple[bytes, bytes]]) -> object:
-    """What `<command> HELP` answers, in the form of the server's own help."""
-    text: list[object] = [
-        SimpleString(command + b" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
-    ]
-    for usage, meaning in [*lines, (b"HELP", b"Print this help.")]:
-        text.append(SimpleString(usage))
-        text.append(SimpleString(b"    " + meaning))
-    return text
-
-
-def commands() -> list[Command]:
-    """The table of this group."""
-    shards_sum = "request_policy:multi_shard response_policy:agg_sum"
-    object_keys = [KeySpec("RO", 2)]
-    return [
-        Command(
-            "copy",
-            -3,
-            copy,
-            flags="write denyoom",
-            categories="keyspace",
-            keys=[KeySpec("RO access"), KeySpec("OW update", 2)],
-            since="6.2.0",
-            complexity="O(n) in the size of the value",
-            summary="Copies the value of a key to another key.",
-        ),
-        Command(
-            "dbsize",
-            1,
-            dbsize,
-            flags="readonly fast",
-            group="server",
-            categories="keyspace",
-            tips="request_policy:all_shards response_policy:agg_sum",
-            summary="Counts the keys of the database.",
-        ),
-        Command(
-            "del",
-            -2,
-            delete,
-            flags="write",
-            categories="keyspace",
-            keys=[KeySpec("RM delete", 1, -1)],
-            tips=shards_sum,
-            complexity="O(n) in the keys",
-            summary="Deletes keys.",
-        ),
-        Command(
-            "exists",
-            -2,
-            exists,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO", 1, -1)],
-            tips=shards_sum,
-            complexity="O(n) in the keys",
-            summary="Counts how many of the keys exist.",
-        ),
-        Command(
-            "expire",
-            -3,
-            expire,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW update")],
-            summary="Lets a key expire after some seconds.",
-        ),
-        Command(
-            "expireat",
-            -3,
-            expireat,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW update")],
-            since="1.2.0",
-            summary="Lets a key expire at a Unix time in seconds.",
-        ),
-        Command(
-            "expiretime",
-            2,
-            expiretime,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO access")],
-            since="7.0.0",
-            summary="Gives the Unix time in seconds at which a key expires.",
-        ),
-        Command(
-            "flushall",
-            -1,
-            flushall,
-            flags="write",
-            group="server",
-            categories="keyspace dangerous",
-            tips="request_policy:all_shards response_policy:all_succeeded",
-            complexity="O(n) in the keys",
-            summary="Deletes all keys of all databases.",
-        ),
-        Command(
-            "flushdb",
-            -1,
-            flushdb,
-            flags="write",
-            group="server",
-            categories="keyspace dangerous",
-            tips="request_policy:all_shards response_policy:all_succeeded",
-            complexity="O(n) in the keys",
-            summary="Deletes all keys of the database.",
-        ),
-        Command(
-            "keys",
-            2,
-            keys,
-            flags="readonly",
-            categories="keyspace dangerous",
-            tips="request_policy:all_shards nondeterministic_output_order",
-            complexity="O(n) in all keys",
-            summary="Lists the keys that match a pattern.",
-        ),
-        Command(
-            "move",
-            3,
-            move,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW access update")],
-            summary="Moves a key to another database.",
-        ),
-        Command(
-            "object",
-            -2,
-            container,
-            since="2.2.3",
-            summary="Commands on how a value is kept.",
-            complexity="Depends on subcommand.",
-            subcommands=[
-                Command(
-                    "encoding",
-                    3,
-                    object_encoding,
-                    flags="readonly",
-                    categories="keyspace",
-                    keys=object_keys,
-                    tips="nondeterministic_output",
-                    since="2.2.3",
-                    summary="Says how a value is kept.",
-                ),
-                Command(
-                    "freq",
-                    3,
-                    object_freq,
-                    flags="readonly",
-                    categories="keyspace",
-                    keys=object_keys,
-                    tips="nondeterministic_output",
-                    since="4.0.0",
-                    summary="Gives the access frequency of a key.",
-                ),
-                Command(
-                    "help",
-                    2,
-                    object_help,
-                    flags="loading stale",
-                    categories="keyspace",
-                    since="6.2.0",
-                    summary="Explains the subcommands.",
-                ),
-                Command(
-                    "idletime",
-                    3,
-                    object_idletime,
-                    flags="readonly",
-                    categories="keyspace",
-                    keys=object_keys,
-                    tips="nondeterministic_output",
-                    since="2.2.3",
-                    summary="Seconds since a key was last used.",
-                ),
-                Command(
-                    "refcount",
-                    3,
-                    object_refcount,
-                    flags="readonly",
-                    categories="keyspace",
-                    keys=object_keys,
-                    tips="nondeterministic_output",
-                    since="2.2.3",
-                    summary="Counts the references to a value.",
-                ),
-            ],
-        ),
-        Command(
-            "persist",
-            2,
-            persist,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW update")],
-            since="2.2.0",
-            summary="Takes the expire time off a key.",
-        ),
-        Command(
-            "pexpire",
-            -3,
-            pexpire,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW update")],
-            since="2.6.0",
-            summary="Lets a key expire after some milliseconds.",
-        ),
-        Command(
-            "pexpireat",
-            -3,
-            pexpireat,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW update")],
-            since="2.6.0",
-            summary="Lets a key expire at a Unix time in milliseconds.",
-        ),
-        Command(
-            "pexpiretime",
-            2,
-            pexpiretime,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO access")],
-            since="7.0.0",
-            summary="Gives the Unix time in milliseconds at which a key expires.",
-        ),
-        Command(
-            "pttl",
-            2,
-            pttl,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO access")],
-            tips="nondeterministic_output",
-            since="2.6.0",
-            summary="Gives the milliseconds a key has left.",
-        ),
-        Command(
-            "randomkey",
-            1,
-            randomkey,
-            flags="readonly",
-            categories="keyspace",
-            tips="request_policy:all_shards response_policy:special nondeterministic_output",
-            summary="Gives some key of the database.",
-        ),
-        Command(
-            "rename",
-            3,
-            rename,
-            flags="write",
-            categories="keyspace",
-            keys=[KeySpec("RW access delete"), KeySpec("OW update", 2)],
-            summary="Gives a key another name, replacing a key of that name.",
-        ),
-        Command(
-            "renamenx",
-            3,
-            renamenx,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RW access delete"), KeySpec("OW insert", 2)],
-            summary="Gives a key another name, if no key has it.",
-        ),
-        Command(
-            "scan",
-            -2,
-            scan,
-            flags="readonly",
-            categories="keyspace",
-            tips="nondeterministic_output request_policy:special response_policy:special",
-            since="2.8.0",
-            complexity="O(1) for each call, O(n) for all keys",
-            summary="Lists the keys of the database step by step.",
-        ),
-        Command(
-            "select",
-            2,
-            select,
-            flags="loading stale fast",
-            group="connection",
-            categories="connection",
-            summary="Chooses the database of this connection.",
-        ),
-        Command(
-            "swapdb",
-            3,
-            swapdb,
-            flags="write fast",
-            group="server",
-            categories="keyspace dangerous",
-            since="4.0.0",
-            complexity="O(1)",
-            summary="Exchanges two databases.",
-        ),
-        Command(
-            "touch",
-            -2,
-            touch,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO", 1, -1)],
-            tips=shards_sum,
-            since="3.2.1",
-            complexity="O(n) in the keys",
-            summary="Marks keys as used now, and counts those that exist.",
-        ),
-        Command(
-            "ttl",
-            2,
-            ttl,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO access")],
-            tips="nondeterministic_output",
-            summary="Gives the seconds a key has left.",
-        ),
-        Command(
-            "type",
-            2,
-            type_,
-            flags="readonly fast",
-            categories="keyspace",
-            keys=[KeySpec("RO")],
-            summary="Says what type of value a key holds.",
-        ),
-        Command(
-            "unlink",
-            -2,
-            delete,
-            flags="write fast",
-            categories="keyspace",
-            keys=[KeySpec("RM delete", 1, -1)],
-            tips=shards_sum,
-            since="4.0.0",
-            complexity="O(n) in the keys",
-            summary="Deletes keys.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "copy": copy,
+    "dbsize": dbsize,
+    "del": delete,
+    "exists": exists,
+    "expire": expire,
+    "expireat": expireat,
+    "expiretime": expiretime,
+    "flushall": flushall,
+    "flushdb": flushdb,
+    "keys": keys,
+    "move": move,
+    "object|encoding": object_encoding,
+    "object|freq": object_freq,
+    "object|idletime": object_idletime,
+    "object|refcount": object_refcount,
+    "persist": persist,
+    "pexpire": pexpire,
+    "pexpireat": pexpireat,
+    "pexpiretime": pexpiretime,
+    "pttl": pttl,
+    "randomkey": randomkey,
+    "rename": rename,
+    "renamenx": renamenx,
+    "scan": scan,
+    "select": select,
+    "swapdb": swapdb,
+    "touch": touch,
+    "ttl": ttl,
+    "type": type_,
+    "unlink": delete,
+}

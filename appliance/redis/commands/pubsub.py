@@ -6,17 +6,16 @@ Source:     https://redis.io/docs/latest/commands/?group=pubsub; order and form 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
-from appliance.redis.commands.generic import help_reply
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.pubsub import Subscriptions, add_listener, remove_listener
-from appliance.redis.registry import Command, KeySpec, container
 from appliance.redis.replies import NO_REPLY, Push
 
 if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
 
@@ -154,162 +153,18 @@ def pubsub_numpat(session: Session, args: list[bytes]) -> object:
     return len(session.engine.pubsub.patterns)
 
 
-def pubsub_help(session: Session, args: list[bytes]) -> object:
-    return help_reply(
-        b"PUBSUB",
-        [
-            (b"CHANNELS [<pattern>]", b"Channels that somebody listens to, all or those that match."),
-            (b"NUMPAT", b"How many patterns are listened to."),
-            (b"NUMSUB [<channel> ...]", b"How many listen to each channel, patterns not counted."),
-            (b"SHARDCHANNELS [<pattern>]", b"As CHANNELS, for shard channels."),
-            (b"SHARDNUMSUB [<shardchannel> ...]", b"As NUMSUB, for shard channels."),
-        ],
-    )
-
-
-def commands() -> list[Command]:
-    """The table of this group."""
-    listen = "pubsub noscript loading stale"
-    look = "pubsub loading stale"
-    shard = [KeySpec("NOT_KEY", 1, -1)]
-    return [
-        Command(
-            "psubscribe",
-            -2,
-            psubscribe,
-            flags=listen,
-            group="pubsub",
-            since="2.0.0",
-            summary="Listens to all channels that match a pattern.",
-        ),
-        Command(
-            "publish",
-            3,
-            publish,
-            flags="pubsub loading stale fast",
-            group="pubsub",
-            since="2.0.0",
-            summary="Sends a message to a channel.",
-        ),
-        Command(
-            "pubsub",
-            -2,
-            container,
-            group="pubsub",
-            since="2.8.0",
-            summary="Commands to look at subscriptions.",
-            subcommands=[
-                Command(
-                    "channels",
-                    -2,
-                    pubsub_channels,
-                    flags=look,
-                    group="pubsub",
-                    since="2.8.0",
-                    summary="Names the channels that somebody listens to.",
-                ),
-                Command(
-                    "help",
-                    2,
-                    pubsub_help,
-                    flags="loading stale",
-                    group="pubsub",
-                    since="6.2.0",
-                    summary="Explains the subcommands.",
-                ),
-                Command(
-                    "numpat",
-                    2,
-                    pubsub_numpat,
-                    flags=look,
-                    group="pubsub",
-                    since="2.8.0",
-                    summary="Counts the patterns that somebody listens to.",
-                ),
-                Command(
-                    "numsub",
-                    -2,
-                    pubsub_numsub,
-                    flags=look,
-                    group="pubsub",
-                    since="2.8.0",
-                    summary="Counts who listens to channels.",
-                ),
-                Command(
-                    "shardchannels",
-                    -2,
-                    pubsub_shardchannels,
-                    flags=look,
-                    group="pubsub",
-                    since="7.0.0",
-                    summary="Names the shard channels that somebody listens to.",
-                ),
-                Command(
-                    "shardnumsub",
-                    -2,
-                    pubsub_shardnumsub,
-                    flags=look,
-                    group="pubsub",
-                    since="7.0.0",
-                    summary="Counts who listens to shard channels.",
-                ),
-            ],
-        ),
-        Command(
-            "punsubscribe",
-            -1,
-            punsubscribe,
-            flags=listen,
-            group="pubsub",
-            since="2.0.0",
-            summary="Listens to patterns no more.",
-        ),
-        Command(
-            "spublish",
-            3,
-            spublish,
-            flags="pubsub loading stale fast",
-            group="pubsub",
-            since="7.0.0",
-            keys=[KeySpec("NOT_KEY")],
-            summary="Sends a message to a shard channel.",
-        ),
-        Command(
-            "ssubscribe",
-            -2,
-            ssubscribe,
-            flags=listen,
-            group="pubsub",
-            since="7.0.0",
-            keys=shard,
-            summary="Listens to shard channels.",
-        ),
-        Command(
-            "subscribe",
-            -2,
-            subscribe,
-            flags=listen,
-            group="pubsub",
-            since="2.0.0",
-            summary="Listens to channels.",
-        ),
-        Command(
-            "sunsubscribe",
-            -1,
-            sunsubscribe,
-            flags=listen,
-            group="pubsub",
-            since="7.0.0",
-            keys=shard,
-            summary="Listens to shard channels no more.",
-        ),
-        Command(
-            "unsubscribe",
-            -1,
-            unsubscribe,
-            flags=listen,
-            group="pubsub",
-            since="2.0.0",
-            summary="Listens to channels no more.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "psubscribe": psubscribe,
+    "publish": publish,
+    "punsubscribe": punsubscribe,
+    "spublish": spublish,
+    "ssubscribe": ssubscribe,
+    "subscribe": subscribe,
+    "sunsubscribe": sunsubscribe,
+    "unsubscribe": unsubscribe,
+    "pubsub|channels": pubsub_channels,
+    "pubsub|numpat": pubsub_numpat,
+    "pubsub|numsub": pubsub_numsub,
+    "pubsub|shardchannels": pubsub_shardchannels,
+    "pubsub|shardnumsub": pubsub_shardnumsub,
+}

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
-from appliance.redis.commands.generic import help_reply
+from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
-from appliance.redis.registry import Command, container
 from appliance.redis.replies import NO_REPLY, OK, Map, SetReply, SimpleString, Verbatim
 
 if TYPE_CHECKING:
+    from appliance.redis.registry import Command, Handler
     from appliance.redis.session import Session
 
 Facts = dict[str, "str | int"]
@@ -240,23 +240,11 @@ def config_rewrite(session: Session, args: list[bytes]) -> object:
     raise CommandError(b"ERR The server is running without a config file")
 
 
-def config_help(session: Session, args: list[bytes]) -> object:
-    return help_reply(
-        b"CONFIG",
-        [
-            (b"GET <pattern> [<pattern> ...]", b"Parameters that match, and their values."),
-            (b"SET <parameter> <value> [<parameter> <value> ...]", b"Set parameters, all or none."),
-            (b"RESETSTAT", b"Set the counters of INFO back to zero."),
-            (b"REWRITE", b"Write the configuration file; there is none."),
-        ],
-    )
-
-
 # COMMAND ------------------------------------------------------------------------------------------
 
 
 def command(session: Session, args: list[bytes]) -> object:
-    return [each.info() for each in session.engine.registry.commands.values()]
+    return [each.facts.info() for each in session.engine.registry.commands.values()]
 
 
 def _named(session: Session, name: bytes) -> Command | None:
@@ -279,7 +267,7 @@ def command_info(session: Session, args: list[bytes]) -> object:
     found: list[object] = []
     for name in args[2:]:
         named = _named(session, name)
-        found.append(None if named is None else named.info())
+        found.append(None if named is None else named.facts.info())
     return found
 
 
@@ -287,11 +275,11 @@ def command_docs(session: Session, args: list[bytes]) -> object:
     flat: list[object] = []
     if len(args) == 2:
         for each in session.engine.registry.commands.values():
-            flat += [each.full_name, each.docs()]
+            flat += [each.full_name, each.facts.docs()]
     for name in args[2:]:
         named = _named(session, name)
         if named is not None:
-            flat += [named.full_name, named.docs()]
+            flat += [named.full_name, named.facts.docs()]
     return Map(flat)
 
 
@@ -306,7 +294,7 @@ def command_list(session: Session, args: list[bytes]) -> object:
         every = []
     elif kind == b"aclcat":
         wanted = args[4].lower().decode("latin-1")
-        every = [each for each in every if wanted in each.categories()]
+        every = [each for each in every if wanted in each.facts.categories]
     elif kind == b"pattern":
         every = [each for each in every if glob_match(args[4], each.full_name, ignore_case=True)]
     else:
@@ -320,7 +308,7 @@ def _keys_of_request(session: Session, args: list[bytes]) -> list[tuple[bytes, l
         named = session.engine.registry.resolve(request)
     except CommandError:
         raise CommandError(b"ERR Invalid command specified") from None
-    if not named.key_specs:
+    if not named.facts.has_keys and named.get_keys is None:
         raise CommandError(b"ERR The command has no key arguments")
     if not named.accepts(len(request)):
         raise CommandError(b"ERR Invalid number of arguments specified for command")
@@ -337,21 +325,6 @@ def command_getkeysandflags(session: Session, args: list[bytes]) -> object:
         flags: list[object] = [SimpleString(name.encode()) for name in names]
         found.append([key, SetReply(flags)])
     return found
-
-
-def command_help(session: Session, args: list[bytes]) -> object:
-    return help_reply(
-        b"COMMAND",
-        [
-            (b"(no subcommand)", b"Describe all commands."),
-            (b"COUNT", b"Count the commands."),
-            (b"DOCS [<command-name> ...]", b"Explain commands."),
-            (b"GETKEYS <full-command>", b"The keys in a request."),
-            (b"GETKEYSANDFLAGS <full-command>", b"The keys in a request and how each is used."),
-            (b"INFO [<command-name> ...]", b"Describe commands."),
-            (b"LIST [FILTERBY (MODULE|ACLCAT|PATTERN) <value>]", b"Names of commands."),
-        ],
-    )
 
 
 # The rest -----------------------------------------------------------------------------------------
@@ -380,206 +353,41 @@ def shutdown(session: Session, args: list[bytes]) -> object:
     return NO_REPLY
 
 
+def role(session: Session, args: list[bytes]) -> object:
+    """A master without replicas, at offset 0 of a stream that nobody follows."""
+    followers: list[object] = []
+    return [b"master", 0, followers]
+
+
+def lastsave(session: Session, args: list[bytes]) -> object:
+    """When the data was last safe: there is nothing to save to, so that was at the start."""
+    return session.engine.started_us // 1_000_000
+
+
 def lolwut(session: Session, args: list[bytes]) -> object:
+    if len(args) > 2 and args[1].lower() == b"version":
+        integer_argument(args[2])
     settings = session.engine.settings
     picture = "~~~ o ~~~ every segment was ours ~~~ o ~~~\n"
     return Verbatim(f"{picture}{settings.server_name} ver. {settings.version}\n".encode())
 
 
-def commands() -> list[Command]:
-    """The table of this group."""
-    admin = "admin noscript loading stale"
-    nodes = "request_policy:all_nodes response_policy:all_succeeded"
-    about = "loading stale"
-    return [
-        Command(
-            "command",
-            -1,
-            command,
-            flags=about,
-            group="server",
-            categories="connection",
-            tips="nondeterministic_output_order",
-            since="2.8.13",
-            complexity="O(n) in the commands",
-            summary="Describes all commands.",
-            subcommands=[
-                Command(
-                    "count",
-                    2,
-                    command_count,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    since="2.8.13",
-                    summary="Counts the commands.",
-                ),
-                Command(
-                    "docs",
-                    -2,
-                    command_docs,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    tips="nondeterministic_output_order",
-                    since="7.0.0",
-                    complexity="O(n) in the commands asked for",
-                    summary="Explains commands.",
-                ),
-                Command(
-                    "getkeys",
-                    -3,
-                    command_getkeys,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    since="2.8.13",
-                    complexity="O(n) in the arguments",
-                    summary="Finds the keys in a request.",
-                ),
-                Command(
-                    "getkeysandflags",
-                    -3,
-                    command_getkeysandflags,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    since="7.0.0",
-                    complexity="O(n) in the arguments",
-                    summary="Finds the keys in a request, and how each is used.",
-                ),
-                Command(
-                    "help",
-                    2,
-                    command_help,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    since="5.0.0",
-                    summary="Explains the subcommands.",
-                ),
-                Command(
-                    "info",
-                    -2,
-                    command_info,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    tips="nondeterministic_output_order",
-                    since="2.8.13",
-                    complexity="O(n) in the commands asked for",
-                    summary="Describes commands.",
-                ),
-                Command(
-                    "list",
-                    -2,
-                    command_list,
-                    flags=about,
-                    group="server",
-                    categories="connection",
-                    tips="nondeterministic_output_order",
-                    since="7.0.0",
-                    complexity="O(n) in the commands",
-                    summary="Names the commands.",
-                ),
-            ],
-        ),
-        Command(
-            "config",
-            -2,
-            container,
-            group="server",
-            since="2.0.0",
-            complexity="Depends on subcommand.",
-            summary="Commands on parameters of the server.",
-            subcommands=[
-                Command(
-                    "get",
-                    -3,
-                    config_get,
-                    flags=admin,
-                    group="server",
-                    since="2.0.0",
-                    complexity="O(n) in the parameters",
-                    summary="Gives parameters that match a pattern.",
-                ),
-                Command(
-                    "help",
-                    2,
-                    config_help,
-                    flags=about,
-                    group="server",
-                    since="5.0.0",
-                    summary="Explains the subcommands.",
-                ),
-                Command(
-                    "resetstat",
-                    2,
-                    config_resetstat,
-                    flags=admin,
-                    group="server",
-                    tips=nodes,
-                    since="2.0.0",
-                    summary="Sets the counters of INFO back to zero.",
-                ),
-                Command(
-                    "rewrite",
-                    2,
-                    config_rewrite,
-                    flags=admin,
-                    group="server",
-                    tips=nodes,
-                    since="2.8.0",
-                    summary="Writes the configuration file.",
-                ),
-                Command(
-                    "set",
-                    -4,
-                    config_set,
-                    flags=admin,
-                    group="server",
-                    tips=nodes,
-                    since="2.0.0",
-                    complexity="O(n) in the parameters given",
-                    summary="Sets parameters.",
-                ),
-            ],
-        ),
-        Command(
-            "info",
-            -1,
-            info,
-            flags=about,
-            group="server",
-            categories="dangerous",
-            tips="nondeterministic_output request_policy:all_shards response_policy:special",
-            summary="Describes the state of the server.",
-        ),
-        Command(
-            "lolwut",
-            -1,
-            lolwut,
-            flags="readonly fast",
-            group="server",
-            since="5.0.0",
-            summary="Shows a small picture.",
-        ),
-        Command(
-            "shutdown",
-            -1,
-            shutdown,
-            flags="admin noscript loading stale no_multi allow_busy",
-            group="server",
-            summary="Ends the server.",
-        ),
-        Command(
-            "time",
-            1,
-            time,
-            flags="loading stale fast",
-            group="server",
-            tips="nondeterministic_output",
-            since="2.6.0",
-            summary="Gives the server's time.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "command": command,
+    "command|count": command_count,
+    "command|docs": command_docs,
+    "command|getkeys": command_getkeys,
+    "command|getkeysandflags": command_getkeysandflags,
+    "command|info": command_info,
+    "command|list": command_list,
+    "config|get": config_get,
+    "config|resetstat": config_resetstat,
+    "config|rewrite": config_rewrite,
+    "config|set": config_set,
+    "info": info,
+    "lastsave": lastsave,
+    "lolwut": lolwut,
+    "role": role,
+    "shutdown": shutdown,
+    "time": time,
+}

@@ -29,12 +29,18 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_STRING
-from appliance.redis.registry import Command, KeySpec
 from appliance.redis.replies import OK, Map
-from appliance.redis.values import StringBuffer, is_string, string_length, string_text, string_value
+from appliance.redis.values import (
+    StringBuffer,
+    is_string,
+    string_length,
+    string_text,
+    string_value,
+    writable_buffer,
+)
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.registry import GetKeys, Handler
     from appliance.redis.session import Session
 
 _EXPIRE_OPTIONS: Final = EX | PX | EXAT | PXAT
@@ -218,16 +224,6 @@ def _check_length(session: Session, length: int, added: int) -> None:
         raise CommandError(errors.STRING_TOO_LONG)
 
 
-def _buffer_of(entry: Entry) -> StringBuffer:
-    """The entry's string in the form that can be changed in place."""
-    value = entry.value
-    if isinstance(value, StringBuffer):
-        return value
-    buffer = StringBuffer(string_text(value))
-    entry.value = buffer
-    return buffer
-
-
 def setrange(session: Session, args: list[bytes]) -> object:
     offset = integer_argument(args[2])
     if offset < 0:
@@ -244,9 +240,9 @@ def setrange(session: Session, args: list[bytes]) -> object:
         if len(patch) == 0:
             return length
         _check_length(session, offset, len(patch))
-    data = _buffer_of(entry).data
-    if len(data) < offset:
-        data.extend(bytes(offset - len(data)))
+    buffer = writable_buffer(entry)
+    buffer.grow(offset)
+    data = buffer.data
     data[offset : offset + len(patch)] = patch
     session.wrote(args[1], NOTIFY_STRING, b"setrange")
     return len(data)
@@ -265,7 +261,7 @@ def append(session: Session, args: list[bytes]) -> object:
         session.wrote(args[1], NOTIFY_STRING, b"append")
         return len(addition)
     _check_length(session, string_length(entry.value), len(addition))
-    data = _buffer_of(entry).data
+    data = writable_buffer(entry).data
     data.extend(addition)
     session.wrote(args[1], NOTIFY_STRING, b"append")
     return len(data)
@@ -506,267 +502,28 @@ def _set_keys(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
     return [(args[1], ["OW", "update"])]
 
 
-def commands() -> list[Command]:
-    """The table of this group."""
-    read = [KeySpec("RO access")]
-    update = [KeySpec("RW access update")]
-    return [
-        Command(
-            "append",
-            3,
-            append,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RW insert")],
-            since="2.0.0",
-            complexity="O(1) amortized",
-            summary="Adds bytes at the end of a string, which it creates if need be.",
-        ),
-        Command(
-            "decr",
-            2,
-            decr,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            summary="Takes one from an integer; a missing key counts as 0.",
-        ),
-        Command(
-            "decrby",
-            3,
-            decrby,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            summary="Takes a number from an integer; a missing key counts as 0.",
-        ),
-        Command(
-            "get",
-            2,
-            get,
-            flags="readonly fast",
-            group="string",
-            categories="string",
-            keys=read,
-            summary="Gives the string at a key.",
-        ),
-        Command(
-            "getdel",
-            2,
-            getdel,
-            flags="write fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RW access delete")],
-            since="6.2.0",
-            summary="Gives the string at a key and deletes the key.",
-        ),
-        Command(
-            "getex",
-            -2,
-            getex,
-            flags="write fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RW access update", notes="RW and UPDATE because it changes the TTL")],
-            since="6.2.0",
-            summary="Gives the string at a key and sets, or removes, when the key expires.",
-        ),
-        Command(
-            "getrange",
-            4,
-            getrange,
-            flags="readonly",
-            group="string",
-            categories="string",
-            keys=read,
-            since="2.4.0",
-            complexity="O(n) in the bytes returned",
-            summary="Gives part of a string.",
-        ),
-        Command(
-            "getset",
-            3,
-            getset,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            summary="Sets a key and gives the string it held.",
-            deprecated_since="6.2.0",
-            replaced_by="`SET` with the `GET` argument",
-        ),
-        Command(
-            "incr",
-            2,
-            incr,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            summary="Adds one to an integer; a missing key counts as 0.",
-        ),
-        Command(
-            "incrby",
-            3,
-            incrby,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            summary="Adds a number to an integer; a missing key counts as 0.",
-        ),
-        Command(
-            "incrbyfloat",
-            3,
-            incrbyfloat,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=update,
-            since="2.6.0",
-            summary="Adds a floating point number to a number; a missing key counts as 0.",
-        ),
-        Command(
-            "lcs",
-            -3,
-            lcs,
-            flags="readonly",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RO access", 1, 1)],
-            since="7.0.0",
-            complexity="O(n*m) in the lengths of the strings",
-            summary="Finds the longest common subsequence of two strings.",
-        ),
-        Command(
-            "mget",
-            -2,
-            mget,
-            flags="readonly fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RO access", 1, -1)],
-            tips="request_policy:multi_shard",
-            complexity="O(n) in the keys",
-            summary="Gives the strings at several keys, null for each that has none.",
-        ),
-        Command(
-            "mset",
-            -3,
-            mset,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[KeySpec("OW update", 1, -1, 2)],
-            since="1.0.1",
-            tips="request_policy:multi_shard response_policy:all_succeeded",
-            complexity="O(n) in the keys",
-            summary="Sets several keys at once.",
-        ),
-        Command(
-            "msetnx",
-            -3,
-            msetnx,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[KeySpec("OW insert", 1, -1, 2)],
-            since="1.0.1",
-            complexity="O(n) in the keys",
-            summary="Sets several keys at once, if none of them exists.",
-        ),
-        Command(
-            "psetex",
-            4,
-            psetex,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[KeySpec("OW update")],
-            since="2.6.0",
-            summary="Sets a key that expires after some milliseconds.",
-            deprecated_since="2.6.12",
-            replaced_by="`SET` with the `PX` argument",
-        ),
-        Command(
-            "set",
-            -3,
-            set_,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[
-                KeySpec(
-                    "RW access update variable_flags",
-                    notes="RW and ACCESS due to the optional `GET` argument",
-                )
-            ],
-            get_keys=_set_keys,
-            summary="Sets a key to a string, with conditions and an expire time if wanted.",
-        ),
-        Command(
-            "setex",
-            4,
-            setex,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[KeySpec("OW update")],
-            since="2.0.0",
-            summary="Sets a key that expires after some seconds.",
-            deprecated_since="2.6.12",
-            replaced_by="`SET` with the `EX` argument",
-        ),
-        Command(
-            "setnx",
-            3,
-            setnx,
-            flags="write denyoom fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("OW insert")],
-            summary="Sets a key if it does not exist.",
-            deprecated_since="2.6.12",
-            replaced_by="`SET` with the `NX` argument",
-        ),
-        Command(
-            "setrange",
-            4,
-            setrange,
-            flags="write denyoom",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RW update")],
-            since="2.2.0",
-            complexity="O(n) in the bytes written and padded",
-            summary="Overwrites part of a string, padding it with zero bytes up to the offset.",
-        ),
-        Command(
-            "strlen",
-            2,
-            strlen,
-            flags="readonly fast",
-            group="string",
-            categories="string",
-            keys=[KeySpec("RO")],
-            since="2.2.0",
-            summary="Gives the length of a string.",
-        ),
-        Command(
-            "substr",
-            4,
-            getrange,
-            flags="readonly",
-            group="string",
-            categories="string",
-            keys=read,
-            complexity="O(n) in the bytes returned",
-            summary="Gives part of a string.",
-            deprecated_since="2.0.0",
-            replaced_by="`GETRANGE`",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "append": append,
+    "decr": decr,
+    "decrby": decrby,
+    "get": get,
+    "getdel": getdel,
+    "getex": getex,
+    "getrange": getrange,
+    "getset": getset,
+    "incr": incr,
+    "incrby": incrby,
+    "incrbyfloat": incrbyfloat,
+    "lcs": lcs,
+    "mget": mget,
+    "mset": mset,
+    "msetnx": msetnx,
+    "psetex": psetex,
+    "set": set_,
+    "setex": setex,
+    "setnx": setnx,
+    "setrange": setrange,
+    "strlen": strlen,
+    "substr": getrange,
+}
+GET_KEYS: Final[dict[str, GetKeys]] = {"set": _set_keys}

@@ -6,14 +6,14 @@ Source:     https://redis.io/docs/latest/develop/using-commands/transactions/; o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import Command, KeySpec
 from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK
 from appliance.redis.session import ABORTED, IN_MULTI, NO_BLOCKING, SPOILED
 
 if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
 
@@ -73,59 +73,10 @@ def unwatch(session: Session, args: list[bytes]) -> object:
     return OK
 
 
-def commands() -> list[Command]:
-    """The table of this group."""
-    flags = "noscript loading stale fast"
-    return [
-        Command(
-            "discard",
-            1,
-            discard,
-            flags=flags + " allow_busy",
-            group="transactions",
-            since="2.0.0",
-            categories="transaction",
-            summary="Forgets the commands queued since MULTI.",
-        ),
-        Command(
-            "exec",
-            1,
-            exec_,
-            flags="noscript loading stale",
-            group="transactions",
-            since="1.2.0",
-            categories="transaction",
-            summary="Executes the commands queued since MULTI.",
-        ),
-        Command(
-            "multi",
-            1,
-            multi,
-            flags=flags + " allow_busy",
-            group="transactions",
-            since="1.2.0",
-            categories="transaction",
-            summary="Begins a transaction.",
-        ),
-        Command(
-            "unwatch",
-            1,
-            unwatch,
-            flags=flags + " allow_busy",
-            group="transactions",
-            since="2.2.0",
-            categories="transaction",
-            summary="Watches no key any more.",
-        ),
-        Command(
-            "watch",
-            -2,
-            watch,
-            flags=flags + " allow_busy",
-            group="transactions",
-            since="2.2.0",
-            categories="transaction",
-            keys=[KeySpec("RO", 1, -1)],
-            summary="Lets the next EXEC fail if a key is touched.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "discard": discard,
+    "exec": exec_,
+    "multi": multi,
+    "unwatch": unwatch,
+    "watch": watch,
+}

@@ -8,13 +8,13 @@ Source:     https://redis.io/docs/latest/commands/wait/ and waitaof; order of ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis.arguments import integer_argument, timeout_ms_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import Command
 
 if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
 
@@ -42,28 +42,7 @@ def waitaof(session: Session, args: list[bytes]) -> object:
     return session.block([], timeout_us, reply, b"")
 
 
-def commands() -> list[Command]:
-    """The table of this group."""
-    nodes = "request_policy:all_shards response_policy:agg_min"
-    return [
-        Command(
-            "wait",
-            3,
-            wait,
-            flags="blocking",
-            categories="connection",
-            tips=nodes,
-            since="3.0.0",
-            summary="Waits until replicas have taken over the writes so far.",
-        ),
-        Command(
-            "waitaof",
-            4,
-            waitaof,
-            flags="blocking",
-            categories="connection",
-            tips=nodes,
-            since="7.2.0",
-            summary="Waits until the writes so far have been synced to disk.",
-        ),
-    ]
+HANDLERS: Final[dict[str, Handler]] = {
+    "wait": wait,
+    "waitaof": waitaof,
+}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.support.redis_crowd import Crowd
-from tests.support.redis_pair import RealServer
+
+if TYPE_CHECKING:
+    from tests.support.redis_pair import RealServer
 
 pytestmark = pytest.mark.conformance
 

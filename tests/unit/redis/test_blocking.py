@@ -12,7 +12,7 @@ import pytest
 from appliance.redis.arguments import timeout_argument, timeout_ms_argument
 from appliance.redis.blocking import NEVER_US
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import Command
+from appliance.redis.registry import private_command
 from appliance.redis.replies import NULL_ARRAY
 from tests.support.redis_client import START_US, Client, make_engine
 
@@ -45,7 +45,7 @@ def see(session: Session, args: list[bytes]) -> object:
 
 def client(engine: Engine, remote: str = "10.77.0.1:1") -> Client:
     made = Client(engine, remote)
-    made.session.add_commands([Command("take", -3, take), Command("see", 3, see)])
+    made.session.add_commands([private_command("take", -3, take, []), private_command("see", 3, see, [])])
     return made
 
 
@@ -155,7 +155,7 @@ def test_served_by_another_served_session() -> None:
     clients = []
     for source, target in ("bc", "ab", "za"):
         one = client(engine)
-        one.session.add_commands([Command("handon", 3, hand_on)])
+        one.session.add_commands([private_command("handon", 3, hand_on, [])])
         assert one.send("HANDON", source, target) == b""
         clients.append(one)
     client(engine).send("SET", "z", "1")

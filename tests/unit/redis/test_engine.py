@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from appliance.redis import EngineSettings
-from appliance.redis.registry import Command, KeySpec, Registry
 from tests.support.redis_client import START_US, Client, make_engine
 
 
@@ -154,52 +153,11 @@ def test_persistence_cannot_be_switched_on_as_there_is_none(request_: bytes) -> 
     assert b"this server keeps its data in memory only" in client.raw(request_ + b"\r\n")
 
 
-def test_command_docs_describe_every_command() -> None:
-    client = Client(make_engine())
-    docs = client.ask("COMMAND", "DOCS")
-    assert isinstance(docs, list)
-    described = dict(zip(docs[::2], docs[1::2], strict=True))
-    for command in client.engine.registry.commands.values():
-        facts = dict(zip(described[command.name][::2], described[command.name][1::2], strict=True))
-        assert facts[b"summary"].endswith(b"."), command
-        assert facts[b"since"].count(b".") == 2
-        assert facts[b"group"] in (
-            b"string",
-            b"generic",
-            b"connection",
-            b"server",
-            b"transactions",
-            b"pubsub",
-        )
-    assert client.ask("COMMAND", "COUNT") == len(described)
-
-
 def test_commands_of_two_engines_count_apart() -> None:
     one, other = Client(make_engine()), Client(make_engine())
     one.send("PING")
     assert one.engine.registry.commands[b"ping"].calls == 1
     assert other.engine.registry.commands[b"ping"].calls == 0
-
-
-@pytest.mark.parametrize(
-    ("spec", "arguments", "positions"),
-    [
-        (KeySpec("RO"), 2, [1]),
-        (KeySpec("RO", 1, -1), 4, [1, 2, 3]),
-        (KeySpec("OW", 1, -1, 2), 5, [1, 3]),
-        (KeySpec("RO", 1, 1), 5, [1, 2]),
-        (KeySpec("RO", 2), 3, [2]),
-        (KeySpec("RO", 1, 1), 2, [1]),
-    ],
-)
-def test_key_spec_positions(spec: KeySpec, arguments: int, positions: list[int]) -> None:
-    assert list(spec.positions(arguments)) == positions
-
-
-def test_registry_finds_names_in_any_case() -> None:
-    registry = Registry([Command("get", 2, lambda _session, _args: None)])
-    assert registry.find(b"GeT") is registry.find(b"get") is registry.find(b"GET")
-    assert registry.find(b"got") is None
 
 
 def test_swapdb_is_seen_by_sessions_that_selected_them() -> None:
