@@ -37,6 +37,30 @@ def integer_argument(text: bytes) -> int:
     return value
 
 
+def range_argument(text: bytes, low: int, high: int, message: bytes | None = None) -> int:
+    """An integer from low to high.
+
+    Args:
+        text: the argument.
+        low: the lowest value allowed.
+        high: the highest value allowed.
+        message: the error for everything else; None: the server's own two.
+    """
+    value = parse_integer(text)
+    if value is None:
+        raise CommandError(errors.NOT_AN_INTEGER if message is None else message)
+    if not low <= value <= high:
+        if message is None:
+            message = b"ERR value is out of range, value must between %d and %d" % (low, high)
+        raise CommandError(message)
+    return value
+
+
+def positive_argument(text: bytes, message: bytes = errors.NOT_POSITIVE) -> int:
+    """An integer from 0 on."""
+    return range_argument(text, 0, I64_MAX, message)
+
+
 def expire_argument(text: bytes, unit: int, now_ms: int, command: bytes) -> int:
     """An expire time that must be positive, as absolute milliseconds.
 

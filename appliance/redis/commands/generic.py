@@ -227,6 +227,7 @@ def _rename(session: Session, args: list[bytes], only_if_free: bool) -> bool:
     moved = db.take(args[1])
     assert moved is not None
     renamed = db.add(args[2], moved.value)
+    session.engine.field_schedules[db.index].note(args[2], moved.value)
     if moved.expire_at_ms != NO_EXPIRY:
         db.set_expiry(renamed, moved.expire_at_ms)
     session.changed(args[1])
@@ -277,6 +278,7 @@ def copy(session: Session, args: list[bytes]) -> object:
     if old is not None:
         target.delete(args[2])
     made = target.add(args[2], value)
+    session.engine.field_schedules[target.index].note(args[2], value)
     if expire_at_ms != NO_EXPIRY:
         target.set_expiry(made, expire_at_ms)
     session.changed_in(target, args[2])
@@ -294,6 +296,7 @@ def move(session: Session, args: list[bytes]) -> object:
     if entry is None or target.find(args[1]) is not None:
         return 0
     moved = target.add(args[1], entry.value)
+    session.engine.field_schedules[target.index].note(args[1], entry.value)
     taken = session.db.take(args[1])
     assert taken is not None
     if taken.expire_at_ms != NO_EXPIRY:
@@ -417,6 +420,8 @@ def swapdb(session: Session, args: list[bytes]) -> object:
         session.engine.database_replaced(first, other)
         session.engine.database_replaced(second, one)
         one.swap_with(other)
+        schedules = session.engine.field_schedules
+        schedules[first].swap_with(schedules[second])
     session.engine.dirty += 1
     return OK
 
