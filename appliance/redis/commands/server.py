@@ -71,10 +71,14 @@ def _clients(session: Session) -> Facts:
         "maxclients": engine.configuration.integer("maxclients"),
         "peak_connected_clients": engine.peak_sessions,
         "client_recent_max_input_buffer": largest_input,
-        "blocked_clients": 0,
+        "blocked_clients": engine.blocked.count,
         "tracking_clients": 0,
-        "pubsub_clients": 0,
-        "watching_clients": 0,
+        "pubsub_clients": len(engine.pubsub.listeners),
+        "watching_clients": len(engine.watches.sessions),
+        "clients_in_timeout_table": engine.blocked.timed_count,
+        "total_watched_keys": engine.watches.keys_count(),
+        "total_blocking_keys": engine.blocked.keys_count(),
+        "total_blocking_keys_on_nokey": engine.blocked.keys_watched_for_deletion(),
     }
 
 
@@ -85,6 +89,7 @@ def _memory(session: Session) -> Facts:
         "maxmemory_policy": engine.configuration.text("maxmemory-policy").decode(),
         "keyspace_slots": sum(database.slots_allocated() for database in engine.databases),
         "mem_allocator": "python",
+        "lazyfree_pending_objects": len(engine.releases),
     }
 
 
@@ -112,8 +117,9 @@ def _stats(session: Session) -> Facts:
         "evicted_keys": 0,
         "keyspace_hits": stats.hits,
         "keyspace_misses": stats.misses,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
+        "pubsub_channels": len(engine.pubsub.channels),
+        "pubsub_patterns": len(engine.pubsub.patterns),
+        "pubsubshard_channels": len(engine.pubsub.shard_channels),
         "total_error_replies": sum(engine.error_counts.values()),
     }
 
