@@ -7,7 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import bitmaps, connection, generic, memory, server, strings
+from appliance.redis.commands import (
+    bitmaps,
+    connection,
+    dump,
+    generic,
+    hashes,
+    hyperloglog,
+    lists,
+    memory,
+    server,
+    sets,
+    sort,
+    sorted_sets,
+    streams,
+    strings,
+)
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -18,9 +33,17 @@ __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 _MODULES = (
     bitmaps,
     connection,
+    dump,
     generic,
+    hashes,
+    hyperloglog,
+    lists,
     memory,
     server,
+    sets,
+    sort,
+    sorted_sets,
+    streams,
     strings,
 )
 
