@@ -827,7 +827,7 @@ class _StreamReader:
             if entries_read >= 1 << 63:
                 entries_read = UNKNOWN_READ
         group = Group(last_id, entries_read)
-        value.groups[name] = group
+        value.add_group(name, group)
         nobody = Consumer(b"", 0)
         left = reader.length()
         while left > 0:
