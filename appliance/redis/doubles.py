@@ -299,7 +299,8 @@ def _grisu2(value: float) -> bytes:
         upper_high -= 1
 
     whole = upper_high >> (point - 32)
-    rest = ((upper_high & ((1 << (point - 32)) - 1)) << 32) | upper_low
+    one: i64 = 1  # a literal would be shifted as C's int
+    rest = ((upper_high & ((one << (point - 32)) - 1)) << 32) | upper_low
     digits: i64 = 0
     count: i64 = 0
     kappa: i64 = 0
@@ -329,10 +330,10 @@ def _grisu2(value: float) -> bytes:
         kappa -= 1
         digits = digits * 10 + (rest >> point)
         count += 1
-        rest &= (1 << point) - 1
+        rest &= (one << point) - 1
         if rest < delta:
             break
-    unit = 1 << point
+    unit = one << point
     while (
         rest < distance
         and delta - rest >= unit
@@ -344,12 +345,14 @@ def _grisu2(value: float) -> bytes:
 
 
 def _product_high(a: i64, high: i64, low: i64, shift: i64) -> i64:
-    """Bits from 32 up of (a * power + half) >> shift, for a below 2**56 and shift 54 or 55."""
+    """Bits from 32 up of (a * power + half a unit) >> shift, for a below 2**56 and shift 54 or 55."""
     a_high = a >> 28
     a_low = a & _LOW_28
     cross = a_high * low
     other = a_low * high
-    bottom = a_low * low + ((cross & _LOW_32) << 28) + ((other & _LOW_28) << 32) + (1 << (shift - 1))
+    half: i64 = 1
+    half <<= shift - 1
+    bottom = a_low * low + ((cross & _LOW_32) << 28) + ((other & _LOW_28) << 32) + half
     top = a_high * high + (cross >> 32) + (other >> 28) + (bottom >> 60)
     return top >> (shift - 28)
 
@@ -360,7 +363,9 @@ def _product_low(a: i64, high: i64, low: i64, shift: i64) -> i64:
     a_low = a & _LOW_28
     cross = a_high * low
     other = a_low * high
-    bottom = a_low * low + ((cross & _LOW_32) << 28) + ((other & _LOW_28) << 32) + (1 << (shift - 1))
+    half: i64 = 1
+    half <<= shift - 1
+    bottom = a_low * low + ((cross & _LOW_32) << 28) + ((other & _LOW_28) << 32) + half
     top = a_high * high + (cross >> 32) + (other >> 28) + (bottom >> 60)
     return ((top << (60 - shift)) & _LOW_32) | ((bottom & _LOW_60) >> shift)
 

@@ -84,6 +84,7 @@ class Engine:
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
         self.configuration = Configuration(settings_overrides(settings))
+        follow_limits(self.limits, self.configuration)
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
@@ -271,6 +272,7 @@ class Engine:
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
+        follow_limits(self.limits, self.configuration)
         self.max_bulk = self.configuration.integer("proto-max-bulk-len")
         self.limits.list_max_listpack_size = self.configuration.integer("list-max-listpack-size")
         for session in self.sessions.values():
@@ -298,6 +300,16 @@ class Engine:
 
     def provided_sections(self) -> list[str]:
         return list(self._info_providers)
+
+
+def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:
+    """Set the sizes at which encodings change to what CONFIG SET says."""
+    limits.hash_max_listpack_entries = configuration.integer("hash-max-listpack-entries")
+    limits.hash_max_listpack_value = configuration.integer("hash-max-listpack-value")
+    limits.set_max_intset_entries = configuration.integer("set-max-intset-entries")
+    limits.set_max_listpack_entries = configuration.integer("set-max-listpack-entries")
+    limits.set_max_listpack_value = configuration.integer("set-max-listpack-value")
+    limits.hll_sparse_max_bytes = configuration.integer("hll-sparse-max-bytes")
 
 
 def _hash_with_times(database: Database, key: bytes) -> Hash | None:

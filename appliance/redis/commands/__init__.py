@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.redis.commands import (
+    bitmaps,
     connection,
     dump,
     generic,
+    geo,
     hashes,
     hyperloglog,
     lists,
+    memory,
     server,
     sets,
     sort,
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    bitmaps,
     connection,
     dump,
     generic,
+    geo,
     hashes,
     hyperloglog,
     lists,
+    memory,
     server,
     sets,
     sort,

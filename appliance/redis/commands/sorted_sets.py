@@ -32,7 +32,6 @@ from appliance.redis.types.sorted_sets import (
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
-    from appliance.redis.types.collection import EncodingLimits
 
 _NAN_SCORE: Final = b"ERR resulting score is not a number (NaN)"
 _NO_SCORE_BOUND: Final = b"ERR min or max is not a float"
@@ -110,12 +109,13 @@ def _pairs_reply(session: Session, members: list[Member]) -> list[object]:
 
 # Adding -------------------------------------------------------------------------------------------
 
-_NX: Final = 1
-_XX: Final = 2
-_GT: Final = 4
-_LT: Final = 8
-_CH: Final = 16
-_INCR: Final = 32
+# Conditions of ZADD.
+NX: Final = 1
+XX: Final = 2
+GT: Final = 4
+LT: Final = 8
+CH: Final = 16
+INCR: Final = 32
 
 
 def zadd(session: Session, args: list[bytes]) -> object:
@@ -128,34 +128,34 @@ def zadd(session: Session, args: list[bytes]) -> object:
     while at < len(args):
         option = args[at].lower()
         if option == b"nx":
-            flags |= _NX
+            flags |= NX
         elif option == b"xx":
-            flags |= _XX
+            flags |= XX
         elif option == b"gt":
-            flags |= _GT
+            flags |= GT
         elif option == b"lt":
-            flags |= _LT
+            flags |= LT
         elif option == b"ch":
-            flags |= _CH
+            flags |= CH
         elif option == b"incr":
-            flags |= _INCR
+            flags |= INCR
         else:
             break
         at += 1
     rest = len(args) - at
     if rest == 0 or rest % 2 != 0:
         raise CommandError(errors.SYNTAX)
-    if flags & _NX and flags & _XX:
+    if flags & NX and flags & XX:
         raise CommandError(b"ERR XX and NX options at the same time are not compatible")
-    if flags & (_NX | _GT | _LT) not in (0, _NX, _GT, _LT):
+    if flags & (NX | GT | LT) not in (0, NX, GT, LT):
         raise CommandError(b"ERR GT, LT, and/or NX options at the same time are not compatible")
-    if flags & _INCR and rest > 2:
+    if flags & INCR and rest > 2:
         raise CommandError(b"ERR INCR option supports a single increment-element pair")
-    return add_members(session, args[1], args, at, flags)
+    return _add_pairs(session, args, at, flags)
 
 
 def zincrby(session: Session, args: list[bytes]) -> object:
-    return add_members(session, args[1], args, 2, _INCR)
+    return _add_pairs(session, args, 2, INCR)
 
 
 def _zadd_one(session: Session, key: bytes, score: float, name: bytes) -> object:
@@ -178,50 +178,57 @@ def _zadd_one(session: Session, key: bytes, score: float, name: bytes) -> object
     return 1
 
 
-def add_members(session: Session, key: bytes, args: list[bytes], at: int, flags: int) -> object:
-    """Add pairs of score and name to the set at key.
-
-    Args:
-        args: pairs from index `at` on.
-        flags: NX, XX, GT, LT, CH and INCR as bits.
-    """
+def _add_pairs(session: Session, args: list[bytes], at: int, flags: int) -> object:
+    """Add the pairs of score and name from `at` on."""
     scores: list[float] = []
     for index in range(at, len(args), 2):
         score = parse_double(args[index])
         if score != score:
             raise CommandError(errors.NOT_A_FLOAT)
         scores.append(score)
+    return add_scored(session, args[1], scores, args[at + 1 :: 2], flags)
+
+
+def add_scored(session: Session, key: bytes, scores: list[float], names: list[bytes], flags: int) -> object:
+    """Add members to the set at key, as ZADD does; its reply.
+
+    Args:
+        scores: as many as names.
+        flags: NX, XX, GT, LT, CH and INCR as bits.
+    """
     zset = write_set(session, key)
-    is_incr = flags & _INCR != 0
+    is_incr = flags & INCR != 0
     if zset is None:
-        if flags & _XX:
+        if flags & XX:
             return None if is_incr else 0
-        zset = _new_set(session.engine.limits, args, at)
+        # The request alone may show, by its length or its first name, that the set will not be small.
+        limits = session.engine.limits
+        is_small = len(names) <= limits.zset_max_listpack_entries
+        zset = SortedSet(limits, is_small and len(names[0]) <= limits.zset_max_listpack_value)
         session.db.add(key, zset)
-    elif (len(args) - at) // 2 > zset.limits.zset_max_listpack_entries:
+    elif len(names) > zset.limits.zset_max_listpack_entries:
         zset.is_listpack = False
     added = 0
     updated = 0
     result: object = None
-    for score in scores:
-        name = args[at + 1]
-        at += 2
+    for at, name in enumerate(names):
+        score = scores[at]
         member = zset.find(name)
         if member is None:
-            if flags & _XX:
+            if flags & XX:
                 continue
             zset.add(name, score)
             added += 1
             result = score
             continue
-        if flags & _NX:
+        if flags & NX:
             continue
         current = member.score
         if is_incr:
             score += current
             if score != score:
                 raise CommandError(_NAN_SCORE)
-        if (flags & _LT and score >= current) or (flags & _GT and score <= current):
+        if (flags & LT and score >= current) or (flags & GT and score <= current):
             continue
         result = score
         if score != current:
@@ -232,13 +239,7 @@ def add_members(session: Session, key: bytes, args: list[bytes], at: int, flags:
         session.notify(NOTIFY_ZSET, b"zincr" if is_incr else b"zadd", key)
     if is_incr:
         return result
-    return added + updated if flags & _CH else added
-
-
-def _new_set(limits: EncodingLimits, args: list[bytes], at: int) -> SortedSet:
-    """An empty set for these pairs: their number or the first name may show that it will not be small."""
-    is_small = (len(args) - at) // 2 <= limits.zset_max_listpack_entries
-    return SortedSet(limits, is_small and len(args[at + 1]) <= limits.zset_max_listpack_value)
+    return added + updated if flags & CH else added
 
 
 # Removing -----------------------------------------------------------------------------------------
@@ -584,8 +585,13 @@ def store_members(session: Session, key: bytes, members: list[Member], event: by
 def _pop(session: Session, key: bytes, zset: SortedSet, is_max: bool, count: int) -> list[Member]:
     """Remove up to count members from one end; they come in the order in which they are popped."""
     total = len(zset)
-    count = min(count, total)
     event = b"zpopmax" if is_max else b"zpopmin"
+    if count == 1 and total > 1:
+        member = zset.pop(is_max)
+        session.changed(key, 1)
+        session.notify(NOTIFY_ZSET, event, key)
+        return [member]
+    count = min(count, total)
     start = total - count if is_max else 0
     members = zset.slice(start, start + count)
     if is_max:
@@ -766,9 +772,13 @@ def _aggregated(how: int, one: float, other: float) -> float:
     if how == _SUM:
         total = one + other
         return total if total == total else 0.0
+    # Comparisons with a NaN, and of zeros, leave what was there.
     if how == _MIN:
-        return min(one, other)
-    return max(one, other)
+        if other < one:
+            return other
+    elif other > one:
+        return other
+    return one
 
 
 def _by_size(sources: list[_Source]) -> list[_Source]:

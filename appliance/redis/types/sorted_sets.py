@@ -192,23 +192,20 @@ class MemberIndex:
             self._mask = self._mask * 2 + 1
             self._split = 0
 
-    def remove(self, name: bytes) -> Member | None:
-        """Take a member out; None when there is none of that name."""
-        h = _hash_of(name)
+    def discard(self, member: Member) -> None:
+        """Take out a member of the index."""
         buckets = self._buckets
-        at = self._bucket_of(h)
-        member = buckets[at]
-        before: Member | None = None
-        while member is not None:
-            if member.hash == h and member.name == name:
-                break
-            before = member
-            member = member.chained
-        if member is None:
-            return None
-        if before is None:
+        at = self._bucket_of(member.hash)
+        before = buckets[at]
+        if before is member:
             buckets[at] = member.chained
         else:
+            while True:
+                assert before is not None
+                following = before.chained
+                if following is member:
+                    break
+                before = following
             before.chained = member.chained
         member.chained = None
         self._used -= 1
@@ -217,7 +214,6 @@ class MemberIndex:
         while merges > 0 and self._used * 2 < len(buckets) and len(buckets) > _FEWEST_BUCKETS:
             self._merge_one()
             merges -= 1
-        return member
 
     def _merge_one(self) -> None:
         buckets = self._buckets
@@ -422,7 +418,7 @@ def _remove(node: Node, score: float, name: bytes) -> None:
     index = _child_for(children, score, name)
     child = children[index]
     _remove(child, score, name)
-    if child.size() * 4 < (LEAF_MEMBERS if child.is_leaf else NODE_CHILDREN):
+    if _is_small(child):
         _settle(children, index)
     if len(children) > 0:
         node.first = children[0].first
@@ -460,26 +456,37 @@ def _cut(node: Node, start: i64, stop: i64) -> None:
             node.first = node.members[0]
         return
     children = node.children
-    kept: list[Node] = []
-    base: i64 = 0
-    for child in children:
-        count = child.count
-        begin = start - base if start > base else 0
-        end = stop - base if stop < base + count else count
-        base += count
-        if begin < end:
-            if end - begin == count:
-                continue
-            _cut(child, begin, end)
-        kept.append(child)
-    node.children = kept
-    index: i64 = len(kept) - 1
-    while index >= 0:
-        if kept[index].size() * 4 < (LEAF_MEMBERS if kept[index].is_leaf else NODE_CHILDREN):
-            _settle(kept, index)
-        index -= 1
-    if len(kept) > 0:
-        node.first = kept[0].first
+    # The children first to last have members to lose, those between `gone` and `end` all of theirs.
+    first: i64 = 0
+    while start >= children[first].count:
+        start -= children[first].count
+        stop -= children[first].count
+        first += 1
+    last = first
+    gone = first
+    if start > 0 or stop < children[first].count:
+        count = children[first].count
+        _cut(children[first], start, min(count, stop))
+        stop -= count
+        last += 1
+        gone += 1
+    while stop > 0 and stop >= children[last].count:
+        stop -= children[last].count
+        last += 1
+    if stop > 0:
+        _cut(children[last], 0, stop)
+    del children[gone:last]
+    # Who has become small stands beside the gap.
+    if gone < len(children) and _is_small(children[gone]):
+        _settle(children, gone)
+    if 0 < gone <= len(children) and _is_small(children[gone - 1]):
+        _settle(children, gone - 1)
+    if len(children) > 0:
+        node.first = children[0].first
+
+
+def _is_small(node: Node) -> bool:
+    return node.size() * 4 < (LEAF_MEMBERS if node.is_leaf else NODE_CHILDREN)
 
 
 def _collect(node: Node, start: i64, stop: i64, out: list[Member]) -> None:
@@ -623,9 +630,10 @@ class SortedSet(Collection):
 
     def remove(self, name: bytes) -> bool:
         """Remove a member; whether it was there."""
-        member = self._index.remove(name)
+        member = self._index.find(name)
         if member is None:
             return False
+        self._index.discard(member)
         self._leave(member)
         return True
 
@@ -676,10 +684,21 @@ class SortedSet(Collection):
         """Remove the members of ranks start to stop, a range within the set."""
         if start >= stop:
             return
+        index = self._index
         for member in self.slice(start, stop):
-            self._index.remove(member.name)
+            index.discard(member)
         _cut(self._root, start, stop)
         self._lower()
+
+    def pop(self, is_last: bool) -> Member:
+        """Remove the first or last member of a set that has any, and give it."""
+        node = self._root
+        while not node.is_leaf:
+            node = node.children[-1 if is_last else 0]
+        member = node.members[-1 if is_last else 0]
+        self._index.discard(member)
+        self._leave(member)
+        return member
 
     # Ranges of scores and names -------------------------------------------------------------------
 
