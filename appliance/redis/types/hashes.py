@@ -106,6 +106,22 @@ class Hash(Collection):
             self._heap_remove(entry)
         return False
 
+    def load(self, field: bytes, value: bytes) -> bool:
+        """Add a field of a listpack that was restored; whether it is new.
+
+        redis-server takes over such a listpack whatever the length of its strings.
+        """
+        if self._table is None and len(self._small) < self.limits.hash_max_listpack_entries:
+            if field in self._small:
+                return False
+            self._small[field] = value
+            return True
+        table = self.convert() if self._table is None else self._table
+        if table.find(field) is not None:
+            return False
+        table.insert(field, value)
+        return True
+
     def delete(self, field: bytes) -> bool:
         """Remove a field; whether it was there."""
         table = self._table

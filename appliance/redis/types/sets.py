@@ -127,6 +127,18 @@ class Set(Collection):
         table.insert(member, None)
         return True
 
+    def load(self, member: bytes) -> bool:
+        """Add a member of a listpack that was restored; whether it is new.
+
+        redis-server takes over such a listpack whatever the length of its strings.
+        """
+        if self.encoding_id == LISTPACK and len(self._small) < self.limits.set_max_listpack_entries:
+            if member in self._small:
+                return False
+            self._small[member] = None
+            return True
+        return self.add(member)
+
     def add_integer(self, number: int) -> bool:
         """Add the member that spells `number` to an intset; whether it is new."""
         ints = self._ints
