@@ -7,12 +7,14 @@ default, cubic, which a route may do where the sysctl of a namespace may not (RT
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Final
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.errors import HostError
+from netns.inside import inside
 
 __all__ = ["DEFAULT", "SYSTEM", "pin"]
 
@@ -33,8 +35,9 @@ def pin(place: str, name: str) -> None:
     """
     if name == SYSTEM:
         return
-    try:
-        with IPRoute(netns=place) as kernel:
+
+    def change() -> None:
+        with closing(IPRoute()) as kernel:
             for route in kernel.get_routes(family=_IPV4, table=_MAIN):
                 kernel.route(
                     "change",
@@ -47,5 +50,9 @@ def pin(place: str, name: str) -> None:
                     table=_MAIN,
                     metrics={"cc_algo": name},
                 )
+
+    try:
+        # Not IPRoute's own way into a namespace: that forks.
+        inside(place, change)
     except (OSError, NetlinkError) as error:
         raise HostError(f"--congestion {name}: the kernel refuses it: {error}") from error
