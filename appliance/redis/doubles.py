@@ -299,8 +299,9 @@ def _grisu2(value: float) -> bytes:
         upper_high -= 1
 
     whole = upper_high >> (point - 32)
-    one: i64 = 1  # a literal would be shifted as C's int
-    rest = ((upper_high & ((one << (point - 32)) - 1)) << 32) | upper_low
+    scale: i64 = 1
+    scale <<= point  # in two steps: compiled, `1 << point` is a shift of C's int, of 32 bits
+    rest = ((upper_high & ((scale >> 32) - 1)) << 32) | upper_low
     digits: i64 = 0
     count: i64 = 0
     kappa: i64 = 0
@@ -327,20 +328,20 @@ def _grisu2(value: float) -> bytes:
         delta *= 5
         distance *= 5
         point -= 1
+        scale >>= 1
         kappa -= 1
         digits = digits * 10 + (rest >> point)
         count += 1
-        rest &= (one << point) - 1
+        rest &= scale - 1
         if rest < delta:
             break
-    unit = one << point
     while (
         rest < distance
-        and delta - rest >= unit
-        and (rest + unit < distance or distance - rest > rest + unit - distance)
+        and delta - rest >= scale
+        and (rest + scale < distance or distance - rest > rest + scale - distance)
     ):
         digits -= 1
-        rest += unit
+        rest += scale
     return _notation(digits, count, kappa - (_FIRST_POWER + index * _POWER_STEP), negative)
 
 
