@@ -25,6 +25,7 @@ COMPILED = [
     "appliance/redis/commands/*.py",
     "appliance/redis/doubles.py",
     "appliance/redis/engine.py",
+    "appliance/redis/field_expiry.py",
     "appliance/redis/geohash.py",
     "appliance/redis/glob.py",
     "appliance/redis/integers.py",

@@ -17,16 +17,19 @@ from mypy_extensions import i64
 
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, KeyspaceStats
 from appliance.redis.registry import Registry
 from appliance.redis.session import Session
 from appliance.redis.types.collection import EncodingLimits
+from appliance.redis.types.hashes import NEVER, Hash
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
 # One call of cron looks at no more keys, and moves no more table slots, than this.
 _EXPIRE_BUDGET: Final = 4000
 _EXPIRE_SAMPLE: Final = 20
+_FIELD_EXPIRY_BUDGET: Final = 20_000  # fields removed, and hashes looked at
 _RESIZE_BUDGET: Final = 16384
 
 InfoProvider = Callable[[], dict[str, str | int]]
@@ -74,11 +77,14 @@ class Engine:
         self.stats = KeyspaceStats()
         self.limits = EncodingLimits()
         secret = random_bytes(8)
+        self.limits.hash_secret = secret
         self.databases: list[Database] = [
             Database(index, secret, self.clock, self.stats) for index in range(settings.databases)
         ]
+        self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
         self.configuration = Configuration(settings_overrides(settings))
+        follow_limits(self.limits, self.configuration)
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
@@ -153,6 +159,7 @@ class Engine:
         if self.started_us == 0:
             self.started_us = now_us
         self._active_expiry()
+        self._expire_fields()
         left: i64 = _RESIZE_BUDGET
         for database in self.databases:
             if left > 0 and database.work(left):
@@ -176,6 +183,37 @@ class Engine:
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
+
+    def _expire_fields(self) -> None:
+        """Remove fields of hashes whose time is past, those that expired first before others."""
+        budget: i64 = _FIELD_EXPIRY_BUDGET
+        for database in self.databases:
+            schedule = self.field_schedules[database.index]
+            sweep: i64 = FIELD_SWEEP
+            while sweep > 0 and len(schedule) > 0:
+                sweep -= 1
+                key = schedule.next_to_check()
+                if _hash_with_times(database, key) is None:
+                    schedule.reschedule(key, NEVER)
+            while budget > 0:
+                due = schedule.first_due(self.clock.now_ms)
+                if due is None:
+                    break
+                budget -= 1 + self._expire_fields_at(database, schedule, due, budget)
+
+    def _expire_fields_at(self, database: Database, schedule: FieldSchedule, key: bytes, budget: i64) -> i64:
+        """Remove up to `budget` expired fields of the hash at a scheduled key; how many."""
+        value = _hash_with_times(database, key)
+        if value is None:
+            schedule.reschedule(key, NEVER)
+            return 0
+        expired = value.pop_expired(self.clock.now_ms, budget)
+        schedule.reschedule(key, value.next_expiry_ms)
+        if expired > 0:
+            self.stats.expired_fields += expired
+            if len(value) == 0:
+                database.delete(key)
+        return expired
 
     def _sample_rate(self, now_us: i64) -> None:
         elapsed = now_us - self._sampled_us
@@ -234,6 +272,7 @@ class Engine:
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
+        follow_limits(self.limits, self.configuration)
         self.max_bulk = self.configuration.integer("proto-max-bulk-len")
         for session in self.sessions.values():
             session.parser.max_bulk = self.max_bulk
@@ -260,6 +299,25 @@ class Engine:
 
     def provided_sections(self) -> list[str]:
         return list(self._info_providers)
+
+
+def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:
+    """Set the sizes at which encodings change to what CONFIG SET says."""
+    limits.hash_max_listpack_entries = configuration.integer("hash-max-listpack-entries")
+    limits.hash_max_listpack_value = configuration.integer("hash-max-listpack-value")
+    limits.set_max_intset_entries = configuration.integer("set-max-intset-entries")
+    limits.set_max_listpack_entries = configuration.integer("set-max-listpack-entries")
+    limits.set_max_listpack_value = configuration.integer("set-max-listpack-value")
+    limits.hll_sparse_max_bytes = configuration.integer("hll-sparse-max-bytes")
+
+
+def _hash_with_times(database: Database, key: bytes) -> Hash | None:
+    """The hash at a key, if there is one that has fields that expire."""
+    entry = database.find(key)
+    if entry is None:
+        return None
+    value = entry.value
+    return value if isinstance(value, Hash) and value.next_expiry_ms != NEVER else None
 
 
 def settings_overrides(settings: EngineSettings) -> dict[str, str]:

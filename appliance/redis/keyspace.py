@@ -449,6 +449,16 @@ class Table:
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
+    def release(self, slots: int) -> int:
+        """Let go of up to `slots` slots of a table that nobody uses any more; how many are left."""
+        self._next = []
+        self._next_size = 0
+        left = slots - min(slots, len(self._old))
+        del self._old[-slots:]
+        if left > 0:
+            del self._slots[-left:]
+        return len(self._slots) + len(self._old)
+
     def slots_allocated(self) -> int:
         """Slots of all lists, for INFO and tests."""
         return len(self._slots) + len(self._old) + len(self._next)
@@ -521,6 +531,7 @@ class KeyspaceStats:
         self.misses: i64 = 0
         self.expired_keys: i64 = 0
         self.expired_lazily: i64 = 0
+        self.expired_fields: i64 = 0
 
 
 class Database:

@@ -441,6 +441,7 @@ class Machine:
         configs: list[dict[str, str]] | None = None,
         databases: Iterable[int] = (0,),
         length: int = EXAMPLE_LENGTH,
+        probes: dict[bytes, list[Probe]] | None = None,
     ) -> None:
         """Declare a machine.
 
@@ -451,6 +452,7 @@ class Machine:
             configs: configuration parameters; each example runs under one of them.
             databases: whose keys the end compares.
             length: commands in an example.
+            probes: what the end asks about keys of a type, instead of `PROBES`.
         """
         self.name = name
         self.commands = commands
@@ -458,6 +460,7 @@ class Machine:
         self.configs = configs or [{}]
         self.databases = list(databases)
         self.length = length
+        self.probes = PROBES | (probes or {})
 
     # Drawing
 
@@ -664,7 +667,10 @@ class Runner:
             steps = [select]
             for key, kind in zip(keys, types, strict=True):
                 assert isinstance(kind, SimpleString)
-                steps += [(probe.request(key), probe.compare) for probe in (*_ABOUT_KEY, *PROBES[kind.text])]
+                steps += [
+                    (probe.request(key), probe.compare)
+                    for probe in (*_ABOUT_KEY, *self.machine.probes[kind.text])
+                ]
             found, _ = self._compare(steps)
             if found is not None:
                 return f"database {index}: {found}"

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import bitmaps, connection, generic, geo, server, sorted_sets, strings
+from appliance.redis.commands import (
+    bitmaps,
+    connection,
+    generic,
+    geo,
+    hashes,
+    hyperloglog,
+    memory,
+    server,
+    sets,
+    sorted_sets,
+    strings,
+)
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -20,7 +32,11 @@ _MODULES = (
     connection,
     generic,
     geo,
+    hashes,
+    hyperloglog,
+    memory,
     server,
+    sets,
     sorted_sets,
     strings,
 )

@@ -217,6 +217,7 @@ def _rename(session: Session, args: list[bytes], only_if_free: bool) -> bool:
     expire_at_ms = entry.expire_at_ms
     db.delete(args[1])
     renamed = db.set_value(args[2], value)
+    session.engine.field_schedules[db.index].note(args[2], value)
     if expire_at_ms != NO_EXPIRY:
         db.set_expiry(renamed, expire_at_ms)
     session.engine.dirty += 1
@@ -254,6 +255,7 @@ def copy(session: Session, args: list[bytes]) -> object:
     if target.find(args[2]) is not None and not replace:
         return 0
     made = target.set_value(args[2], copied(entry.value))
+    session.engine.field_schedules[target.index].note(args[2], made.value)
     if entry.expire_at_ms != NO_EXPIRY:
         target.set_expiry(made, entry.expire_at_ms)
     session.engine.dirty += 1
@@ -268,6 +270,7 @@ def move(session: Session, args: list[bytes]) -> object:
     if entry is None or target.find(args[1]) is not None:
         return 0
     moved = target.add(args[1], entry.value)
+    session.engine.field_schedules[target.index].note(args[1], entry.value)
     if entry.expire_at_ms != NO_EXPIRY:
         target.set_expiry(moved, entry.expire_at_ms)
     session.db.delete(args[1])
@@ -383,6 +386,8 @@ def swapdb(session: Session, args: list[bytes]) -> object:
     other = _database(session, second)
     if one is not other:
         one.swap_with(other)
+        schedules = session.engine.field_schedules
+        schedules[first].swap_with(schedules[second])
     session.engine.dirty += 1
     return OK
 

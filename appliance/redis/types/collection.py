@@ -32,6 +32,7 @@ class EncodingLimits:
         self.hll_sparse_max_bytes: i64 = 3000
         self.stream_node_max_bytes: i64 = 4096
         self.stream_node_max_entries: i64 = 100
+        self.hash_secret: bytes = b"not drawn"  # keys the hash of big collections; the engine draws it
 
 
 class Collection:

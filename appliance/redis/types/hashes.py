@@ -1,0 +1,429 @@
+"""Hashes, in the three encodings of redis-server, and the times at which fields expire.
+
+    listpack      few short fields and values         dict, in the order of insertion
+    listpackex    the same, where a field expires     dict, and a dict of expire times
+    hashtable     everything else                     Table of keyspace.py, and a heap of what expires
+
+A hash goes from listpack to listpackex when a command wants to set an expire time, from either to hashtable
+when something is added that they have no room for, and never back.
+
+Order:      of insertion in a listpack. In a listpackex fields that expire come first, the soonest at the head
+            and of equal times the latest set; then the others, in the order in which they were inserted or
+            lost their time. None in a hashtable.
+Expiry:     a field is expired when its time is past. It is then still there: counted by `len`, found by
+            `get`. The commands decide whether they see it, and remove it; `pop_expired` does so from
+            housekeeping.
+Source:     OBJECT ENCODING and the order of replies of redis-server 8.2.
+Units:      milliseconds of Unix time. Invariants: `next_expiry_ms` is no later than the first expire time
+            (NEVER: there is none). The heap holds exactly the entries of the table that expire;
+            `expire_index` is an entry's place in it.
+Errors:     none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64
+
+from appliance.redis.integers import I64_MAX
+from appliance.redis.keyspace import NO_EXPIRY, Entry, Table
+from appliance.redis.types.collection import Collection, EncodingLimits
+from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LISTPACK: Final = 0
+LISTPACKEX: Final = 1
+HASHTABLE: Final = 2
+
+NEVER: Final = I64_MAX
+
+
+class Hash(Collection):
+    """A map from fields to values, both bytes."""
+
+    def __init__(self, limits: EncodingLimits) -> None:
+        """An empty hash, a listpack."""
+        super().__init__(limits)
+        self.encoding_id: i64 = LISTPACK
+        self.next_expiry_ms: i64 = NEVER
+        self._small: dict[bytes, bytes] = {}
+        self._times: dict[bytes, int] = {}  # of a listpackex, in the order in which they were set
+        self._table: Table | None = None
+        self._heap: list[Entry] = []
+
+    def __len__(self) -> int:
+        table = self._table
+        return len(self._small) if table is None else len(table)
+
+    def type_name(self) -> bytes:
+        return b"hash"
+
+    def encoding(self) -> bytes:
+        if self.encoding_id == HASHTABLE:
+            return b"hashtable"
+        return b"listpack" if self.encoding_id == LISTPACK else b"listpackex"
+
+    # Fields ---------------------------------------------------------------------------------------
+
+    def get(self, field: bytes) -> bytes | None:
+        """The value of a field, expired or not, or None."""
+        table = self._table
+        if table is None:
+            return self._small.get(field)
+        entry = table.find(field)
+        if entry is None:
+            return None
+        value = entry.value
+        assert isinstance(value, bytes)
+        return value
+
+    def set(self, field: bytes, value: bytes, keep_time: bool = False) -> bool:
+        """Give a field a value, and no expire time unless it keeps the one it has; whether it is new."""
+        table = self._table
+        if table is None:
+            limit = self.limits.hash_max_listpack_value
+            if len(field) <= limit and len(value) <= limit:
+                small = self._small
+                before = len(small)
+                small[field] = value
+                if len(small) == before:
+                    if self.encoding_id == LISTPACKEX and not keep_time:
+                        self.clear_expiry(field)
+                    return False
+                if len(small) > self.limits.hash_max_listpack_entries:
+                    self.convert()
+                return True
+            table = self.convert()
+        entry = table.find(field)
+        if entry is None:
+            table.insert(field, value)
+            return True
+        entry.value = value
+        if entry.expire_index >= 0 and not keep_time:
+            self._heap_remove(entry)
+        return False
+
+    def delete(self, field: bytes) -> bool:
+        """Remove a field; whether it was there."""
+        table = self._table
+        if table is None:
+            if field not in self._small:
+                return False
+            del self._small[field]
+            if self._times.pop(field, None) is not None and len(self._times) == 0:
+                self.next_expiry_ms = NEVER
+            return True
+        entry = table.remove(field)
+        if entry is None:
+            return False
+        if entry.expire_index >= 0:
+            self._heap_remove(entry)
+        return True
+
+    # Encoding -------------------------------------------------------------------------------------
+
+    def expect(self, args: list[bytes], first: i64, last: i64) -> None:
+        """Make ready to set the fields and values args[first] … args[last], which may need a hashtable."""
+        if self._table is not None:
+            return
+        if (last - first + 1) // 2 > self.limits.hash_max_listpack_entries:
+            self.convert()
+            return
+        limit = self.limits.hash_max_listpack_value
+        at = first
+        while at <= last:
+            if len(args[at]) > limit:
+                self.convert()
+                return
+            at += 1
+
+    def allow_expiry(self) -> None:
+        """Make ready for expire times."""
+        if self.encoding_id == LISTPACK:
+            self.encoding_id = LISTPACKEX
+
+    def convert(self) -> Table:
+        """Change a small encoding to hashtable; the table."""
+        table = Table(self.limits.hash_secret)
+        times = self._times
+        for field, value in self._small.items():
+            entry = table.insert(field, value)
+            when = times.get(field)
+            if when is not None:
+                entry.expire_at_ms = when
+                self._heap_add(entry)
+        self._small = {}
+        self._times = {}
+        self._table = table
+        self.encoding_id = HASHTABLE
+        self._heap_changed()
+        return table
+
+    # Expire times ---------------------------------------------------------------------------------
+
+    def expiry_of(self, field: bytes) -> i64:
+        """When a field that is there expires, NO_EXPIRY when it does not."""
+        table = self._table
+        if table is None:
+            when = self._times.get(field)
+            return NO_EXPIRY if when is None else when
+        entry = table.find(field)
+        return NO_EXPIRY if entry is None else entry.expire_at_ms
+
+    def is_expired(self, field: bytes, now_ms: i64) -> bool:
+        """Whether the time of a field is past; quick where no field has expired."""
+        if now_ms <= self.next_expiry_ms:
+            return False
+        when = self.expiry_of(field)
+        return when != NO_EXPIRY and when < now_ms
+
+    def set_expiry(self, field: bytes, when_ms: i64) -> None:
+        """Let a field that is there expire; `allow_expiry` has been called."""
+        table = self._table
+        if table is None:
+            times = self._times
+            times.pop(field, None)
+            times[field] = when_ms
+            if when_ms < self.next_expiry_ms:
+                self.next_expiry_ms = when_ms
+            return
+        entry = table.find(field)
+        if entry is None:
+            return
+        if entry.expire_index >= 0:
+            self._heap_remove(entry)
+        entry.expire_at_ms = when_ms
+        self._heap_add(entry)
+        self._heap_changed()
+
+    def clear_expiry(self, field: bytes) -> bool:
+        """Let a field that is there stay for ever; whether it had a time."""
+        table = self._table
+        if table is None:
+            if self._times.pop(field, None) is None:
+                return False
+            if len(self._times) == 0:
+                self.next_expiry_ms = NEVER
+            # The field is now the last of those that stay.
+            self._small[field] = self._small.pop(field)
+            return True
+        entry = table.find(field)
+        if entry is None or entry.expire_index < 0:
+            return False
+        self._heap_remove(entry)
+        return True
+
+    def expiring_count(self) -> int:
+        """How many fields have an expire time."""
+        return len(self._times) if self._table is None else len(self._heap)
+
+    def pop_expired(self, now_ms: i64, budget: i64) -> i64:
+        """Remove up to `budget` fields whose time is past, the earliest first; how many.
+
+        What `next_expiry_ms` says is exact afterwards.
+        """
+        removed: i64 = 0
+        table = self._table
+        if table is not None:
+            while removed < budget and len(self._heap) > 0 and self._heap[0].expire_at_ms < now_ms:
+                entry = self._heap[0]
+                self._heap_remove(entry)
+                table.remove(entry.key)
+                removed += 1
+            return removed
+        for field in self._sorted_expiring():
+            when: i64 = self._times[field]
+            if when >= now_ms or removed >= budget:
+                break
+            del self._times[field]
+            del self._small[field]
+            removed += 1
+        self.next_expiry_ms = min(self._times.values()) if len(self._times) > 0 else NEVER
+        return removed
+
+    def _sorted_expiring(self) -> list[bytes]:
+        """The fields of a listpackex that expire, in order."""
+        latest_first = list(self._times)
+        latest_first.reverse()
+        latest_first.sort(key=self._times.__getitem__)
+        return latest_first
+
+    # A binary heap by expire time, in which entries know their place.
+
+    def _heap_changed(self) -> None:
+        self.next_expiry_ms = self._heap[0].expire_at_ms if len(self._heap) > 0 else NEVER
+
+    def _heap_add(self, entry: Entry) -> None:
+        self._heap.append(entry)
+        self._heap_up(len(self._heap) - 1, entry)
+
+    def _heap_remove(self, entry: Entry) -> None:
+        """Take an entry out of the heap: it does not expire any more."""
+        heap = self._heap
+        at = entry.expire_index
+        entry.expire_index = -1
+        entry.expire_at_ms = NO_EXPIRY
+        last = heap.pop()
+        if last is not entry:
+            if at > 0 and last.expire_at_ms < heap[(at - 1) >> 1].expire_at_ms:
+                self._heap_up(at, last)
+            else:
+                self._heap_down(at, last)
+        self._heap_changed()
+
+    def _heap_up(self, at: i64, entry: Entry) -> None:
+        heap = self._heap
+        when = entry.expire_at_ms
+        while at > 0:
+            above = (at - 1) >> 1
+            parent = heap[above]
+            if parent.expire_at_ms <= when:
+                break
+            heap[at] = parent
+            parent.expire_index = at
+            at = above
+        heap[at] = entry
+        entry.expire_index = at
+
+    def _heap_down(self, at: i64, entry: Entry) -> None:
+        heap = self._heap
+        size: i64 = len(heap)
+        when = entry.expire_at_ms
+        while True:
+            below = at * 2 + 1
+            if below >= size:
+                break
+            child = heap[below]
+            if below + 1 < size and heap[below + 1].expire_at_ms < child.expire_at_ms:
+                below += 1
+                child = heap[below]
+            if when <= child.expire_at_ms:
+                break
+            heap[at] = child
+            child.expire_index = at
+            at = below
+        heap[at] = entry
+        entry.expire_index = at
+
+    # Everything, anything -------------------------------------------------------------------------
+
+    def _live_small(self, now_ms: i64) -> dict[bytes, bytes]:
+        """The fields of a small encoding that have not expired, in order."""
+        if len(self._times) == 0:
+            return self._small
+        small = self._small
+        found: dict[bytes, bytes] = {}
+        for field in self._sorted_expiring():
+            if self._times[field] >= now_ms:
+                found[field] = small[field]
+        found.update({field: value for field, value in small.items() if field not in self._times})
+        return found
+
+    def _live_entries(self, now_ms: i64) -> list[Entry]:
+        table = self._table
+        assert table is not None
+        entries = table.entries()
+        if now_ms <= self.next_expiry_ms:
+            return entries
+        return [entry for entry in entries if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= now_ms]
+
+    def fields(self, now_ms: i64) -> list[object]:
+        """The fields that have not expired."""
+        if self._table is None:
+            return list(self._live_small(now_ms))
+        return [entry.key for entry in self._live_entries(now_ms)]
+
+    def values(self, now_ms: i64) -> list[object]:
+        """The values of the fields that have not expired."""
+        if self._table is None:
+            return list(self._live_small(now_ms).values())
+        return [entry.value for entry in self._live_entries(now_ms)]
+
+    def items(self, now_ms: i64) -> list[object]:
+        """Field, value, field, value … of the fields that have not expired."""
+        found: list[object] = []
+        if self._table is None:
+            for field, value in self._live_small(now_ms).items():
+                found.append(field)
+                found.append(value)
+            return found
+        for entry in self._live_entries(now_ms):
+            found.append(entry.key)
+            found.append(entry.value)
+        return found
+
+    def random_entry(self, random: Callable[[], int]) -> Entry:
+        """An entry of a hashtable that is not empty, for reading only, each with the same probability."""
+        assert self._table is not None
+        entry = self._table.random_entry(random)
+        assert entry is not None
+        return entry
+
+    def scan(self, cursor: int, out: list[Entry]) -> int:
+        """One step of a SCAN through a hashtable: see Table.scan. Entries may have expired."""
+        assert self._table is not None
+        return self._table.scan(cursor, out)
+
+    # The keyspace's business ----------------------------------------------------------------------
+
+    def copy(self) -> Collection:
+        other = Hash(self.limits)
+        other.encoding_id = self.encoding_id
+        other._small = self._small.copy()
+        other._times = self._times.copy()
+        if self._table is not None:
+            table = Table(self.limits.hash_secret)
+            for entry in self._table.entries():
+                made = table.insert(entry.key, entry.value)
+                if entry.expire_index >= 0:
+                    made.expire_at_ms = entry.expire_at_ms
+                    other._heap_add(made)
+            other._table = table
+        other.next_expiry_ms = self.next_expiry_ms
+        return other
+
+    def memory_usage(self, samples: int) -> int:
+        if self._table is not None:
+            return OBJECT_BYTES + table_size(self._table, samples) + len(self._heap) * 8
+        held = (len(self._small) + len(self._times)) * DICT_ENTRY_BYTES
+        for field, value in self._small.items():
+            held += bytes_size(field) + bytes_size(value)
+        return OBJECT_BYTES + held
+
+    def release(self, budget: int) -> int:
+        table = self._table
+        if table is not None:
+            if len(self._heap) > 0:
+                del self._heap[-budget:]
+                return len(self._heap) + len(table)
+            return table.release(budget)
+        self._times = {}
+        left = budget
+        while left > 0 and len(self._small) > 0:
+            self._small.popitem()
+            left -= 1
+        return len(self._small)
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError when the structure is broken. O(n): tests only."""
+        for place in range(len(self._heap)):
+            entry = self._heap[place]
+            assert entry.expire_index == place
+            assert entry.expire_at_ms >= self._heap[(place - 1) >> 1 if place > 0 else 0].expire_at_ms
+        if self._table is None:
+            assert self.encoding_id != HASHTABLE
+            assert len(self._heap) == 0
+            assert set(self._times) <= set(self._small)
+            first = min(self._times.values(), default=NEVER)
+        else:
+            assert self.encoding_id == HASHTABLE
+            assert len(self._small) == len(self._times) == 0
+            self._table.check_invariants()
+            expiring = [entry for entry in self._table.entries() if entry.expire_index >= 0]
+            assert len(expiring) == len(self._heap)
+            first = min([entry.expire_at_ms for entry in expiring], default=NEVER)
+            assert self.next_expiry_ms == first
+        assert self.next_expiry_ms <= first
