@@ -308,6 +308,8 @@ def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:
     limits.set_max_intset_entries = configuration.integer("set-max-intset-entries")
     limits.set_max_listpack_entries = configuration.integer("set-max-listpack-entries")
     limits.set_max_listpack_value = configuration.integer("set-max-listpack-value")
+    limits.zset_max_listpack_entries = configuration.integer("zset-max-listpack-entries")
+    limits.zset_max_listpack_value = configuration.integer("zset-max-listpack-value")
     limits.hll_sparse_max_bytes = configuration.integer("hll-sparse-max-bytes")
 
 

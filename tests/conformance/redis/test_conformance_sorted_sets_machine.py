@@ -9,7 +9,6 @@ import pytest
 from tests.support.redis_machine import (
     KEY,
     Machine,
-    Step,
     command,
     counted,
     maybe,
@@ -74,9 +73,7 @@ SAME_SCORE = words(0)
 
 def machine(name: str, score: Any, *, by_name: bool, configs: list[dict[str, str]]) -> Machine:
     commands = [
-        command(
-            "zadd", KEY, _condition("NX", "XX", "GT", "LT", "CH"), some([score, MEMBER], 1, 5), weight=4
-        ),
+        command("zadd", KEY, _condition("NX", "XX", "GT", "LT", "CH"), some([score, MEMBER], 1, 5), weight=4),
         command("zadd", KEY, some([score, MEMBER], 6, 30)),
         command("zrem", KEY, some(MEMBER)),
         command("zcard", KEY, weight=0.5),
@@ -111,6 +108,7 @@ def machine(name: str, score: Any, *, by_name: bool, configs: list[dict[str, str
             mutate=False,
         ),
         command("set", KEY, "a string", weight=0.1),
+        command("sadd", KEY, some(MEMBER), weight=0.3),
         command("del", KEY, weight=0.1),
         command("copy", KEY, KEY, maybe("REPLACE"), weight=0.5),
         command("object", "ENCODING", KEY),
@@ -239,5 +237,3 @@ POSITIONS = Machine(
 
 def test_any_sequence_on_positions_is_answered_as_the_server_does(real_server: RealServer) -> None:
     POSITIONS.run(real_server)
-
-
