@@ -456,7 +456,8 @@ def _expire_time(session: Session, text: bytes, unit: int, name: bytes) -> int:
     if unit & SECONDS:
         value *= 1000
     if unit & RELATIVE:
-        value += session.clock.now_ms
+        now_ms: int = session.clock.now_ms  # as int: the sum may be beyond 64 bits
+        value += now_ms
     if value > _LATEST_EXPIRY:
         raise CommandError(errors.invalid_expire(name))
     return value
