@@ -7,6 +7,7 @@ from typing import Final
 from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, parse_integer
+from appliance.redis.longdouble import parse_long_double
 
 # Options that say when a key expires, as bits: SET and GETEX share them.
 EX: Final = 1
@@ -22,6 +23,9 @@ GET: Final = 256
 RELATIVE: Final = EX | PX
 SECONDS: Final = EX | EXAT
 
+# Some 70,000 years: a deadline that far away still fits into 64 bits.
+_LONGEST_TIMEOUT_US: Final = 1 << 61
+
 
 def integer_argument(text: bytes) -> int:
     """A signed 64-bit integer.
@@ -33,6 +37,51 @@ def integer_argument(text: bytes) -> int:
     if value is None:
         raise CommandError(errors.NOT_AN_INTEGER)
     return value
+
+
+def range_argument(text: bytes, low: int, high: int, message: bytes | None = None) -> int:
+    """An integer from low to high.
+
+    Args:
+        text: the argument.
+        low: the lowest value allowed.
+        high: the highest value allowed.
+        message: the error for everything else; None: the server's own two.
+    """
+    value = parse_integer(text)
+    if value is None:
+        raise CommandError(errors.NOT_AN_INTEGER if message is None else message)
+    if not low <= value <= high:
+        if message is None:
+            message = b"ERR value is out of range, value must between %d and %d" % (low, high)
+        raise CommandError(message)
+    return value
+
+
+def positive_argument(text: bytes, message: bytes = errors.NOT_POSITIVE) -> int:
+    """An integer from 0 on."""
+    return range_argument(text, 0, I64_MAX, message)
+
+
+def timeout_argument(text: bytes, now_ms: int) -> int:
+    """How long a command may block, given in seconds, as microseconds; 0: for ever.
+
+    Fractions of a millisecond count as a whole one.
+    """
+    try:
+        seconds = parse_long_double(text)
+    except ValueError:
+        raise CommandError(b"ERR timeout is not a float or out of range") from None
+    if seconds.is_infinite:
+        raise CommandError(errors.TIMEOUT_NEGATIVE if text.startswith(b"-") else errors.TIMEOUT_RANGE)
+    milliseconds = -(-seconds.value * 1000 // 1)
+    if milliseconds > I64_MAX:
+        raise CommandError(errors.TIMEOUT_RANGE)
+    if milliseconds < 0:
+        raise CommandError(errors.TIMEOUT_NEGATIVE)
+    if milliseconds > I64_MAX - now_ms:
+        raise CommandError(errors.TIMEOUT_RANGE)
+    return min(int(milliseconds) * 1000, _LONGEST_TIMEOUT_US)
 
 
 def expire_argument(text: bytes, unit: int, now_ms: int, command: bytes) -> int:

@@ -52,6 +52,13 @@ from appliance.redis.replies import (
         (SetReply([1]), b"*1\r\n:1\r\n", b"~1\r\n:1\r\n"),
         (Push([1]), b"*1\r\n:1\r\n", b">1\r\n:1\r\n"),
         (1.5, b"$3\r\n1.5\r\n", b",1.5\r\n"),
+        (
+            [b"a", None, 1.5, True, -7, 5000, [b"b", [], 2.0], OK, b"y" * 1500, Map([b"k", 1])],
+            b"*10\r\n$1\r\na\r\n$-1\r\n$3\r\n1.5\r\n:1\r\n:-7\r\n:5000\r\n*3\r\n$1\r\nb\r\n*0\r\n$1\r\n2\r\n"
+            b"+OK\r\n$1500\r\n" + b"y" * 1500 + b"\r\n*2\r\n$1\r\nk\r\n:1\r\n",
+            b"*10\r\n$1\r\na\r\n_\r\n,1.5\r\n#t\r\n:-7\r\n:5000\r\n*3\r\n$1\r\nb\r\n*0\r\n,2\r\n"
+            b"+OK\r\n$1500\r\n" + b"y" * 1500 + b"\r\n%1\r\n$1\r\nk\r\n:1\r\n",
+        ),
         (Verbatim(b"ab"), b"$2\r\nab\r\n", b"=6\r\ntxt:ab\r\n"),
         (BigNumber(10**20), b"$21\r\n100000000000000000000\r\n", b"(100000000000000000000\r\n"),
     ],
@@ -116,3 +123,26 @@ def test_bulk_just_below_the_limit_is_joined() -> None:
     buffer = ReplyBuffer()
     buffer.reply(b"x" * (BIG_BULK - 1), resp3=False)
     assert len(buffer.take()) == 1
+
+
+def test_a_big_bulk_string_inside_a_long_array_is_passed_by_reference() -> None:
+    big = b"z" * BIG_BULK
+    buffer = ReplyBuffer()
+    buffer.reply([b"a", b"b", big, [b"c", big], b"d"], False)
+    output = buffer.take()
+    assert [part for part in output if part is big] == [big, big]
+    assert b"".join(output) == (
+        b"*5\r\n$1\r\na\r\n$1\r\nb\r\n$16384\r\n"
+        + big
+        + b"\r\n*2\r\n$1\r\nc\r\n$16384\r\n"
+        + big
+        + b"\r\n$1\r\nd\r\n"
+    )
+
+
+def test_a_long_array_of_small_strings_is_one_piece() -> None:
+    buffer = ReplyBuffer()
+    buffer.reply([b"abc"] * 10_000, False)
+    output = buffer.take()
+    assert b"".join(output) == b"*10000\r\n" + b"$3\r\nabc\r\n" * 10_000
+    assert len(output) == 1
