@@ -269,6 +269,7 @@ def _run(
     import trio
 
     from appliance.redis.engine import EngineSettings
+    from appliance.shell.heap import keep_freed_memory
     from appliance.shell.link import TapLink
     from appliance.shell.main import serve as serve_appliance
     from appliance.stack.interface import InterfaceConfig
@@ -293,6 +294,7 @@ def _run(
     )
     link = TapLink(tap.fd, name=tap.name, mtu=settings.mtu, vnet_header=tap.vnet_header, owns_fd=False)
 
+    keep_freed_memory()
     is_running = False
 
     async def beside_unless_stopped(ready: Ready) -> None:

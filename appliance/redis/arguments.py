@@ -7,7 +7,6 @@ from typing import Final
 from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, parse_integer
-from appliance.redis.longdouble import parse_long_double
 
 # Options that say when a key expires, as bits: SET and GETEX share them.
 EX: Final = 1
@@ -22,9 +21,6 @@ GET: Final = 256
 
 RELATIVE: Final = EX | PX
 SECONDS: Final = EX | EXAT
-
-# Some 70,000 years: a deadline that far away still fits into 64 bits.
-_LONGEST_TIMEOUT_US: Final = 1 << 61
 
 
 def integer_argument(text: bytes) -> int:
@@ -61,27 +57,6 @@ def range_argument(text: bytes, low: int, high: int, message: bytes | None = Non
 def positive_argument(text: bytes, message: bytes = errors.NOT_POSITIVE) -> int:
     """An integer from 0 on."""
     return range_argument(text, 0, I64_MAX, message)
-
-
-def timeout_argument(text: bytes, now_ms: int) -> int:
-    """How long a command may block, given in seconds, as microseconds; 0: for ever.
-
-    Fractions of a millisecond count as a whole one.
-    """
-    try:
-        seconds = parse_long_double(text)
-    except ValueError:
-        raise CommandError(b"ERR timeout is not a float or out of range") from None
-    if seconds.is_infinite:
-        raise CommandError(errors.TIMEOUT_NEGATIVE if text.startswith(b"-") else errors.TIMEOUT_RANGE)
-    milliseconds = -(-seconds.value * 1000 // 1)
-    if milliseconds > I64_MAX:
-        raise CommandError(errors.TIMEOUT_RANGE)
-    if milliseconds < 0:
-        raise CommandError(errors.TIMEOUT_NEGATIVE)
-    if milliseconds > I64_MAX - now_ms:
-        raise CommandError(errors.TIMEOUT_RANGE)
-    return min(int(milliseconds) * 1000, _LONGEST_TIMEOUT_US)
 
 
 def expire_argument(text: bytes, unit: int, now_ms: int, command: bytes) -> int:

@@ -274,6 +274,7 @@ class Engine:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
         follow_limits(self.limits, self.configuration)
         self.max_bulk = self.configuration.integer("proto-max-bulk-len")
+        self.limits.list_max_listpack_size = self.configuration.integer("list-max-listpack-size")
         for session in self.sessions.values():
             session.parser.max_bulk = self.max_bulk
         if self.configuration.requirepass == b"":

@@ -28,6 +28,8 @@ from typing import Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
+from appliance.redis.doubles import double_text
+
 CRLF: Final = b"\r\n"
 # From here on a copy into the joined output costs more than one more element for the shell to send.
 BIG_BULK: Final = 16 * 1024
@@ -127,22 +129,6 @@ def integer_text(value: int) -> bytes:
     if 0 <= value < _PREBUILT:
         return DIGITS[value]
     return str(value).encode("ascii")
-
-
-def double_text(value: float) -> bytes:
-    """The shortest text that reads back as the same double, as the server writes it: `3`, `0.1`, `1e+20`."""
-    if value != value:
-        return b"nan"
-    if value in (float("inf"), float("-inf")):
-        return b"inf" if value > 0 else b"-inf"
-    if value == int(value) and abs(value) < 1e17:
-        text = str(int(value))
-        return b"-0" if text == "0" and str(value)[0] == "-" else text.encode("ascii")
-    text = repr(value)
-    mantissa, mark, exponent = text.partition("e")
-    if mark:
-        text = mantissa + "e" + exponent[0] + exponent[1:].lstrip("0") if exponent[0] in "+-" else text
-    return text.encode("ascii")
 
 
 class ReplyBuffer:

@@ -50,6 +50,20 @@ _WAIT_BULK: Final = 2  # _chunks hold the first bytes of a bulk string of _bulk_
 _BAD_LENGTH: Final = -(1 << 62)
 
 
+# A part of a bulk string is kept as a view of the frame it came in, unless a copy is cheaper.
+_VIEW_FROM: Final = 4096
+_JOIN_CHUNKS: Final = 256
+
+
+def _view(data: bytes, start: i64, length: i64) -> bytes | memoryview:
+    """data[start : start + length], without a copy where that pays."""
+    if length < _VIEW_FROM:
+        return data[start : start + length]
+    if start == 0 and length == len(data):
+        return data
+    return memoryview(data)[start : start + length]
+
+
 class RequestParser:
     """Turns the bytes of one client into requests.
 
@@ -64,8 +78,9 @@ class RequestParser:
         self._bulk_length: i64 = -1  # of the bulk string being read; -1: its header has not come
         self._skip: i64 = 0  # bytes of the CR LF after a bulk string that have not come
         self._waiting: i64 = _WAIT_NOTHING
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | memoryview] = []
         self._chunks_length: i64 = 0
+        self._small_chunks: i64 = 0  # how many at the end of _chunks are small
         self._saw_cr = False  # the incomplete line has its CR already
         self.max_bulk: i64 = max_bulk
         self.is_restricted = False  # the client has not authenticated yet and must
@@ -75,15 +90,18 @@ class RequestParser:
         """Bytes received that no request was made of yet (the server's qbuf)."""
         return len(self._data) - self._pos + self._chunks_length
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. Every request of the bytes before must have been taken."""
+    def feed(self, data: bytes, start: i64 = 0) -> None:
+        """Take the next bytes of the stream: data[start:].
+
+        Every request of the bytes before must have been taken.
+        """
         if self._waiting == _WAIT_NOTHING:
             self._data = data
-            self._pos = 0
+            self._pos = start
         elif self._waiting == _WAIT_LINE:
-            self._feed_line(data)
+            self._feed_line(data[start:])
         else:
-            self._feed_bulk(data)
+            self._feed_bulk(data, start)
 
     def _feed_line(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -101,22 +119,34 @@ class RequestParser:
             self._saw_cr = False
             self._waiting = _WAIT_NOTHING
 
-    def _feed_bulk(self, data: bytes) -> None:
+    def _feed_bulk(self, data: bytes, start: i64) -> None:
         missing: i64 = self._bulk_length - self._chunks_length
-        length: i64 = len(data)
+        length: i64 = len(data) - start
         if length < missing:
-            self._chunks.append(data)
-            self._chunks_length += length
+            self._keep_chunk(data, start, length)
             return
-        self._chunks.append(data if length == missing else data[:missing])
+        self._chunks.append(_view(data, start, missing))
         self._args.append(b"".join(self._chunks))
         self._chunks = []
         self._chunks_length = 0
+        self._small_chunks = 0
         self._waiting = _WAIT_NOTHING
         self._bulk_length = -1
         self._skip = 2
         self._data = data
-        self._pos = missing
+        self._pos = start + missing
+
+    def _keep_chunk(self, data: bytes, start: i64, length: i64) -> None:
+        """Keep a part of a bulk string; many small ones are joined, so that they weigh no more than it."""
+        self._chunks.append(_view(data, start, length))
+        self._chunks_length += length
+        if length >= _VIEW_FROM:
+            self._small_chunks = 0
+            return
+        self._small_chunks += 1
+        if self._small_chunks == _JOIN_CHUNKS:
+            self._chunks[-_JOIN_CHUNKS:] = [b"".join(self._chunks[-_JOIN_CHUNKS:])]
+            self._small_chunks = 0
 
     def next_request(self) -> list[bytes] | None:
         """The next whole request, never empty; None until more bytes come, or for ever if `error`."""
@@ -270,8 +300,8 @@ class RequestParser:
             self._skip = length + 2 - available
         else:
             self._bulk_length = length
-            self._chunks = [data[pos:]]
-            self._chunks_length = available
+            self._chunks_length = 0
+            self._keep_chunk(data, pos, available)
             self._waiting = _WAIT_BULK
         self._data = b""
         self._pos = 0

@@ -72,20 +72,22 @@ class Session:
             f"Session(id={self.id}, remote={self.remote!r}, db={self.db.index}, is_closing={self.is_closing})"
         )
 
-    def data_received(self, data: bytes, now_us: i64) -> None:
+    def data_received(self, data: bytes, now_us: i64, start: i64 = 0) -> None:
         """Execute every request that is whole with these bytes.
 
         Args:
             data: the next bytes of the stream, cut anywhere.
             now_us: wall clock, Unix microseconds.
+            start: where in `data` they begin; what is before is somebody else's.
         """
-        if self.is_closing or len(data) == 0:
+        count: i64 = len(data) - start
+        if self.is_closing or count <= 0:
             return
         self.clock.set_us(now_us)
         self.clock.is_touching = not self.is_no_touch
         self.last_interaction_us = now_us
-        self.bytes_in += len(data)
-        self.parser.feed(data)
+        self.bytes_in += count
+        self.parser.feed(data, start)
         self._execute_all(self.parser)
 
     def _execute_all(self, parser: RequestParser) -> None:

@@ -13,7 +13,7 @@ Invariants: an int is within 64 bits, signed. A StringBuffer belongs to one key:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -23,11 +23,15 @@ from appliance.redis.integers import parse_integer
 from appliance.redis.replies import integer_text
 from appliance.redis.types.collection import Collection
 
+if TYPE_CHECKING:
+    from appliance.redis.keyspace import Entry
+
 # The server puts key, string and expire time into one block of 64 bytes when they fit: its own
 # headers leave 41.
 _EMBSTR_ROOM: Final = 41
 _EXPIRE_TIME_SIZE: Final = 8
 _INTEGER_TEXT_LIMIT: Final = 20
+_SMALL_GROWTH: Final = 64 * 1024
 
 
 class StringBuffer:
@@ -38,6 +42,20 @@ class StringBuffer:
 
     def __repr__(self) -> str:
         return f"StringBuffer({bytes(self.data)!r})"
+
+    def grow(self, size: i64) -> bool:
+        """Pad with zero bytes up to that many; whether there were fewer."""
+        have: i64 = len(self.data)
+        if size <= have:
+            return False
+        if size - have <= _SMALL_GROWTH:
+            self.data.extend(bytes(size - have))  # amortized, as an append
+        else:
+            # Zeros of a fresh block are the system's: 512 MiB of them cost next to nothing until written.
+            data = bytearray(size)
+            data[:have] = self.data
+            self.data = data
+        return True
 
 
 def string_value(text: bytes) -> object:
@@ -72,6 +90,20 @@ def string_length(value: object) -> int:
     if isinstance(value, StringBuffer):
         return len(value.data)
     return len(string_text(value))
+
+
+def writable_buffer(entry: Entry) -> StringBuffer:
+    """The string of an entry in the form that can be changed in place.
+
+    Raises:
+        CommandError: WRONGTYPE, the value is no string.
+    """
+    value = entry.value
+    if isinstance(value, StringBuffer):
+        return value
+    buffer = StringBuffer(string_text(value))
+    entry.value = buffer
+    return buffer
 
 
 def is_string(value: object) -> bool:

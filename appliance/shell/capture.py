@@ -25,7 +25,10 @@ from appliance.shell.logs import get_logger
 from appliance.wire.virtio import HEADER_LENGTH, complete_checksum
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from appliance.shell.clock import Clock
+    from appliance.stack.interface import Frame
 
 __all__ = ["INBOUND", "OUTBOUND", "CaptureWriter", "CapturedLink"]
 
@@ -150,16 +153,17 @@ class CaptureWriter:
 class CapturedLink(Link):
     """A link whose frames go through a `CaptureWriter`; without a capture nothing is in the way."""
 
-    __slots__ = ("_clock", "_link", "_writer")
-
     def __init__(self, link: Link, writer: CaptureWriter, clock: Clock) -> None:
-        super().__init__(vnet_header=link.vnet_header, mtu=link.mtu)
+        super().__init__(vnet_header=link.vnet_header, mtu=link.mtu, gathers=link.gathers)
         self._link = link
         self._writer = writer
         self._clock = clock
 
-    async def wait_readable(self) -> None:
-        await self._link.wait_readable()
+    def wait_readable(self) -> Awaitable[None]:
+        return self._link.wait_readable()
+
+    def nap(self, wait_us: int) -> bool:
+        return self._link.nap(wait_us)
 
     def read_batch(self, limit: int) -> list[bytes]:
         frames = self._link.read_batch(limit)
@@ -167,8 +171,8 @@ class CapturedLink(Link):
             self._record(frames, INBOUND)
         return frames
 
-    def write_batch(self, frames: list[bytes]) -> None:
-        self._record(frames, OUTBOUND)
+    def write_batch(self, frames: list[Frame]) -> None:
+        self._record([frame if isinstance(frame, bytes) else b"".join(frame) for frame in frames], OUTBOUND)
         self._link.write_batch(frames)
         self.frames_dropped = self._link.frames_dropped
 

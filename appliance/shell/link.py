@@ -29,6 +29,8 @@ from appliance.shell.waiting import Waiter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from appliance.stack.interface import Frame
+
 __all__ = ["Link", "MemoryLink", "TapLink", "memory_link_pair"]
 
 _MAX_FRAME: Final = 10 + 14 + 65_535
@@ -46,8 +48,10 @@ and EFAULT to a read after shutdown."""
 class Link(ABC):
     """One end of a wire."""
 
-    def __init__(self, *, vnet_header: bool, mtu: int) -> None:
+    def __init__(self, *, vnet_header: bool, mtu: int, gathers: bool = False) -> None:
         self.vnet_header = vnet_header
+        self.gathers = gathers
+        """Whether a frame may come in parts, to be gathered by the device."""
         self.mtu = mtu
         self.frames_dropped = 0
         """Frames given to `write_batch` that the device did not take."""
@@ -65,8 +69,11 @@ class Link(ABC):
         """Up to `limit` frames that have arrived; empty when there are none."""
 
     @abstractmethod
-    def write_batch(self, frames: list[bytes]) -> None:
-        """Send frames in order; what the device refuses is dropped and counted."""
+    def write_batch(self, frames: list[Frame]) -> None:
+        """Send frames in order; what the device refuses is dropped and counted.
+
+        A frame in parts (a list) comes only to a link that `gathers`.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -84,7 +91,7 @@ class TapLink(Link):
     def __init__(
         self, fd: int, *, name: str, mtu: int, vnet_header: bool = True, owns_fd: bool = True
     ) -> None:
-        super().__init__(vnet_header=vnet_header, mtu=mtu)
+        super().__init__(vnet_header=vnet_header, mtu=mtu, gathers=True)
         os.set_blocking(fd, False)
         self._fd = fd
         self._owns_fd = owns_fd
@@ -120,12 +127,15 @@ class TapLink(Link):
             raise self._gone("reading", OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
         return frames
 
-    def write_batch(self, frames: list[bytes]) -> None:
+    def write_batch(self, frames: list[Frame]) -> None:
         write = os.write
         fd = self._fd
         for frame in frames:
             try:
-                write(fd, frame)
+                if isinstance(frame, bytes):
+                    write(fd, frame)
+                else:
+                    os.writev(fd, frame)
             except OSError as error:
                 # EAGAIN, ENOBUFS: its queue is full. EIO: the link is down, and may come up again.
                 if error.errno in _GONE:
@@ -174,7 +184,7 @@ class MemoryLink(Link):
         inbox = self._inbox
         return [inbox.popleft() for _ in range(min(limit, len(inbox)))]
 
-    def write_batch(self, frames: list[bytes]) -> None:
+    def write_batch(self, frames: list[Frame]) -> None:
         if self._is_closed:
             raise HostError("the network device memory is gone: it was closed")
         peer = self._peer
@@ -182,6 +192,7 @@ class MemoryLink(Link):
             self.frames_dropped += len(frames)
             return
         for frame in frames:
+            assert isinstance(frame, bytes)
             for passed in (frame,) if self.on_write is None else self.on_write(frame):
                 if len(peer._inbox) >= peer.capacity:
                     self.frames_dropped += 1

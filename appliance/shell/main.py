@@ -237,6 +237,7 @@ class _Running:
                 "tcp_port": self.ready.port,
             }
 
+        startup, _ = _memory_bytes()
         peak = 0  # of what was seen: nobody looks at /proc but for an INFO
 
         def memory_facts() -> dict[str, str | int]:
@@ -248,6 +249,7 @@ class _Running:
                 ("used_memory", used),
                 ("used_memory_rss", resident),
                 ("used_memory_peak", peak),
+                ("used_memory_startup", startup),
                 ("total_system_memory", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
             ):
                 facts[name] = size

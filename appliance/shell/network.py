@@ -123,7 +123,7 @@ async def open_network(
     """
     if config.vnet_header != link.vnet_header:
         raise ValueError("the interface and the link must agree about the virtio header")
-    interface = Interface(config)
+    interface = Interface(config, link.gathers)
     with ungrouped():
         async with trio.open_nursery() as nursery:
             network = Network(link, interface, clock or Clock(), nursery)

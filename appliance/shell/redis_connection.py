@@ -95,9 +95,9 @@ class RedisConnection:
             self._on_rare_events(connection, events)
             return
         session = self.session
-        data = connection.receive_whole(_READ_SIZE)
+        data = connection.receive_piece(_READ_SIZE)
         try:
-            session.data_received(data, self.pump.unix_now)
+            session.data_received(data, self.pump.unix_now, connection.piece_start())
         except Exception:
             self._fail()
             return
@@ -163,13 +163,13 @@ class RedisConnection:
         session = self.session
         limit = self.output_limit
         while self.kept_bytes <= limit:
-            data = connection.receive_whole(_READ_SIZE)
+            data = connection.receive_piece(_READ_SIZE)
             if not data:
                 if connection.at_eof():
                     self.finish()
                 return
             try:
-                session.data_received(data, self.pump.unix_now)
+                session.data_received(data, self.pump.unix_now, connection.piece_start())
             except Exception:
                 self._fail()
                 return

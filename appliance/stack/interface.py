@@ -27,7 +27,7 @@ from appliance.stack.ip_options import ACCEPTABLE, SOURCE_ROUTED, check_options
 from appliance.stack.ip_output import IpOutput
 from appliance.stack.ip_reassembly import Reassembler
 from appliance.stack.listener import Listener
-from appliance.stack.neighbor import STATE_NAMES, Neighbor, NeighborCache
+from appliance.stack.neighbor import STATE_NAMES, Frame, Neighbor, NeighborCache
 from appliance.stack.path_mtu import PathMtuCache
 from appliance.stack.syn_cookies import LIFETIME_PERIODS, PERIOD_US, options_from, options_into
 from appliance.stack.tcp import state as st, timers
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from appliance.stack.tcp.tcb import Tcb
 
-__all__ = ["Interface", "InterfaceConfig"]
+__all__ = ["Frame", "Interface", "InterfaceConfig"]
 
 _FIRST_EPHEMERAL_PORT: Final = 49152  # RFC 6335 §6
 _EPHEMERAL_PORTS: Final = 65536 - 49152
@@ -105,7 +105,13 @@ class InterfaceConfig:
 
 
 class Interface:
-    def __init__(self, config: InterfaceConfig) -> None:
+    def __init__(self, config: InterfaceConfig, gathers: bool = False) -> None:
+        """An interface without connections.
+
+        Args:
+            gathers: the link takes a frame as a list of its parts. Without a virtio header nobody would sum
+                the parts, so then it is not used.
+        """
         self.config: InterfaceConfig = config
         self.counters: Counters = Counters()
         self._has_vnet_header: bool = config.vnet_header
@@ -143,6 +149,7 @@ class Interface:
             ttl=config.ttl,
             has_vnet_header=config.vnet_header,
             may_use_gso=config.vnet_header and config.gso,
+            may_gather=config.vnet_header and gathers,
         )
         self._connections: dict[bytes, Connection] = {}
         self._listeners: dict[int, list[Listener]] = {}
@@ -741,8 +748,11 @@ class Interface:
 
     # -- the way out, time, and who needs attention ----------------------------------------------------------
 
-    def frames_to_send(self, now: i64) -> list[bytes]:
-        """Build what every touched connection has to send; returns all frames for the link, in order."""
+    def frames_to_send(self, now: i64) -> list[Frame]:
+        """Build what every touched connection has to send; returns all frames for the link, in order.
+
+        Each is bytes, or where the link gathers a list of the parts that make it up.
+        """
         host = self._host
         host.now = now
         if self._path_mtus.changed:
@@ -767,7 +777,11 @@ class Interface:
         counters = self.counters
         counters.frames_out += len(frames)
         for frame in frames:
-            counters.bytes_out += len(frame)
+            if isinstance(frame, bytes):
+                counters.bytes_out += len(frame)
+            else:
+                for part in frame:
+                    counters.bytes_out += len(part)
         return frames
 
     def take_ready(self) -> list[Connection]:

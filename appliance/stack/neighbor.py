@@ -13,7 +13,7 @@ unicast PROBE. So a peer that moved to another MAC costs seconds, not for ever, 
 ARP at all. Age is looked at when an entry is used, never by a timer: an idle interface has no deadline.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from mypy_extensions import i64
 
@@ -31,9 +31,13 @@ __all__ = [
     "REACHABLE",
     "STALE",
     "STATE_NAMES",
+    "Frame",
     "Neighbor",
     "NeighborCache",
 ]
+
+Frame: TypeAlias = "bytes | list[bytes | memoryview]"
+"""A frame for the link: whole, or as the parts that make it up."""
 
 INCOMPLETE: Final = 0
 REACHABLE: Final = 1
@@ -99,7 +103,7 @@ class NeighborCache:
         self._neighbors: dict[int, Neighbor] = {}
         self._flushed_at: i64 = _LONG_AGO
         self._deadline: i64 = NEVER  # never later than the earliest of the entries
-        self.frames: list[bytes] = []  # all that is ready for the link, in order: the interface takes it
+        self.frames: list[Frame] = []  # all that is ready for the link, in order: the interface takes it
 
     def entries(self, now: i64) -> list[Neighbor]:
         """All that are known; a REACHABLE one that is too old to be believed has become STALE."""

@@ -7,7 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.commands import connection, generic, hashes, hyperloglog, server, sets, strings
+from appliance.redis.commands import (
+    bitmaps,
+    connection,
+    dump,
+    generic,
+    geo,
+    hashes,
+    hyperloglog,
+    lists,
+    memory,
+    server,
+    sets,
+    sort,
+    sorted_sets,
+    streams,
+    strings,
+)
 from appliance.redis.registry import bind
 
 if TYPE_CHECKING:
@@ -16,12 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    bitmaps,
     connection,
+    dump,
     generic,
+    geo,
     hashes,
     hyperloglog,
+    lists,
+    memory,
     server,
     sets,
+    sort,
+    sorted_sets,
+    streams,
     strings,
 )
 

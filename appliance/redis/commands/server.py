@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
+from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.replies import NO_REPLY, OK, Map, SetReply, SimpleString, Verbatim
@@ -349,7 +350,20 @@ def shutdown(session: Session, args: list[bytes]) -> object:
     return NO_REPLY
 
 
+def role(session: Session, args: list[bytes]) -> object:
+    """A master without replicas, at offset 0 of a stream that nobody follows."""
+    followers: list[object] = []
+    return [b"master", 0, followers]
+
+
+def lastsave(session: Session, args: list[bytes]) -> object:
+    """When the data was last safe: there is nothing to save to, so that was at the start."""
+    return session.engine.started_us // 1_000_000
+
+
 def lolwut(session: Session, args: list[bytes]) -> object:
+    if len(args) > 2 and args[1].lower() == b"version":
+        integer_argument(args[2])
     settings = session.engine.settings
     picture = "~~~ o ~~~ every segment was ours ~~~ o ~~~\n"
     return Verbatim(f"{picture}{settings.server_name} ver. {settings.version}\n".encode())
@@ -368,7 +382,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "config|rewrite": config_rewrite,
     "config|set": config_set,
     "info": info,
+    "lastsave": lastsave,
     "lolwut": lolwut,
+    "role": role,
     "shutdown": shutdown,
     "time": time,
 }

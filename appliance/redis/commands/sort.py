@@ -25,7 +25,7 @@ from appliance.redis.types.lists import ListValue
 from appliance.redis.values import is_string, string_text
 
 if TYPE_CHECKING:
-    from appliance.redis.registry import Handler
+    from appliance.redis.registry import GetKeys, Handler
     from appliance.redis.session import Session
 
 _NOT_A_NUMBER: Final = b"ERR One or more scores can't be converted into double"
@@ -257,6 +257,8 @@ def sort_keys(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
         keys.append((store, ["OW", "update"]))
     return keys
 
+
+GET_KEYS: Final[dict[str, GetKeys]] = {"sort": sort_keys}
 
 HANDLERS: Final[dict[str, Handler]] = {
     "sort": sort,

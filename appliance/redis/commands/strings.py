@@ -29,10 +29,16 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.replies import OK, Map
-from appliance.redis.values import StringBuffer, is_string, string_length, string_text, string_value
+from appliance.redis.values import (
+    StringBuffer,
+    is_string,
+    string_length,
+    string_text,
+    string_value,
+    writable_buffer,
+)
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
     from appliance.redis.registry import GetKeys, Handler
     from appliance.redis.session import Session
 
@@ -210,16 +216,6 @@ def _check_length(session: Session, length: int, added: int) -> None:
         raise CommandError(errors.STRING_TOO_LONG)
 
 
-def _buffer_of(entry: Entry) -> StringBuffer:
-    """The entry's string in the form that can be changed in place."""
-    value = entry.value
-    if isinstance(value, StringBuffer):
-        return value
-    buffer = StringBuffer(string_text(value))
-    entry.value = buffer
-    return buffer
-
-
 def setrange(session: Session, args: list[bytes]) -> object:
     offset = integer_argument(args[2])
     if offset < 0:
@@ -236,9 +232,9 @@ def setrange(session: Session, args: list[bytes]) -> object:
         if len(patch) == 0:
             return length
         _check_length(session, offset, len(patch))
-    data = _buffer_of(entry).data
-    if len(data) < offset:
-        data.extend(bytes(offset - len(data)))
+    buffer = writable_buffer(entry)
+    buffer.grow(offset)
+    data = buffer.data
     data[offset : offset + len(patch)] = patch
     session.engine.dirty += 1
     return len(data)
@@ -257,7 +253,7 @@ def append(session: Session, args: list[bytes]) -> object:
         session.engine.dirty += 1
         return len(addition)
     _check_length(session, string_length(entry.value), len(addition))
-    data = _buffer_of(entry).data
+    data = writable_buffer(entry).data
     data.extend(addition)
     session.engine.dirty += 1
     return len(data)

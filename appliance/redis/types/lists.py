@@ -116,28 +116,42 @@ def _count_limit(fill: i64) -> i64:
 
 
 class Node:
-    """Up to a few thousand elements: `items` from `start` on."""
+    """Up to a few thousand elements: `items` from `start` on.
+
+    Copies of a list share `items` until one of them changes it; `pack` makes it the node's own.
+    """
 
     def __init__(self, items: list[bytes], size: i64, is_plain: bool) -> None:
         self.items = items
         self.start: i64 = 0
         self.size: i64 = size  # of its listpack; of a plain node: of the element
         self.is_plain = is_plain
+        self.is_shared = False
 
     def count(self) -> i64:
         return len(self.items) - self.start
 
+    def copy(self) -> Node:
+        other = Node(self.items, self.size, self.is_plain)
+        other.start = self.start
+        self.is_shared = True
+        other.is_shared = True
+        return other
+
     def push_head(self, value: bytes) -> None:
         start = self.start
-        if start == 0:
-            start = min(max(len(self.items), 8), _SPARE)
-            self.items = [b""] * start + self.items
+        if start == 0 or self.is_shared:
+            items = self.pack()
+            start = min(max(len(items), 8), _SPARE)
+            self.items = [b""] * start + items
         start -= 1
         self.items[start] = value
         self.start = start
         self.size += entry_size(value)
 
     def push_tail(self, value: bytes) -> None:
+        if self.is_shared:
+            self.pack()
         self.items.append(value)
         self.size += entry_size(value)
 
@@ -145,32 +159,60 @@ class Node:
         start = self.start
         items = self.items
         value = items[start]
-        items[start] = b""
         start += 1
-        if start > _TOLERATED and start * 2 > len(items):
-            del items[:start]
-            start = 0
+        if not self.is_shared:
+            items[start - 1] = b""
+            if start > _TOLERATED and start * 2 > len(items):
+                del items[:start]
+                start = 0
         self.start = start
         self.size -= entry_size(value)
         return value
 
     def pop_tail(self) -> bytes:
+        if self.is_shared:
+            self.pack()
         value = self.items.pop()
         self.size -= entry_size(value)
         return value
 
+    def replace(self, offset: i64, value: bytes) -> None:
+        if self.is_shared:
+            self.pack()
+        place = self.start + offset
+        self.size += entry_size(value) - entry_size(self.items[place])
+        self.items[place] = value
+
     def pack(self) -> list[bytes]:
-        """The elements alone: no spare places in front."""
-        if self.start > 0:
+        """The elements alone, to be changed: no spare places in front, shared with nobody."""
+        if self.is_shared:
+            self.items = self.items[self.start :]
+            self.start = 0
+            self.is_shared = False
+        elif self.start > 0:
             del self.items[: self.start]
             self.start = 0
         return self.items
 
+    def find(self, value: bytes) -> i64:
+        """The offset of the first element equal to value, or -1."""
+        items = self.items
+        end: i64 = len(items)
+        at = self.start
+        while at < end:
+            if items[at] == value:
+                return at - self.start
+            at += 1
+        return -1
+
     def measure(self) -> None:
         """Find `size` anew."""
         size: i64 = _EMPTY_SIZE
-        for value in self.pack():
-            size += entry_size(value)
+        at = self.start
+        end: i64 = len(self.items)
+        while at < end:
+            size += entry_size(self.items[at])
+            at += 1
         self.size = size
 
     def delete(self, start: i64, count: i64) -> None:
@@ -185,13 +227,11 @@ class Node:
 
     def remove(self, value: bytes, limit: i64, from_tail: bool) -> i64:
         """Remove up to `limit` elements equal to value; how many there were."""
+        at = self.find(value)  # most nodes have none: find out before copying
+        if at < 0:
+            return 0
         items = self.pack()
         length: i64 = len(items)
-        at: i64 = 0
-        while at < length and items[at] != value:  # most nodes have none: find out before copying
-            at += 1
-        if at == length:
-            return 0
         kept: list[bytes] = []
         removed: i64 = 0
         if from_tail:
@@ -255,11 +295,7 @@ class ListValue(Collection):
 
     def copy(self) -> ListValue:
         other = ListValue(self.limits)
-        nodes: list[Node] = []
-        for at in range(self._first, len(self._nodes)):
-            node = self._nodes[at]
-            nodes.append(Node(node.items[node.start :], node.size, node.is_plain))
-        other._nodes = nodes
+        other._nodes = [node.copy() for node in self._nodes[self._first :]]
         other.length = self.length
         other._is_listpack = self._is_listpack
         other._node_size = self._node_size
@@ -372,10 +408,7 @@ class ListValue(Collection):
 
     def node_values(self) -> list[tuple[bool, list[bytes]]]:
         """The nodes in order: whether plain, and their elements."""
-        return [
-            (self._nodes[at].is_plain, list(self._nodes[at].pack()))
-            for at in range(self._first, len(self._nodes))
-        ]
+        return [(node.is_plain, node.items[node.start :]) for node in self._nodes[self._first :]]
 
     # Nodes ----------------------------------------------------------------------------------------
 
@@ -454,7 +487,7 @@ class ListValue(Collection):
         """Join the node at that place and the one after it."""
         one = self._nodes[at]
         other = self._nodes[at + 1]
-        one.items.extend(other.pack())
+        one.pack().extend(other.pack())
         one.size += other.size - _EMPTY_SIZE
         del self._nodes[at + 1]
 
@@ -568,14 +601,11 @@ class ListValue(Collection):
         node = self._nodes[at]
         large = not self._is_listpack and len(value) > self._node_size
         if not node.is_plain and not large:
-            place = node.start + offset
-            node.size += entry_size(value) - entry_size(node.items[place])
-            node.items[place] = value
+            node.replace(offset, value)
             return
         if node.is_plain:
             if large:
-                node.items[node.start] = value
-                node.size = len(value)
+                self._nodes[at] = self._new_node(value)
             else:
                 self._insert_beside(at, offset, value, True)
                 self._delete_node(self._at)
@@ -598,15 +628,12 @@ class ListValue(Collection):
         at = self._first
         end: i64 = len(self._nodes)
         while at < end:
-            items = self._nodes[at].pack()
-            length: i64 = len(items)
-            offset: i64 = 0
-            while offset < length and items[offset] != pivot:
-                offset += 1
-            if offset < length:
+            node = self._nodes[at]
+            offset = node.find(pivot)
+            if offset >= 0:
                 if self._is_listpack:
-                    items.insert(offset + 1 if after else offset, value)
-                    self._nodes[at].size += entry_size(value)
+                    node.pack().insert(offset + 1 if after else offset, value)
+                    node.size += entry_size(value)
                 else:
                     self._insert_beside(at, offset, value, after)
                 self.length += 1
@@ -656,8 +683,14 @@ class ListValue(Collection):
             self._nodes.insert(at, node)
             self._at = at + 1
 
-    def delete_range(self, start: i64, count: i64) -> None:
-        """Remove elements within the list; `after_removal` is to follow when the list stays."""
+    def delete_range(self, start: i64, count: i64, discarded: ListValue | None = None) -> None:
+        """Remove elements within the list; `after_removal` is to follow when the list stays.
+
+        Args:
+            start: position of the first.
+            count: how many.
+            discarded: takes over nodes that go as a whole, to be released without haste.
+        """
         if count <= 0:
             return
         self._seek(start)
@@ -681,12 +714,20 @@ class ListValue(Collection):
             at += 1
         if gone_from < 0:
             return
+        if discarded is not None:
+            discarded.take_over(self._nodes[gone_from:gone_to])
         if gone_from == self._first:
             while gone_from < gone_to:
                 self._delete_node(self._first)
                 gone_from += 1
         else:
             del self._nodes[gone_from:gone_to]
+
+    def take_over(self, nodes: list[Node]) -> None:
+        """Hold nodes that no list has any more until `release` frees them."""
+        self._nodes.extend(nodes)
+        for node in nodes:
+            self.length += node.count()
 
     def remove(self, value: bytes, limit: i64, from_tail: bool) -> int:
         """Remove up to `limit` elements equal to value; how many were. `after_removal` is to follow."""

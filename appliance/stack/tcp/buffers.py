@@ -1,7 +1,8 @@
 """The send buffer, the receive buffer, and the reassembly queue before it.
 
-Bytes are kept as the pieces they came in, by reference: a 64 MiB value that the application sends is
-never copied into a buffer, only sliced into segments; a received payload is sliced once out of its frame.
+Bytes are kept as the pieces they came in, by reference. A 64 MiB value that the application sends is never
+copied into a buffer: a link that gathers gets views of it, others slices. A received payload stays in its
+frame until somebody reads it.
 
 Units:      bytes; reassembly keys are distances from the start of the stream, so they never wrap.
 Invariants: SendBuffer.size is the sum of its pieces; its first byte is SND.UNA. Pieces of Reassembly are
@@ -18,6 +19,11 @@ __all__ = ["WORTH_KEEPING_WHOLE", "Reassembly", "ReceiveBuffer", "SendBuffer"]
 _JOIN_BELOW: Final = 4096
 # Spent pieces at the front of a list are removed in one go when there are this many.
 _COMPACT_AT: Final = 64
+# Making a view costs as much as copying this many bytes.
+_VIEW_FROM: Final = 2048
+# A smaller payload is taken out of its frame when it has to wait behind another one: a peer that sends single
+# bytes to a slow reader must not make us keep whole frames.
+_SLICE_BELOW: Final = 4096
 # Below this, joining pieces costs less than handing over each by itself.
 WORTH_KEEPING_WHOLE: Final = 16_384
 # More than the blocks that fit in a SACK option, because several positions may lie in one island.
@@ -121,68 +127,128 @@ class SendBuffer:
             missing -= length
         return b"".join(parts)
 
+    def peek_into(self, frame: list[bytes | memoryview], offset: i64, count: i64) -> None:
+        """Append to `frame`, as views, the bytes that `peek` would give."""
+        pieces = self._pieces
+        index = self._cursor
+        start = self._cursor_offset
+        if index < self._first or offset < start:
+            index = self._first
+            start = -self._skip
+        length: i64 = len(pieces[index])
+        while offset >= start + length:
+            start += length
+            index += 1
+            length = len(pieces[index])
+        self._cursor = index
+        self._cursor_offset = start
+        begin = offset - start
+        while True:
+            piece = pieces[index]
+            end: i64 = len(piece)
+            if end - begin > count:
+                end = begin + count
+            if begin == 0 and end == len(piece):
+                frame.append(piece)
+            elif end - begin < _VIEW_FROM:
+                frame.append(piece[begin:end])
+            else:
+                frame.append(memoryview(piece)[begin:end])
+            count -= end - begin
+            if count == 0:
+                return
+            index += 1
+            begin = 0
+
 
 class ReceiveBuffer:
-    """Bytes in order that the application has not yet read."""
+    """Bytes in order that the application has not yet read.
+
+    A piece is a bytes object from some position on: a whole frame, mostly, of which the payload is the end.
+    """
 
     def __init__(self) -> None:
         self.size: i64 = 0
+        self.piece_start: i64 = 0  # where in the piece that `take_piece` gave the data begin
+        self._head: bytes = b""  # the first piece, unread from _start on
+        self._start: i64 = 0
+        # The pieces behind it with their starts, from _first on; those before are spent.
         self._pieces: list[bytes] = []
-        self._first: i64 = 0  # index of the piece with the next byte; those before it are spent
-        self._skip: i64 = 0  # bytes of that piece already read
+        self._starts: list[int] = []
+        self._first: i64 = 0
 
-    def append(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self.size += len(data)
+    def append(self, data: bytes, start: i64 = 0) -> None:
+        """Add data[start:], by reference where that does not keep much else alive."""
+        length: i64 = len(data) - start
+        if self.size == 0:
+            self._head = data
+            self._start = start
+        elif length > 0:
+            if length < _SLICE_BELOW and start > 0:
+                data = data[start:]
+                start = 0
+            self._pieces.append(data)
+            self._starts.append(start)
+        self.size += length
+
+    def take_piece(self, max_bytes: i64) -> bytes:
+        """The next bytes of the stream without a copy, if they lie apart: the result from `piece_start` on.
+
+        May give less than there is; b"" when there is nothing. Small pieces come joined, up to max_bytes.
+        """
+        size = self.size
+        length: i64 = len(self._head) - self._start
+        if size > 0 and length <= max_bytes and (length == size or length >= WORTH_KEEPING_WHOLE):
+            head = self._head
+            self.piece_start = self._start
+            self.size = size - length
+            self._next_head()
+            return head
+        self.piece_start = 0
+        return self.take(max_bytes)
+
+    def _next_head(self) -> None:
+        """The head was read to its end."""
+        index = self._first
+        pieces = self._pieces
+        if index >= len(pieces):
+            self._head = b""
+            self._start = 0
+            return
+        self._head = pieces[index]
+        self._start = self._starts[index]
+        pieces[index] = b""
+        index += 1
+        if index == len(pieces):
+            pieces.clear()
+            self._starts.clear()
+            index = 0
+        elif index >= _COMPACT_AT and index * 2 >= len(pieces):
+            del pieces[:index]
+            del self._starts[:index]
+            index = 0
+        self._first = index
 
     def take(self, max_bytes: i64) -> bytes:
         """Up to max_bytes from the front; b"" when there are none."""
-        if self.size == 0 or max_bytes <= 0:
-            return b""
-        pieces = self._pieces
-        if self.size <= max_bytes:
-            if self._skip:
-                pieces[self._first] = pieces[self._first][self._skip :]
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            self._first = 0
-            self._skip = 0
-            self.size = 0
-            return data
         parts: list[bytes] = []
-        missing = max_bytes
-        index = self._first
+        missing = min(max_bytes, self.size)
+        if missing <= 0:
+            return b""
+        self.size -= missing
         while missing > 0:
-            piece = pieces[index]
-            rest: i64 = len(piece) - self._skip
+            head = self._head
+            start = self._start
+            rest: i64 = len(head) - start
             if rest <= missing:
-                parts.append(piece[self._skip :] if self._skip else piece)
-                pieces[index] = b""
+                parts.append(head[start:] if start > 0 else head)
                 missing -= rest
-                index += 1
-                self._skip = 0
+                self._next_head()
             else:
-                parts.append(piece[self._skip : self._skip + missing])
-                self._skip += missing
+                parts.append(head[start : start + missing])
+                self._start = start + missing
                 missing = 0
-        self._first = index
-        if index >= _COMPACT_AT and index * 2 >= len(pieces):
-            del pieces[:index]
-            self._first = 0
-        self.size -= max_bytes
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def take_whole(self, max_bytes: i64) -> bytes:
-        """Like `take`, but a large piece comes alone and uncopied: the call may give less than there is."""
-        if self.size > 0 and self._skip == 0:
-            piece = self._pieces[self._first]
-            length: i64 = len(piece)
-            if WORTH_KEEPING_WHOLE <= length <= max_bytes and length < self.size:
-                self._pieces[self._first] = b""
-                self._first += 1
-                self.size -= length
-                return piece
-        return self.take(max_bytes)
 
 
 class Reassembly:

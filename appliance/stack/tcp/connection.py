@@ -80,14 +80,21 @@ class Connection(Tcb):
         self._was_read(len(data))
         return data
 
-    def receive_whole(self, max_bytes: i64) -> bytes:
-        """`receive` for whoever collects pieces: a large segment's data come alone, without a copy.
+    def receive_piece(self, max_bytes: i64) -> bytes:
+        """`receive` for whoever takes pieces as they come: the data are the result from `piece_start()` on.
 
-        May give less than is there; call it until it gives b"".
+        They lie in the frame that brought them, without a copy. May give less than there is; call it until
+        it gives b"".
         """
-        data = self.receive_buffer.take_whole(max_bytes)
-        self._was_read(len(data))
+        buffer = self.receive_buffer
+        before = buffer.size
+        data = buffer.take_piece(max_bytes)
+        self._was_read(before - buffer.size)
         return data
+
+    def piece_start(self) -> i64:
+        """Where the data begin in what `receive_piece` gave last."""
+        return self.receive_buffer.piece_start
 
     def _was_read(self, count: i64) -> None:
         if count > 0:

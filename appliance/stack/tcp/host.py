@@ -45,6 +45,7 @@ class TcpHost:
         ttl: int,
         has_vnet_header: bool,
         may_use_gso: bool,
+        may_gather: bool,
     ) -> None:
         self.config: TcpConfig = config
         self.counters: Counters = counters
@@ -54,6 +55,7 @@ class TcpHost:
         self.ttl: i64 = ttl
         self.has_vnet_header: bool = has_vnet_header
         self.may_use_gso: bool = may_use_gso
+        self.may_gather: bool = may_gather
         self.ready: list[Tcb] = []
         self.touched: list[Tcb] = []
         self.closed: list[Tcb] = []

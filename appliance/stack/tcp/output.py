@@ -53,6 +53,9 @@ _MAX_ACK_DELAY_US: Final = 200 * MILLISECOND  # RFC 8985 §7.2: what a peer may 
 # On a link of microseconds 2·SRTT would be over before the peer's process has run (Linux: two ticks).
 _MIN_PROBE_US: Final = 10 * MILLISECOND
 _CORK_US: Final = 200 * MILLISECOND  # how long a cork holds a short segment back (Linux: tcp(7), TCP_CORK)
+# From this size on a payload goes to the link as parts; for fewer bytes a copy costs less than another part.
+_GATHER_FROM: Final = 8192
+_MAX_PARTS: Final = 256
 _UNRESOLVED_LINK_HEADER: Final = b"\0\0\0\0\0\0\0\0\0\0\0\0\x08\x00"
 
 
@@ -89,7 +92,7 @@ def send_tail_loss_probe(tcb: Tcb, now: i64) -> None:
         flags: i64 = ACK | PSH if is_last else ACK
         if is_last and tcb.is_fin_queued:
             flags |= FIN
-        _send_new(tcb, flags, tcb.send_buffer.peek(offset, count), count, now)
+        _send_new(tcb, flags, offset, count, now)
         tcb.is_tlp_retransmission = False
     else:
         _retransmit(tcb, board.last(tcb.smss), now)
@@ -169,7 +172,6 @@ def _retransmit(tcb: Tcb, segment: SentSegment, now: i64) -> None:
         count -= 1
     if offset + count == tcb.send_buffer.size:
         flags |= PSH
-    payload = tcb.send_buffer.peek(offset, count) if count > 0 else b""
     if tcb.first_retransmission_ts < 0 and tcb.undo_retransmissions == 0:
         tcb.first_retransmission_ts = tcb.timestamp(now)
     if tcb.undo_retransmissions >= 0:
@@ -178,7 +180,7 @@ def _retransmit(tcb: Tcb, segment: SentSegment, now: i64) -> None:
     tcb.host.counters.segments_retransmitted += 1
     board.on_retransmitted(segment, now)
     tcb.prr_out += segment.end - segment.start
-    _emit(tcb, seq_add(tcb.snd_una, offset), flags, payload, b"", now)
+    _emit_data(tcb, seq_add(tcb.snd_una, offset), flags, offset, count, now)
     if tcb.retransmission_deadline == NEVER or (offset == 0 and tcb.recovery == RECOVERY):
         # RFC 6298 §5: no segment is sent again within one timeout of its last transmission (RFC 6675 §6).
         tcb.retransmission_deadline = now + tcb.rtt.rto_us
@@ -240,11 +242,8 @@ def _send_data(tcb: Tcb, now: i64) -> None:
             count -= count % smss
         is_last = count == available
         flags = _ack_flags(tcb)
-        payload = b""
-        if count > 0:
-            payload = tcb.send_buffer.peek(offset, count)
-            if is_last:
-                flags |= PSH
+        if count > 0 and is_last:
+            flags |= PSH
         if is_last and is_fin_queued:
             flags |= FIN
         elif count == 0:
@@ -252,7 +251,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         if tcb.must_send_cwr and count > 0:
             tcb.must_send_cwr = False
             flags |= CWR
-        _send_new(tcb, flags, payload, count, now)
+        _send_new(tcb, flags, offset, count, now)
         tcb.is_forced = False
         offset += count
         available -= count
@@ -270,8 +269,8 @@ def _send_data(tcb: Tcb, now: i64) -> None:
         tcb.persist_deadline = now + (_CORK_US if tcb.is_corked and tcb.snd_wnd > 0 else tcb.rtt.rto_us)
 
 
-def _send_new(tcb: Tcb, flags: i64, payload: bytes, count: i64, now: i64) -> None:
-    """Data and FIN at SND.NXT, which moves on."""
+def _send_new(tcb: Tcb, flags: i64, offset: i64, count: i64, now: i64) -> None:
+    """Data and FIN at SND.NXT, which lies `offset` bytes into the send buffer and moves on."""
     seq = tcb.snd_nxt
     length = count + 1 if flags & FIN else count
     if flags & FIN:
@@ -284,7 +283,23 @@ def _send_new(tcb: Tcb, flags: i64, payload: bytes, count: i64, now: i64) -> Non
     if tcb.retransmission_deadline == NEVER:
         tcb.retransmission_deadline = now + tcb.rtt.rto_us
     # RFC 3168 §6.1.4 - §6.1.6: only new data are ECN-capable.
-    _emit(tcb, seq, flags, payload, b"", now, ECT_0 if tcb.has_ecn and count > 0 else 0)
+    _emit_data(tcb, seq, flags, offset, count, now, ECT_0 if tcb.has_ecn and count > 0 else 0)
+
+
+def _emit_data(tcb: Tcb, seq: i64, flags: i64, offset: i64, count: i64, now: i64, ecn: i64 = 0) -> None:
+    """A segment with `count` bytes that lie `offset` bytes into the send buffer."""
+    host = tcb.host
+    if count < _GATHER_FROM or not host.may_gather or not _is_reachable(tcb, now):
+        payload = tcb.send_buffer.peek(offset, count) if count > 0 else b""
+        _emit(tcb, seq, flags, payload, b"", now, ecn)
+        return
+    parts: list[bytes | memoryview] = [b""]
+    tcb.send_buffer.peek_into(parts, offset, count)
+    if len(parts) > _MAX_PARTS:
+        parts = [b"", b"".join(parts)]
+    parts[0] = _build(tcb, seq, flags, b"", count, b"", now, ecn)
+    host.neighbors.frames.append(parts)
+    _was_sent(tcb, flags, count, now)
 
 
 def schedule_tail_loss_probe(tcb: Tcb, now: i64) -> None:
@@ -355,13 +370,34 @@ def _sack_option(tcb: Tcb) -> bytes:
 
 
 def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i64, ecn: i64 = 0) -> None:
-    """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown.
+    """Build the frame for one segment and hand it to the link, or to ARP when the neighbour is unknown."""
+    frame = _build(tcb, seq, flags, payload, len(payload), options, now, ecn)
+    neighbors = tcb.host.neighbors
+    if _is_reachable(tcb, now):
+        neighbors.frames.append(frame)
+    else:
+        if tcb.neighbor.state == FORGOTTEN:
+            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
+            tcb.neighbor = neighbors.get(tcb.neighbor.address)
+        neighbors.send(tcb.neighbor, frame, now)
+    _was_sent(tcb, flags, len(payload), now)
+
+
+def _is_reachable(tcb: Tcb, now: i64) -> bool:
+    """Whether frames may go to the neighbour without asking ARP first."""
+    neighbor = tcb.neighbor
+    return neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US
+
+
+def _build(
+    tcb: Tcb, seq: i64, flags: i64, payload: bytes, payload_length: i64, options: bytes, now: i64, ecn: i64
+) -> bytes:
+    """The frame of one segment; its end is `payload`, or nothing where that is sent from elsewhere.
 
     options: of a SYN, all of them; those of other segments are found here. ecn: the ECN bits of the TOS byte.
     """
     host = tcb.host
-    neighbor = tcb.neighbor
-    if tcb.frame_head_for is not neighbor.link_header or not tcb.frame_head:
+    if tcb.frame_head_for is not tcb.neighbor.link_header or not tcb.frame_head:
         _cache_frame_head(tcb)
     ts_length: i64 = 0
     segment_size = tcb.smss
@@ -373,7 +409,6 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
             segment_size -= len(options)  # whoever cuts the segment up repeats them in each piece
             tcb.duplicate_start = -1  # each duplicate is reported once
     options_length: i64 = ts_length + len(options)
-    payload_length: i64 = len(payload)
     tcp_length = _TCP_HEADER + options_length + payload_length
     total_length = _IP_HEADER + tcp_length
     host.identification = (host.identification + 1) & 0xFFFF
@@ -429,22 +464,19 @@ def _emit(tcb: Tcb, seq: i64, flags: i64, payload: bytes, options: bytes, now: i
     if options:
         writer.write(options)
     writer.write(payload)
-    frame = writer.getvalue()
-    if neighbor.state == REACHABLE and now - neighbor.confirmed_at <= REACHABLE_US:
-        host.neighbors.frames.append(frame)
-    else:
-        if neighbor.state == FORGOTTEN:
-            # The cache gave this entry up, but the connection lives on: it must learn from the new one.
-            neighbor = host.neighbors.get(neighbor.address)
-            tcb.neighbor = neighbor
-        host.neighbors.send(neighbor, frame, now)
+    return writer.getvalue()
+
+
+def _was_sent(tcb: Tcb, flags: i64, payload_length: i64, now: i64) -> None:
+    """Take note that a segment has left."""
+    host = tcb.host
     host.counters.segments_out += 1
     tcb.bytes_out += payload_length
     if flags & ACK:
         tcb.must_ack_now = False
         tcb.unacked_bytes = 0
         tcb.ack_deadline = NEVER
-        tcb.last_ack_sent = ack
+        tcb.last_ack_sent = tcb.rcv_nxt
     if payload_length > 0:
         tcb.last_sent_at = now
 

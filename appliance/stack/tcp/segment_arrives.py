@@ -436,7 +436,11 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         host.reassembly_bytes += reassembly.add(tcb.received + ahead, seg.frame[begin:end])
         return
     if reassembly is None or len(reassembly) == 0:
-        _deliver(tcb, seg.frame[begin:end])
+        frame = seg.frame
+        if end == len(frame):
+            _deliver(tcb, frame, begin)
+        else:
+            _deliver(tcb, frame[begin:end], 0)  # padding, or what lies beyond the window
     else:
         # Through the queue, so that bytes which came before stay as they were (its overlap policy).
         if tcb.duplicate_start < 0:
@@ -444,7 +448,7 @@ def _process_text(tcb: Tcb, seg: Segment, now: i64) -> None:
         kept = reassembly.size
         reassembly.add(tcb.received, seg.frame[begin:end])
         for piece in reassembly.take_at(tcb.received):
-            _deliver(tcb, piece)
+            _deliver(tcb, piece, 0)
         tcb.host.reassembly_bytes += reassembly.size - kept
         tcb.must_ack_now = True  # RFC 5681 §4.2: a gap was filled, wholly or in part
     tcb.post(EVENT_READABLE)
@@ -475,9 +479,10 @@ def _note_congestion_marks(tcb: Tcb, seg: Segment) -> None:
         tcb.must_ack_now = True
 
 
-def _deliver(tcb: Tcb, data: bytes) -> None:
-    count: i64 = len(data)
-    tcb.receive_buffer.append(data)
+def _deliver(tcb: Tcb, data: bytes, start: i64) -> None:
+    """Hand data[start:] over to the reader, and acknowledge it some time."""
+    count: i64 = len(data) - start
+    tcb.receive_buffer.append(data, start)
     tcb.received += count
     tcb.bytes_in += count
     tcb.rcv_nxt = seq_add(tcb.rcv_nxt, count)

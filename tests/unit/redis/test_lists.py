@@ -85,6 +85,7 @@ def test_any_history_leaves_the_elements_a_plain_list_would_have(
 ) -> None:
     value = made(fill=fill)
     model: list[bytes] = []
+    copies: list[tuple[ListValue, list[bytes]]] = []
     for name, *rest in history:
         if name == "push":
             at_head, new = rest
@@ -120,9 +121,8 @@ def test_any_history_leaves_the_elements_a_plain_list_would_have(
             del model[start : start + count]
             value.after_removal()
         elif name == "copy":
-            other = value.copy()
-            value.release(1 << 40)
-            value = other
+            copies.append((value, list(model)))  # it stays as it is; the copy goes on
+            value = value.copy()
         if not model:
             value = made(fill=fill)  # the key would be gone
         value.check_invariants()
@@ -137,6 +137,9 @@ def test_any_history_leaves_the_elements_a_plain_list_would_have(
             assert value.positions(item, 0, 1 << 40, 3, True) == [
                 i for i in there[::-1] if i >= len(model) - 3
             ]
+    for value, model in copies:
+        value.check_invariants()
+        assert value.everything() == model
 
 
 def test_every_slice_is_that_of_a_plain_list() -> None:
@@ -183,6 +186,10 @@ def test_a_copy_shares_nothing_that_changes() -> None:
     push(value, b"head", at_head=True)
     assert other.everything() == [b"%d" % n for n in range(5000)]
     other.check_invariants()
+    for _ in range(5000):
+        other.pop_head()
+    assert value.everything() == [b"head", b"changed", *[b"%d" % n for n in range(1, 4999)]]
+    value.check_invariants()
 
 
 def test_memory_usage_grows_with_what_is_held_and_sampling_comes_near() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
 
 from appliance.redis.replies import (
     BIG_BULK,
@@ -18,7 +17,6 @@ from appliance.redis.replies import (
     SimpleError,
     SimpleString,
     Verbatim,
-    double_text,
     encode_reply,
 )
 
@@ -72,30 +70,6 @@ def test_reply_is_encoded(reply: object, resp2: bytes, resp3: bytes) -> None:
 def test_value_of_no_reply_type_is_a_bug_of_the_handler() -> None:
     with pytest.raises(TypeError):
         encode_reply({"a": 1})
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (3.0, b"3"),
-        (0.1, b"0.1"),
-        (-0.0, b"-0"),
-        (1e20, b"1e+20"),
-        (1.5e-07, b"1.5e-7"),
-        (float("inf"), b"inf"),
-        (float("-inf"), b"-inf"),
-        (float("nan"), b"nan"),
-        (1e300, b"1e+300"),
-        (123456789.125, b"123456789.125"),
-    ],
-)
-def test_double_text(value: float, text: bytes) -> None:
-    assert double_text(value) == text
-
-
-@given(st.floats(allow_nan=False))
-def test_double_text_reads_back(value: float) -> None:
-    assert float(double_text(value)) == value
 
 
 def test_take_joins_small_replies_and_then_has_none() -> None:

@@ -211,7 +211,10 @@ def test_requests_come_out_as_they_went_in(requests: list[list[bytes]]) -> None:
 
 @pytest.mark.parametrize("form", ["inline", "bulk"])
 def test_slow_sender_costs_linear_time(form: str) -> None:
-    """One byte at a time: each is put aside as it came, and they are joined once, at the end."""
+    """One byte at a time: each is put aside as it came, and they are joined at the end.
+
+    Those of a bulk string, which may be large, are joined by the 256 before: a byte object weighs more than a byte.
+    """
     size = 5_000
     stream = b"x" * size + b"\r\n" if form == "inline" else encode_request([b"x" * size])
     parser = RequestParser()
@@ -224,7 +227,7 @@ def test_slow_sender_costs_linear_time(form: str) -> None:
             joins += 1
         aside = len(parser._chunks)
     assert request == [b"x" * size]
-    assert joins == 1
+    assert joins == (1 if form == "inline" else size // 256 + 1)
 
 
 # Inline arguments -------------------------------------------------------------------------------------

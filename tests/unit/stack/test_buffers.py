@@ -51,6 +51,9 @@ class SendBufferAgainstBytearray(RuleBasedStateMachine):
         offset = data.draw(st.integers(0, len(self.model) - 1))
         count = data.draw(st.integers(1, len(self.model) - offset))
         assert self.buffer.peek(offset, count) == self.model[offset : offset + count]
+        parts: list[bytes | memoryview] = []
+        self.buffer.peek_into(parts, offset, count)
+        assert b"".join(parts) == self.model[offset : offset + count]
 
     @precondition(lambda self: self.model)
     @rule(step=st.integers(1, 3000))
@@ -73,17 +76,17 @@ class ReceiveBufferAgainstBytearray(RuleBasedStateMachine):
         self.model = bytearray()
         self.written = 0
 
-    @rule(length=st.integers(1, 3000))
-    def append(self, length: int) -> None:
+    @rule(length=st.integers(1, 3000), start=st.integers(0, 80))
+    def append(self, length: int, start: int = 0) -> None:
         data = pattern(self.written, length)
         self.written += length
-        self.buffer.append(data)
+        self.buffer.append(bytes(start) + data, start)
         self.model += data
 
-    @rule(count=st.integers(1, 200))
-    def append_many_small(self, count: int) -> None:
+    @rule(count=st.integers(1, 200), start=st.integers(0, 80))
+    def append_many_small(self, count: int, start: int) -> None:
         for _ in range(count):
-            self.append(2)
+            self.append(2, start)
 
     @rule(max_bytes=SIZES)
     def take(self, max_bytes: int) -> None:
@@ -91,13 +94,14 @@ class ReceiveBufferAgainstBytearray(RuleBasedStateMachine):
         assert taken == self.model[:max_bytes]
         del self.model[:max_bytes]
 
-    @rule(length=st.integers(10_000, 40_000))
-    def append_large(self, length: int) -> None:
-        self.append(length)
+    @rule(length=st.integers(10_000, 40_000), start=st.integers(0, 80))
+    def append_large(self, length: int, start: int) -> None:
+        self.append(length, start)
 
     @rule(max_bytes=st.integers(0, 50_000))
-    def take_whole(self, max_bytes: int) -> None:
-        taken = self.buffer.take_whole(max_bytes)
+    def take_piece(self, max_bytes: int) -> None:
+        piece = self.buffer.take_piece(max_bytes)
+        taken = piece[self.buffer.piece_start :]
         assert bool(taken) == bool(self.model and max_bytes)
         assert len(taken) <= max_bytes
         assert taken == self.model[: len(taken)]
@@ -125,8 +129,39 @@ def test_receive_buffer_hands_a_large_piece_over_uncopied() -> None:
     big = bytes(20_000)
     buffer.append(big)
     buffer.append(b"more")
-    assert buffer.take_whole(65_536) is big
-    assert buffer.take_whole(65_536) == b"more"
+    assert buffer.take_piece(65_536) is big
+    assert buffer.take_piece(65_536) == b"more"
+
+
+def test_receive_buffer_hands_a_lone_piece_over_in_its_frame() -> None:
+    buffer = ReceiveBuffer()
+    frame = b"headers" + b"payload"
+    buffer.append(frame, 7)
+    assert buffer.take_piece(65_536) is frame
+    assert buffer.piece_start == 7
+    assert buffer.size == 0
+    assert buffer.take_piece(65_536) == b""
+
+
+def test_receive_buffer_does_not_keep_frames_for_a_few_bytes() -> None:
+    buffer = ReceiveBuffer()
+    for _ in range(100):
+        buffer.append(bytes(1000), 999)
+    assert sum(map(len, buffer._pieces)) == 99
+
+
+def test_send_buffer_gives_views_of_large_pieces() -> None:
+    buffer = SendBuffer()
+    big = bytes(100_000)
+    buffer.append(b"$100000\r\n")
+    buffer.append(big)
+    parts: list[bytes | memoryview] = []
+    buffer.peek_into(parts, 0, 60_000)
+    assert isinstance(parts[1], memoryview)
+    assert parts[1].obj is big
+    parts = []
+    buffer.peek_into(parts, 9, 100_000)
+    assert parts[0] is big
 
 
 def test_send_buffer_gives_back_what_was_acknowledged() -> None:
@@ -144,7 +179,7 @@ def test_receive_buffer_gives_back_what_was_read() -> None:
         buffer.append(bytes(5000))
     buffer.take(999 * 5000)
     assert len(buffer._pieces) < 200
-    assert sum(map(len, buffer._pieces)) == 5000
+    assert len(buffer._head) + sum(map(len, buffer._pieces)) == 5000
 
 
 @given(

@@ -1,0 +1,133 @@
+"""MEMORY: what keys, clients and the whole server hold.
+
+The numbers are those of this process: Python objects as their types say (`sys.getsizeof`), rounded up to the
+16 bytes in which memory is handed out, and for the whole what the operating system says (the shell's facts
+for INFO). They are of the order of redis-server's, and never its own.
+
+Source:     https://redis.io/docs/latest/commands/memory-usage/ and memory-stats; order of checks, texts and
+            field names from redis-server 8.2.
+Units:      bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from appliance.redis import errors
+from appliance.redis.arguments import integer_argument
+from appliance.redis.errors import CommandError
+from appliance.redis.replies import OK, Map, Verbatim
+from appliance.redis.types.collection import Collection
+from appliance.redis.values import StringBuffer
+
+if TYPE_CHECKING:
+    from appliance.redis.registry import Handler
+    from appliance.redis.session import Session
+
+_USUAL_SAMPLES: Final = 5
+# A slot of the hash table and its share of those that are empty.
+_SLOT_BYTES: Final = 32
+# A session with its parser and reply buffer, when nothing is under way.
+_SESSION_BYTES: Final = 3000
+
+
+def _object_bytes(value: object) -> int:
+    return (sys.getsizeof(value) + 15) & ~15
+
+
+def _value_bytes(value: object, samples: int) -> int:
+    if isinstance(value, Collection):
+        return value.memory_usage(samples)
+    if isinstance(value, StringBuffer):
+        return _object_bytes(value) + _object_bytes(value.data)
+    return _object_bytes(value)
+
+
+def memory_usage(session: Session, args: list[bytes]) -> object:
+    samples = _USUAL_SAMPLES
+    at = 3
+    while at < len(args):
+        if args[at].lower() != b"samples" or at + 1 >= len(args):
+            raise CommandError(errors.SYNTAX)
+        samples = integer_argument(args[at + 1])
+        if samples < 0:
+            raise CommandError(errors.SYNTAX)
+        at += 2
+    entry = session.db.find(args[2])
+    if entry is None:
+        return None
+    return _SLOT_BYTES + _object_bytes(entry) + _object_bytes(entry.key) + _value_bytes(entry.value, samples)
+
+
+def _fact(session: Session, name: str) -> int:
+    """A number of INFO's section `memory` that the shell provides; 0 where nobody does."""
+    value = session.engine.provided_info("memory").get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def memory_stats(session: Session, args: list[bytes]) -> object:
+    engine = session.engine
+    used = _fact(session, "used_memory")
+    peak = max(used, _fact(session, "used_memory_peak"))
+    resident = max(used, _fact(session, "used_memory_rss"))
+    startup = _fact(session, "used_memory_startup")
+    clients = 0
+    for each in engine.sessions.values():
+        clients += _SESSION_BYTES + each.parser.pending_bytes()
+    flat: list[object] = [b"peak.allocated", peak, b"total.allocated", used, b"startup.allocated", startup]
+    flat += [b"replication.backlog", 0, b"replica.fullsync.buffer", 0, b"clients.slaves", 0]
+    flat += [b"clients.normal", clients, b"cluster.links", 0, b"aof.buffer", 0]
+    flat += [b"lua.caches", 0, b"functions.caches", 0, b"script.VMs", 0]
+    overhead = startup + clients
+    keys = 0
+    slots = 0
+    for database in engine.databases:
+        if len(database):
+            main = database.slots_allocated() * 8
+            expires = database.expiring_count * 8
+            keys += len(database)
+            slots += main
+            overhead += main + expires
+            tables = Map([b"overhead.hashtable.main", main, b"overhead.hashtable.expires", expires])
+            flat += [b"db.%d" % database.index, tables]
+    data = max(0, used - overhead)
+    net = max(0, used - startup)
+    flat += [b"overhead.db.hashtable.lut", slots, b"overhead.db.hashtable.rehashing", 0]
+    flat += [b"overhead.total", overhead, b"db.dict.rehashing.count", 0]
+    flat += [b"keys.count", keys, b"keys.bytes-per-key", net // keys if keys else 0]
+    flat += [b"dataset.bytes", data, b"dataset.percentage", 100.0 * data / net if net else 0.0]
+    flat += [b"peak.percentage", 100.0 * used / peak if peak else 0.0]
+    flat += [b"allocator.allocated", used, b"allocator.active", used, b"allocator.resident", resident]
+    flat += [b"allocator.muzzy", 0]
+    flat += [b"allocator-fragmentation.ratio", 1.0, b"allocator-fragmentation.bytes", 0]
+    ratio = resident / used if used else 1.0
+    flat += [b"allocator-rss.ratio", ratio, b"allocator-rss.bytes", resident - used]
+    flat += [b"rss-overhead.ratio", 1.0, b"rss-overhead.bytes", 0]
+    return Map([*flat, b"fragmentation", ratio, b"fragmentation.bytes", resident - used])
+
+
+def memory_doctor(session: Session, args: list[bytes]) -> object:
+    used = _fact(session, "used_memory")
+    limit = session.engine.configuration.integer("maxmemory")
+    if limit and used > limit:
+        return Verbatim(b"%d bytes are in use, and maxmemory is %d." % (used, limit))
+    return Verbatim(b"%d bytes are in use. Nothing about that calls for action." % used)
+
+
+def memory_malloc_stats(session: Session, args: list[bytes]) -> object:
+    return Verbatim(b"Python's allocator: %d blocks in use" % sys.getallocatedblocks())
+
+
+def memory_purge(session: Session, args: list[bytes]) -> object:
+    """Python gives empty arenas back by itself: there is nothing to hurry."""
+    return OK
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "memory|doctor": memory_doctor,
+    "memory|malloc-stats": memory_malloc_stats,
+    "memory|purge": memory_purge,
+    "memory|stats": memory_stats,
+    "memory|usage": memory_usage,
+}

@@ -1,0 +1,967 @@
+"""DUMP and RESTORE: a value as bytes, in the form in which Redis keeps it in its files.
+
+    type (1 byte)   value   version (2 bytes, low first)   CRC-64 of all before (8 bytes, low first)
+
+A number is written in one byte (below 64), two (below 16384), five or nine; the two highest bits of the first
+byte say which, and 11 says that a string is kept in a special way: as an integer of 8, 16 or 32 bits, or
+compressed (lzf.py). Small collections are one string, a listpack or an intset; big ones a number of strings.
+
+We write the types that redis-server 8.2 writes, byte for byte where the order of the elements is defined, and
+read all that it reads: also those of Redis 2 to 7, with ziplists, zipmaps and scores as text.
+
+Source:     https://rdb.fnordig.de/file_format.html for the older types; the dumps of redis-server for the
+            others. Restoring is what tests/conformance/redis/test_conformance_dump.py compares.
+Units:      milliseconds of Unix time, 64 bits, low byte first.
+Errors:     PayloadError for what cannot be restored; nothing else, whatever the bytes.
+Not here:   modules' values (types 6 and 7), which are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from librt.strings import (
+    BytesWriter,
+    read_f64_le,
+    read_i16_le,
+    read_i32_be,
+    read_i32_le,
+    read_i64_be,
+    read_i64_le,
+    write_f64_le,
+    write_i16_le,
+    write_i32_be,
+    write_i32_le,
+    write_i64_be,
+    write_i64_le,
+)
+from mypy_extensions import i16, i32, i64
+
+from appliance.errors import ApplianceError
+from appliance.redis import listpack as lp
+from appliance.redis.crc64 import crc64
+from appliance.redis.doubles import double_text
+from appliance.redis.integers import U64_MAX, parse_integer
+from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.lzf import LzfError, compress, decompress_untrusted
+from appliance.redis.replies import integer_text
+from appliance.redis.types.hashes import HASHTABLE as HASH_HASHTABLE, LISTPACK as HASH_LISTPACK, Hash
+from appliance.redis.types.lists import ListValue
+from appliance.redis.types.sets import (
+    HASHTABLE as SET_HASHTABLE,
+    INTSET as SET_INTSET,
+    LISTPACK as SET_LISTPACK,
+    Set,
+    intset_capacity,
+)
+from appliance.redis.types.sorted_sets import SortedSet
+from appliance.redis.types.streams import (
+    DELETED,
+    SAME_FIELDS,
+    UNKNOWN_READ,
+    Block,
+    Consumer,
+    Group,
+    Nack,
+    Stream,
+    make_id,
+)
+from appliance.redis.values import StringBuffer, string_value
+
+if TYPE_CHECKING:
+    from appliance.redis.types.collection import EncodingLimits
+
+VERSION: Final = 12  # what redis-server 8.2 writes
+
+_STRING: Final = 0
+_LIST: Final = 1
+_SET: Final = 2
+_ZSET: Final = 3
+_HASH: Final = 4
+_ZSET_2: Final = 5
+_HASH_ZIPMAP: Final = 9
+_LIST_ZIPLIST: Final = 10
+_SET_INTSET: Final = 11
+_ZSET_ZIPLIST: Final = 12
+_HASH_ZIPLIST: Final = 13
+_LIST_QUICKLIST: Final = 14
+_STREAM: Final = 15
+_HASH_LISTPACK: Final = 16
+_ZSET_LISTPACK: Final = 17
+_LIST_QUICKLIST_2: Final = 18
+_STREAM_2: Final = 19
+_SET_LISTPACK: Final = 20
+_STREAM_3: Final = 21
+_HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are absolute
+_HASH_LISTPACK_EX_RC: Final = 23
+_HASH_EXPIRING: Final = 24
+_HASH_LISTPACK_EX: Final = 25
+
+_FOOTER: Final = 10
+_INT8: Final = 0xC0
+_INT16: Final = 0xC1
+_INT32: Final = 0xC2
+_LZF: Final = 0xC3
+# A shorter string is never compressed, a longer one never written as an integer.
+_COMPRESSED_FROM: Final = 21
+_INTEGER_UP_TO: Final = 11
+
+_PLAIN_NODE: Final = 1
+_PACKED_NODE: Final = 2
+
+_ID_SIZE: Final = 16
+
+
+class PayloadError(ApplianceError):
+    """Bytes that are no dump of a value."""
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def _write_length(out: BytesWriter, length: int) -> None:
+    if length < 1 << 6:
+        out.append(length)
+    elif length < 1 << 14:
+        out.append(0x40 | length >> 8)
+        out.append(length & 0xFF)
+    elif length < 1 << 32:
+        out.append(0x80)
+        narrow: i64 = length
+        write_i32_be(out, i32(narrow if narrow < 1 << 31 else narrow - (1 << 32)))
+    else:
+        out.append(0x81)
+        wide: i64 = length if length < 1 << 63 else length - (1 << 64)
+        write_i64_be(out, wide)
+
+
+def _write_string(out: BytesWriter, text: bytes) -> None:
+    size: i64 = len(text)
+    if size <= _INTEGER_UP_TO:
+        number = parse_integer(text)
+        if number is not None and -(1 << 31) <= number < 1 << 31:
+            _write_integer(out, number)
+            return
+    if size >= _COMPRESSED_FROM:
+        packed = compress(text, size - 4)
+        if packed is not None:
+            out.append(_LZF)
+            _write_length(out, len(packed))
+            _write_length(out, size)
+            out.write(packed)
+            return
+    _write_length(out, size)
+    out.write(text)
+
+
+def _write_integer(out: BytesWriter, number: i64) -> None:
+    if -128 <= number <= 127:
+        out.append(_INT8)
+        out.append(number & 0xFF)
+    elif -32768 <= number <= 32767:
+        out.append(_INT16)
+        write_i16_le(out, i16(number))
+    else:
+        out.append(_INT32)
+        write_i32_le(out, i32(number))
+
+
+def dump(value: object) -> bytes:
+    """The dump of the value of a key.
+
+    Raises:
+        TypeError: it is no value of a key.
+    """
+    out = BytesWriter()
+    if isinstance(value, bytes):
+        out.append(_STRING)
+        _write_string(out, value)
+    elif isinstance(value, int):
+        out.append(_STRING)
+        _write_string(out, integer_text(value))
+    elif isinstance(value, StringBuffer):
+        out.append(_STRING)
+        _write_string(out, bytes(value.data))
+    elif isinstance(value, ListValue):
+        _dump_list(out, value)
+    elif isinstance(value, Set):
+        _dump_set(out, value)
+    elif isinstance(value, SortedSet):
+        _dump_sorted_set(out, value)
+    elif isinstance(value, Hash):
+        _dump_hash(out, value)
+    elif isinstance(value, Stream):
+        _dump_stream(out, value)
+    else:
+        raise TypeError(f"{type(value).__name__} is no value of a key")
+    write_i16_le(out, VERSION)
+    body = out.getvalue()
+    write_i64_le(out, crc64(body, len(body)))
+    return out.getvalue()
+
+
+def _dump_list(out: BytesWriter, value: ListValue) -> None:
+    out.append(_LIST_QUICKLIST_2)
+    nodes = value.node_values()
+    _write_length(out, len(nodes))
+    for is_plain, elements in nodes:
+        _write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
+        _write_string(out, elements[0] if is_plain else lp.pack(elements))
+
+
+def _dump_set(out: BytesWriter, value: Set) -> None:
+    members = value.members()
+    if value.encoding_id == SET_INTSET:
+        out.append(_SET_INTSET)
+        _write_string(out, _intset(members))
+        return
+    if value.encoding_id == SET_LISTPACK:
+        out.append(_SET_LISTPACK)
+        _write_string(out, _packed(members))
+        return
+    out.append(_SET)
+    _write_length(out, len(members))
+    for member in members:
+        assert isinstance(member, bytes)
+        _write_string(out, member)
+
+
+def _packed(items: list[object]) -> bytes:
+    texts: list[bytes] = []
+    for item in items:
+        assert isinstance(item, bytes)
+        texts.append(item)
+    return lp.pack(texts)
+
+
+def _intset(members: list[object]) -> bytes:
+    """An intset: bytes per member, number of members, members in order; each low byte first."""
+    numbers: list[int] = []
+    width = 2
+    for member in members:
+        assert isinstance(member, bytes)
+        number = int(member)
+        numbers.append(number)
+        if not -(1 << 31) <= number < 1 << 31:
+            width = 8
+        elif width == 2 and not -(1 << 15) <= number < 1 << 15:
+            width = 4
+    out = BytesWriter()
+    write_i32_le(out, width)
+    count: i64 = len(numbers)
+    write_i32_le(out, i32(count))
+    for number in numbers:
+        wide: i64 = number
+        if width == 2:
+            write_i16_le(out, i16(wide))
+        elif width == 4:
+            write_i32_le(out, i32(wide))
+        else:
+            write_i64_le(out, wide)
+    return out.getvalue()
+
+
+def _dump_sorted_set(out: BytesWriter, value: SortedSet) -> None:
+    members = value.slice(0, len(value))
+    if value.is_listpack:
+        out.append(_ZSET_LISTPACK)
+        texts: list[bytes] = []
+        for member in members:
+            texts.append(member.name)
+            texts.append(double_text(member.score))
+        _write_string(out, lp.pack(texts))
+        return
+    out.append(_ZSET_2)
+    at: i64 = len(members)
+    _write_length(out, at)
+    while at > 0:  # from the highest score down
+        at -= 1
+        _write_string(out, members[at].name)
+        write_f64_le(out, members[at].score)
+
+
+def _dump_hash(out: BytesWriter, value: Hash) -> None:
+    items = value.items(NO_EXPIRY)  # at that time nothing has expired
+    if value.encoding_id == HASH_LISTPACK:
+        out.append(_HASH_LISTPACK)
+        _write_string(out, _packed(items))
+        return
+    earliest = 0
+    times: list[int] = []
+    for at in range(0, len(items), 2):
+        field = items[at]
+        assert isinstance(field, bytes)
+        when: int = value.expiry_of(field)
+        if when == NO_EXPIRY:
+            when = 0
+        elif earliest == 0 or when < earliest:
+            earliest = when
+        times.append(when)
+    if value.encoding_id != HASH_HASHTABLE:
+        out.append(_HASH_LISTPACK_EX)
+        write_i64_le(out, earliest)
+        texts: list[bytes] = []
+        for at, when in enumerate(times):
+            for item in items[2 * at : 2 * at + 2]:
+                assert isinstance(item, bytes)
+                texts.append(item)
+            texts.append(integer_text(when))
+        _write_string(out, lp.pack(texts))
+        return
+    if earliest == 0:
+        out.append(_HASH)
+    else:
+        out.append(_HASH_EXPIRING)
+        write_i64_le(out, earliest)
+    _write_length(out, len(times))
+    for at, when in enumerate(times):
+        if earliest != 0:
+            _write_length(out, 0 if when == 0 else when - earliest + 1)
+        for item in items[2 * at : 2 * at + 2]:
+            assert isinstance(item, bytes)
+            _write_string(out, item)
+
+
+def _write_id(out: BytesWriter, entry_id: int) -> None:
+    out.write(entry_id.to_bytes(_ID_SIZE, "big"))
+
+
+def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
+    _write_length(out, entry_id >> 64)
+    _write_length(out, entry_id & U64_MAX)
+
+
+def _dump_stream(out: BytesWriter, value: Stream) -> None:
+    out.append(_STREAM_3)
+    _write_length(out, len(value.blocks))
+    start = 0
+    while True:
+        keys, blocks = value.blocks.piece(start)
+        if len(keys) == 0:
+            break
+        for block in blocks:
+            assert isinstance(block, Block)
+            _write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
+            _write_string(out, block.to_listpack())
+        start = keys[len(keys) - 1] + 1
+    _write_length(out, value.length)
+    _write_id_lengths(out, value.last_id)
+    _write_id_lengths(out, value.first_id)
+    _write_id_lengths(out, value.max_deleted_id)
+    _write_length(out, value.entries_added)
+    _write_length(out, len(value.groups))
+    for name in sorted(value.groups):
+        group = value.groups[name]
+        _write_string(out, name)
+        _write_id_lengths(out, group.last_id)
+        _write_length(out, group.entries_read & U64_MAX)
+        _write_length(out, len(group.pending))
+        for entry_id in group.pending.keys():  # noqa: SIM118 - not a dict
+            nack = group.nack(entry_id)
+            assert nack is not None
+            _write_id(out, entry_id)
+            write_i64_le(out, nack.delivery_ms)
+            _write_length(out, nack.delivery_count)
+        _write_length(out, len(group.consumers))
+        for consumer_name in group.names():
+            consumer = group.consumers[consumer_name]
+            _write_string(out, consumer_name)
+            write_i64_le(out, consumer.seen_ms)
+            write_i64_le(out, consumer.active_ms)
+            _write_length(out, len(consumer.pending))
+            for entry_id in consumer.pending.keys():  # noqa: SIM118
+                _write_id(out, entry_id)
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """The bytes of a value, read from the front. Every read checks that there is enough left."""
+
+    def __init__(self, data: bytes, end: i64) -> None:
+        self.data = data
+        self.at: i64 = 0
+        self.end: i64 = end
+
+    def take(self, size: i64) -> i64:
+        """Where the next `size` bytes begin."""
+        at = self.at
+        if size > self.end - at:
+            raise PayloadError("cut short")
+        self.at = at + size
+        return at
+
+    def byte(self) -> int:
+        return self.data[self.take(1)]
+
+    def length(self) -> int:
+        """A number; never the mark of a special string."""
+        first = self.byte()
+        if first < 0x40:
+            return first
+        if first < 0x80:
+            return (first & 0x3F) << 8 | self.byte()
+        if first == 0x80:
+            at = self.take(4)
+            narrow = i64(read_i32_be(self.data, at)) & 0xFFFF_FFFF
+            return narrow
+        if first == 0x81:
+            at = self.take(8)
+            wide: int = read_i64_be(self.data, at)
+            return wide & U64_MAX
+        raise PayloadError("no length")
+
+    def count(self) -> int:
+        """A number of things to come, of which there must be one, each of at least a byte."""
+        count = self.length()
+        if count == 0 or count > self.end - self.at:
+            raise PayloadError("nothing, or more than there is")
+        return count
+
+    def string(self) -> bytes:
+        data = self.data
+        if self.at < self.end and data[self.at] >= 0xC0:
+            mark = self.byte()
+            if mark == _INT8:
+                number = self.byte()
+                return integer_text(number - 256 if number >= 128 else number)
+            if mark == _INT16:
+                return integer_text(i64(read_i16_le(data, self.take(2))))
+            if mark == _INT32:
+                return integer_text(i64(read_i32_le(data, self.take(4))))
+            if mark != _LZF:
+                raise PayloadError("a string kept in a way that is none")
+            packed_size = self.length()
+            size = self.length()
+            if packed_size > self.end - self.at:
+                raise PayloadError("cut short")
+            at = self.take(packed_size)
+            try:
+                return decompress_untrusted(data[at : self.at], size)
+            except LzfError as error:
+                raise PayloadError(str(error)) from None
+        size = self.length()
+        if size > self.end - self.at:
+            raise PayloadError("cut short")
+        at = self.take(size)
+        return data[at : self.at]
+
+    def time_ms(self) -> int:
+        """A signed 64-bit integer."""
+        return read_i64_le(self.data, self.take(8))
+
+    def double(self) -> float:
+        return read_f64_le(self.data, self.take(8))
+
+    def text_double(self) -> float:
+        """A score of old: a length, and that many digits; three lengths mean what has no digits."""
+        size = self.byte()
+        if size == 255:
+            return float("-inf")
+        if size == 254:
+            return float("inf")
+        if size == 253:
+            raise PayloadError("a score that is no number")
+        at = self.take(size)
+        return _score(self.data[at : self.at])
+
+    def raw_id(self) -> int:
+        at = self.take(_ID_SIZE)
+        return int.from_bytes(self.data[at : self.at], "big")
+
+    def id_lengths(self) -> int:
+        ms = self.length()
+        return make_id(ms, self.length())
+
+
+def _score(text: bytes) -> float:
+    """A score from its text."""
+    try:
+        score = float(text)
+    except ValueError:
+        raise PayloadError("a score that is no number") from None
+    if score != score or b"_" in text:
+        raise PayloadError("a score that is no number")
+    return score
+
+
+def is_intact(payload: bytes) -> bool:
+    """Whether version and CRC at the end are right; what is in between may still be anything."""
+    size: i64 = len(payload)
+    if size < _FOOTER:
+        return False
+    version = i64(read_i16_le(payload, size - _FOOTER)) & 0xFFFF
+    return version <= VERSION and read_i64_le(payload, size - 8) == crc64(payload, size - 8)
+
+
+def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
+    """The value whose dump this is.
+
+    Args:
+        payload: for which `is_intact` holds.
+        limits: for the encodings of the new value.
+        now_ms: when consumers of old dumps were last seen, as far as we know.
+
+    Raises:
+        PayloadError: it is the dump of no value.
+    """
+    reader = _Reader(payload, len(payload) - _FOOTER)
+    kind = reader.byte()
+    try:
+        if kind == _STRING:
+            return string_value(reader.string())
+        if kind in (_LIST, _LIST_ZIPLIST, _LIST_QUICKLIST, _LIST_QUICKLIST_2):
+            return _restore_list(reader, kind, limits)
+        if kind in (_SET, _SET_INTSET, _SET_LISTPACK):
+            return _restore_set(reader, kind, limits)
+        if kind in (_ZSET, _ZSET_2, _ZSET_ZIPLIST, _ZSET_LISTPACK):
+            return _restore_sorted_set(reader, kind, limits)
+        if kind in (_STREAM, _STREAM_2, _STREAM_3):
+            return _StreamReader(reader, kind, limits).stream()
+        if kind in (_HASH, _HASH_ZIPMAP, _HASH_ZIPLIST, _HASH_LISTPACK):
+            return _restore_hash(reader, kind, limits)
+        if kind in (_HASH_EXPIRING, _HASH_EXPIRING_RC, _HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
+            return _restore_expiring_hash(reader, kind, limits)
+    except lp.ListpackError as error:
+        raise PayloadError(str(error)) from None
+    raise PayloadError("a type that is none, or a module's")
+
+
+def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListValue:
+    value = ListValue(limits)
+    if kind == _LIST:
+        elements: list[bytes] = []
+        left = reader.count()
+        while left > 0:
+            elements.append(reader.string())
+            left -= 1
+        value.load(elements)
+        return value
+    if kind == _LIST_ZIPLIST:
+        value.load(_ziplist(reader.string()))
+    else:
+        left = reader.count()
+        while left > 0:
+            left -= 1
+            container = _PACKED_NODE if kind == _LIST_QUICKLIST else reader.length()
+            text = reader.string()
+            if len(text) == 0 or container not in (_PACKED_NODE, _PLAIN_NODE):
+                raise PayloadError("a node that is none")
+            if container == _PLAIN_NODE:
+                value.load_node([text], True)
+                continue
+            elements = _ziplist(text) if kind == _LIST_QUICKLIST else lp.unpack_untrusted(text)
+            if len(elements) > 0:
+                value.load_node(elements, False)
+        value.finish_loading()
+    if len(value) == 0:
+        raise PayloadError("an empty list")
+    return value
+
+
+def _restore_set(reader: _Reader, kind: int, limits: EncodingLimits) -> Set:
+    members: list[bytes] = []
+    encoding: i64 = SET_INTSET
+    if kind == _SET_INTSET:
+        return _restore_intset(reader.string(), limits)
+    if kind == _SET_LISTPACK:
+        members = lp.unpack_untrusted(reader.string())
+        encoding = SET_LISTPACK
+    else:
+        left = reader.count()
+        if left > intset_capacity(limits):
+            encoding = SET_HASHTABLE
+        while left > 0:
+            members.append(reader.string())
+            left -= 1
+    value = Set(limits, encoding)
+    for member in members:
+        if not value.add(member):
+            raise PayloadError("a member twice")
+    if len(value) == 0:
+        raise PayloadError("an empty set")
+    return value
+
+
+def _restore_intset(data: bytes, limits: EncodingLimits) -> Set:
+    size: i64 = len(data)
+    if size < 8:
+        raise PayloadError("an intset without a header")
+    width = i64(read_i32_le(data, 0))
+    count = i64(read_i32_le(data, 4)) & 0xFFFF_FFFF
+    if width not in (2, 4, 8) or count == 0 or size != 8 + count * width:
+        raise PayloadError("an intset of another length than it says")
+    value = Set(limits, SET_INTSET)
+    previous: i64 = 0
+    at: i64 = 8
+    while at < size:
+        if width == 2:
+            number = i64(read_i16_le(data, at))
+        elif width == 4:
+            number = i64(read_i32_le(data, at))
+        else:
+            number = read_i64_le(data, at)
+        if at > 8 and number <= previous:
+            raise PayloadError("an intset out of order")
+        previous = number
+        value.add(integer_text(number))
+        at += width
+    return value
+
+
+def _restore_sorted_set(reader: _Reader, kind: int, limits: EncodingLimits) -> SortedSet:
+    value = SortedSet(limits)
+    if kind in (_ZSET, _ZSET_2):
+        left = reader.count()
+        while left > 0:
+            left -= 1
+            name = reader.string()
+            _add_member(value, name, reader.double() if kind == _ZSET_2 else reader.text_double())
+        return value
+    text = reader.string()
+    items = lp.unpack_untrusted(text) if kind == _ZSET_LISTPACK else _ziplist(text)
+    if len(items) == 0 or len(items) & 1:
+        raise PayloadError("an empty sorted set, or half a member")
+    for at in range(0, len(items), 2):
+        _add_member(value, items[at], _score(items[at + 1]))
+    return value
+
+
+def _add_member(value: SortedSet, name: bytes, score: float) -> None:
+    if score != score or value.find(name) is not None:
+        raise PayloadError("a member twice, or a score that is no number")
+    value.add(name, score)
+
+
+def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+    value = Hash(limits)
+    if kind == _HASH:
+        left = reader.count()
+        if left > limits.hash_max_listpack_entries:
+            value.convert()
+        while left > 0:
+            left -= 1
+            field = reader.string()
+            if not value.set(field, reader.string()):
+                raise PayloadError("a field twice")
+        return value
+    text = reader.string()
+    if kind == _HASH_ZIPMAP:
+        items = _zipmap(text)
+    else:
+        items = lp.unpack_untrusted(text) if kind == _HASH_LISTPACK else _ziplist(text)
+    if len(items) == 0 or len(items) & 1:
+        raise PayloadError("an empty hash, or half a field")
+    for at in range(0, len(items), 2):
+        if not value.set(items[at], items[at + 1]):
+            raise PayloadError("a field twice")
+    return value
+
+
+def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+    earliest = 0
+    if kind in (_HASH_EXPIRING, _HASH_LISTPACK_EX):
+        earliest = reader.time_ms()
+    value = Hash(limits)
+    fields: list[bytes] = []
+    times: list[int] = []
+    if kind in (_HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
+        items = lp.unpack_untrusted(reader.string())
+        if len(items) == 0 or len(items) % 3:
+            raise PayloadError("an empty hash, or part of a field")
+        for at in range(0, len(items), 3):
+            when = parse_integer(items[at + 2])
+            if when is None:
+                raise PayloadError("a time that is none")
+            if not value.set(items[at], items[at + 1]):
+                raise PayloadError("a field twice")
+            fields.append(items[at])
+            times.append(when)
+        value.allow_expiry()
+    else:
+        left = reader.count()
+        if left > limits.hash_max_listpack_entries:
+            value.convert()
+        while left > 0:
+            left -= 1
+            when = reader.length()
+            if when != 0 and kind == _HASH_EXPIRING:
+                when += earliest - 1
+            field = reader.string()
+            if not value.set(field, reader.string()):
+                raise PayloadError("a field twice")
+            fields.append(field)
+            times.append(when)
+        value.allow_expiry()
+    # Of equal times the latest set comes first, so set them backwards.
+    for at in range(len(fields) - 1, -1, -1):
+        when = times[at]
+        if not 0 <= when < 1 << 48:
+            raise PayloadError("a time that is none")
+        if when != 0:
+            value.set_expiry(fields[at], when)
+    return value
+
+
+class _StreamReader:
+    """Reads a stream: nodes, then what is known of the whole, then groups."""
+
+    def __init__(self, reader: _Reader, kind: int, limits: EncodingLimits) -> None:
+        self.reader = reader
+        self.kind = kind
+        self.value = Stream(limits)
+
+    def stream(self) -> Stream:
+        reader = self.reader
+        value = self.value
+        left = reader.length()
+        previous = -1
+        while left > 0:
+            left -= 1
+            key = reader.string()
+            if len(key) != _ID_SIZE:
+                raise PayloadError("an ID of another length")
+            first_id = int.from_bytes(key, "big")
+            if first_id <= previous:
+                raise PayloadError("IDs out of order")
+            previous = self._node(first_id, reader.string())
+        length = reader.length()
+        value.last_id = reader.id_lengths()
+        if length != value.length or value.last_id < previous:
+            raise PayloadError("another length, or a last ID before the last entry")
+        if self.kind == _STREAM:
+            value.entries_added = value.length
+        else:
+            reader.id_lengths()  # the first ID, which follows from the entries
+            value.max_deleted_id = reader.id_lengths()
+            value.entries_added = reader.length()
+        value.refresh_first()
+        left = reader.length()
+        while left > 0:
+            left -= 1
+            self._group()
+        return value
+
+    def _node(self, first_id: int, data: bytes) -> int:
+        """A node; gives the ID of its last entry."""
+        positions = lp.elements_untrusted(data)
+        total: i64 = len(positions)
+        if total < 4:
+            raise PayloadError("a node without a master entry")
+        live = _element_integer(data, positions[0])
+        deleted = _element_integer(data, positions[1])
+        master_fields = _element_integer(data, positions[2])
+        if not 0 <= master_fields <= total - 4 or live < 0 or deleted < 0:
+            raise PayloadError("a master entry cut short")
+        at: i64 = 3 + master_fields
+        if _element_integer(data, positions[at]) != 0:
+            raise PayloadError("a master entry without an end")
+        at += 1
+        fields = [lp.string_at(data, position) for position in positions[3 : at - 1]]
+        begin = positions[at] if at < total else len(data) - 1
+        block = Block(first_id >> 64, first_id & U64_MAX, fields, data[positions[2] : begin])
+        previous = first_id - 1
+        while at < total:
+            at = self._entry(block, data, positions, at)
+            entry_id = block.id_at(len(block.entries) - 1)
+            if entry_id <= previous:
+                raise PayloadError("IDs out of order")
+            previous = entry_id
+        if len(block.entries) == 0 or block.live != live or block.deleted != deleted:
+            raise PayloadError("another number of entries than the node says")
+        self.value.add_block(block)
+        self.value.length += block.live
+        return previous
+
+    def _entry(self, block: Block, data: bytes, positions: list[i64], at: i64) -> i64:
+        """An entry of a node; gives the element after it."""
+        total: i64 = len(positions)
+        if at + 4 > total:
+            raise PayloadError("an entry cut short")
+        flags = _element_integer(data, positions[at])
+        _element_integer(data, positions[at + 1])
+        _element_integer(data, positions[at + 2])
+        if flags & SAME_FIELDS:
+            elements: i64 = 3 + len(block.fields)
+        else:
+            fields = _element_integer(data, positions[at + 3])
+            if not 0 <= fields <= total:
+                raise PayloadError("an entry cut short")
+            elements = 4 + 2 * fields
+        end = at + elements
+        if end >= total or _element_integer(data, positions[end]) != elements:
+            raise PayloadError("an entry of another length than it says")
+        stop = positions[end + 1] if end + 1 < total else len(data) - 1
+        entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
+        block.entries.append(entry)
+        size: i64 = len(entry)
+        block.entries_size += size
+        if flags & DELETED:
+            block.deleted += 1
+        else:
+            block.live += 1
+        return end + 1
+
+    def _group(self) -> None:
+        reader = self.reader
+        value = self.value
+        name = reader.string()
+        if name in value.groups:
+            raise PayloadError("a group twice")
+        last_id = reader.id_lengths()
+        if self.kind == _STREAM:
+            entries_read = value.entries_up_to(last_id)
+        else:
+            entries_read = reader.length()
+            if entries_read >= 1 << 63:
+                entries_read = UNKNOWN_READ
+        group = Group(last_id, entries_read)
+        value.groups[name] = group
+        nobody = Consumer(b"", 0)
+        left = reader.length()
+        while left > 0:
+            left -= 1
+            entry_id = reader.raw_id()
+            delivery_ms = reader.time_ms()
+            nack = Nack(nobody, delivery_ms, reader.length())
+            if not group.pending.set(entry_id, nack):
+                raise PayloadError("an entry pending twice")
+        owned = 0
+        left = reader.length()
+        while left > 0:
+            left -= 1
+            owned += self._consumer(group, nobody)
+        if owned != len(group.pending):
+            raise PayloadError("an entry pending with nobody")
+
+    def _consumer(self, group: Group, nobody: Consumer) -> int:
+        """A consumer; gives how many entries are pending with it."""
+        reader = self.reader
+        name = reader.string()
+        if name in group.consumers:
+            raise PayloadError("a consumer twice")
+        consumer = Consumer(name, reader.time_ms())
+        consumer.active_ms = reader.time_ms() if self.kind == _STREAM_3 else consumer.seen_ms
+        group.consumers[name] = consumer
+        left = reader.length()
+        while left > 0:
+            left -= 1
+            entry_id = reader.raw_id()
+            nack = group.nack(entry_id)
+            if nack is None or nack.consumer is not nobody:
+                raise PayloadError("an entry that is not pending, or with two")
+            nack.consumer = consumer
+            consumer.pending.set(entry_id, None)
+        return len(consumer.pending)
+
+
+def _element_integer(data: bytes, at: i64) -> int:
+    if not lp.is_integer_at(data, at):
+        raise PayloadError("a text where an integer should be")
+    return lp.integer_at(data, at)
+
+
+# What Redis used before listpacks -----------------------------------------------------------------
+
+
+def _ziplist(data: bytes) -> list[bytes]:
+    """The strings of a ziplist.
+
+        bytes in all:32  offset of the last entry:32  number of entries:16  entries  0xFF
+
+    An entry is the length of the one before (a byte, or 0xFE and 32 bits), an encoding, and data.
+    """
+    size: i64 = len(data)
+    if size < 11 or i64(read_i32_le(data, 0)) & 0xFFFF_FFFF != size or data[size - 1] != 0xFF:
+        raise PayloadError("a ziplist of another length than it says")
+    count = i64(read_i16_le(data, 8)) & 0xFFFF
+    items: list[bytes] = []
+    reader = _Reader(data, size - 1)
+    reader.at = 10
+    previous: i64 = 0
+    last: i64 = 10
+    while reader.at < reader.end:
+        begin = reader.at
+        last = begin
+        back: i64 = reader.byte()
+        if back == 0xFE:
+            back = i64(read_i32_le(data, reader.take(4))) & 0xFFFF_FFFF
+        if back != previous:
+            raise PayloadError("an entry that does not know the one before")
+        items.append(_ziplist_entry(reader))
+        previous = reader.at - begin
+    if i64(read_i32_le(data, 4)) & 0xFFFF_FFFF != last:
+        raise PayloadError("a ziplist that does not know its last entry")
+    if count != 0xFFFF and count != len(items):
+        raise PayloadError("another number of entries than the header says")
+    return items
+
+
+def _ziplist_entry(reader: _Reader) -> bytes:
+    """Encoding and data of an entry."""
+    data = reader.data
+    mark: i64 = reader.byte()
+    length: i64 = -1
+    if mark < 0x40:
+        length = mark
+    elif mark < 0x80:
+        low: i64 = reader.byte()
+        length = (mark & 0x3F) << 8 | low
+    elif mark < 0xC0:
+        length = i64(read_i32_be(data, reader.take(4))) & 0xFFFF_FFFF
+    if length >= 0:
+        at = reader.take(length)
+        return data[at : reader.at]
+    if mark == 0xC0:
+        return integer_text(i64(read_i16_le(data, reader.take(2))))
+    if mark == 0xD0:
+        return integer_text(i64(read_i32_le(data, reader.take(4))))
+    if mark == 0xE0:
+        return integer_text(read_i64_le(data, reader.take(8)))
+    if mark == 0xF0:
+        at = reader.take(3)
+        return integer_text(int.from_bytes(data[at : reader.at], "little", signed=True))
+    if mark == 0xFE:
+        number = reader.byte()
+        return integer_text(number - 256 if number >= 128 else number)
+    if 0xF1 <= mark <= 0xFD:
+        return integer_text(mark - 0xF1)
+    raise PayloadError("an encoding that is none")
+
+
+def _zipmap(data: bytes) -> list[bytes]:
+    """Fields and values of a zipmap, in turn.
+
+    number of fields (254: count them)  length field  length unused-bytes value unused ...  0xFF
+    """
+    size: i64 = len(data)
+    if size < 2 or data[size - 1] != 0xFF:
+        raise PayloadError("a zipmap without an end")
+    items: list[bytes] = []
+    reader = _Reader(data, size - 1)
+    count = reader.byte()
+    while reader.at < reader.end:
+        length = _zipmap_length(reader)
+        at = reader.take(length)
+        items.append(data[at : reader.at])
+        length = _zipmap_length(reader)
+        unused = reader.byte()
+        at = reader.take(length)
+        items.append(data[at : reader.at])
+        reader.take(unused)
+    if count < 254 and count * 2 != len(items):
+        raise PayloadError("another number of fields than the header says")
+    return items
+
+
+def _zipmap_length(reader: _Reader) -> i64:
+    first: i64 = reader.byte()
+    if first < 254:
+        return first
+    if first == 255:
+        raise PayloadError("an end in between")
+    return i64(read_i32_le(reader.data, reader.take(4))) & 0xFFFF_FFFF
+
+
+__all__ = ["VERSION", "PayloadError", "dump", "is_intact", "restore"]
