@@ -113,6 +113,7 @@ def _stats(session: Session) -> Facts:
         "instantaneous_ops_per_sec": engine.ops_per_second,
         "total_net_input_bytes": engine.total_bytes_in() - engine.reset_bytes_in,
         "total_net_output_bytes": engine.total_bytes_out() - engine.reset_bytes_out,
+        "expired_subkeys": stats.expired_fields,
         "expired_keys": stats.expired_keys,
         "evicted_keys": 0,
         "keyspace_hits": stats.hits,
@@ -141,8 +142,10 @@ def _keyspace(session: Session) -> Facts:
     facts: Facts = {}
     for database in session.engine.databases:
         if len(database):
+            scheduled = len(session.engine.field_schedules[database.index])
             facts[f"db{database.index}"] = (
-                f"keys={len(database)},expires={database.expiring_count},avg_ttl={database.average_ttl_ms},subexpiry=0"
+                f"keys={len(database)},expires={database.expiring_count},avg_ttl={database.average_ttl_ms},"
+                f"subexpiry={scheduled}"
             )
     return facts
 

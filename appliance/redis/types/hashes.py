@@ -378,10 +378,12 @@ class Hash(Collection):
         assert entry is not None
         return entry
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
-        """One step of a SCAN through a hashtable: see Table.scan. Entries may have expired."""
-        assert self._table is not None
-        return self._table.scan(cursor, out)
+    @property
+    def table(self) -> Table:
+        """Of a hashtable. Its entries may have expired."""
+        table = self._table
+        assert table is not None
+        return table
 
     # The keyspace's business ----------------------------------------------------------------------
 
@@ -414,7 +416,7 @@ class Hash(Collection):
         if table is not None:
             if len(self._heap) > 0:
                 del self._heap[-budget:]
-                return len(self._heap) + len(table)
+                return len(self._heap) + table.slots_allocated()
             return table.release(budget)
         self._times = {}
         left = budget
