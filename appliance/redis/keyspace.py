@@ -50,7 +50,17 @@ from librt.strings import BytesWriter
 from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.notifications import (
+    NOTIFY_EXPIRED,
+    NOTIFY_KEY_MISS,
+    NOTIFY_NEW,
+    NOTIFY_OVERWRITTEN,
+    NOTIFY_TYPE_CHANGED,
+    NOTIFY_WRITTEN,
+)
 from appliance.redis.replies import BULK_HEADERS, CRLF, Bulk
+from appliance.redis.types.collection import Collection
+from appliance.redis.values import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1000,27 +1010,54 @@ class KeyspaceStats:
         self.expired_fields: i64 = 0
 
 
+class KeyspaceObserver:
+    """Who hears of what happens to keys; this one ignores it. The engine's passes it on.
+
+    Values of any size are handed to `released` when their key lets go of them: letting the last reference to
+    a collection of a million elements go in one piece would stall everybody.
+    """
+
+    def __init__(self) -> None:
+        # Classes of events (notifications.py) that anybody wants to hear of; 0 for none.
+        self.event_classes: i64 = 0
+
+    def event(self, database: int, event_class: i64, name: bytes, key: bytes) -> None:
+        """A keyspace event of a class in `event_classes`."""
+
+    def removed(self, database: int, key: bytes) -> None:
+        """A key that expired has been removed, by no command."""
+
+    def released(self, value: object) -> None:
+        """Nothing refers to this Collection any more."""
+
+    def emptied(self, table: Table, expiring: list[Entry]) -> None:
+        """Nothing refers to this table of a database and its list of keys that expire any more."""
+
+
 class Database:
     """One numbered database: keys, values, expire times.
 
     Every lookup takes the time from the shared clock and removes the key it finds expired.
     """
 
-    def __init__(self, index: int, secret: bytes, clock: Clock, stats: KeyspaceStats) -> None:
+    def __init__(
+        self,
+        index: int,
+        secret: bytes,
+        clock: Clock,
+        stats: KeyspaceStats,
+        observer: KeyspaceObserver | None = None,
+    ) -> None:
         self.index = index
         self._secret = secret
         self._clock = clock
         self._stats = stats
+        self._observer: KeyspaceObserver = KeyspaceObserver() if observer is None else observer
         self._table = Table(secret)
         # Entries with an expire time, dense, so that sampling is O(1); Entry.expire_index is the place.
         self._expiring: list[Entry] = []
         self.average_ttl_ms: i64 = 0
         self._found_us: i64 = -1  # the time of the command that last asked for an entry
-        # What `clear` dropped and `work` has not let go of yet.
-        self._dropped: list[Table] = []
-        self._dropped_expiring: list[list[Entry]] = []
-        # Values of dropped tables that may be large: whoever calls `work` lets go of them in pieces.
-        self.released: list[object] = []
 
     def __len__(self) -> int:
         return len(self._table)
@@ -1046,27 +1083,51 @@ class Database:
             return None
         return entry
 
-    def peek_value(self, key: bytes) -> object:
-        """The live value of key, or None. Touches neither access time nor the hit counters."""
+    def _found(self, key: bytes) -> object:
+        """As `find`, without unpacking: a value, an Entry, or None."""
         found = self._table.read(key, -1)
-        if isinstance(found, Entry):
-            if self.is_expired(found):
-                self._expire(found)
-                self._stats.expired_lazily += 1
-                return None
-            return found.value
+        if isinstance(found, Entry) and self.is_expired(found):
+            self._expire(found)
+            self._stats.expired_lazily += 1
+            return None
         return found
 
-    def expire_time(self, key: bytes) -> i64:
-        """When key expires, in milliseconds; -1 (NO_EXPIRY): never; -2: there is no such key."""
-        found = self._table.read(key, -1)
+    def find_value(self, key: bytes) -> object:
+        """The live value of key, or None. Touches neither access time nor the hit counters."""
+        found = self._found(key)
+        return found.value if isinstance(found, Entry) else found
+
+    def find_expire_time(self, key: bytes) -> i64:
+        """As `expire_time`, leaving the hit counters alone."""
+        found = self._found(key)
         if isinstance(found, Entry):
-            if self.is_expired(found):
-                self._expire(found)
-                self._stats.expired_lazily += 1
-                return -2
             return found.expire_at_ms
         return -2 if found is None else NO_EXPIRY
+
+    def peek_value(self, key: bytes) -> object:
+        """As lookup_read, for a command that asks about the key: the access time stays."""
+        value = self.find_value(key)
+        if value is None:
+            self._missed(key)
+        else:
+            self._stats.hits += 1
+        return value
+
+    def expire_time(self, key: bytes) -> i64:
+        """When key expires, in milliseconds; -1 (NO_EXPIRY): never; -2: there is no such key.
+
+        Counts a hit or a miss; the access time stays.
+        """
+        when = self.find_expire_time(key)
+        if when == -2:
+            self._missed(key)
+        else:
+            self._stats.hits += 1
+        return when
+
+    def peek_raw(self, key: bytes) -> Entry | None:
+        """The entry of key, expired or not, or None; nothing is removed, touched or counted."""
+        return self._table.find(key)
 
     def _touch(self, entry: Entry) -> None:
         if self._clock.is_touching:
@@ -1090,13 +1151,13 @@ class Database:
             if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
                 self._expire(found)
                 self._stats.expired_lazily += 1
-                self._stats.misses += 1
+                self._missed(key)
                 return None
             self._stats.hits += 1
             self._touch(found)
             return found.value
         if found is None:
-            self._stats.misses += 1
+            self._missed(key)
             return None
         self._stats.hits += 1
         return found
@@ -1112,11 +1173,25 @@ class Database:
         """As lookup_read, giving the entry."""
         entry = self.find(key)
         if entry is None:
-            self._stats.misses += 1
+            self._missed(key)
             return None
         self._stats.hits += 1
         self._touch(entry)
         return entry
+
+    def peek(self, key: bytes) -> Entry | None:
+        """As read_entry, for a command that asks about the key (TTL, TYPE): the access time stays."""
+        entry = self.find(key)
+        if entry is None:
+            self._missed(key)
+            return None
+        self._stats.hits += 1
+        return entry
+
+    def _missed(self, key: bytes) -> None:
+        self._stats.misses += 1
+        if self._observer.event_classes & NOTIFY_KEY_MISS:
+            self._observer.event(self.index, NOTIFY_KEY_MISS, b"keymiss", key)
 
     # Change ---------------------------------------------------------------------------------------
 
@@ -1125,28 +1200,62 @@ class Database:
         entry = self.find(key)
         if entry is None:
             return self.add(key, value)
-        entry.value = value
+        entry.accessed_s = self._clock.access_clock
         if entry.expire_at_ms != NO_EXPIRY:
             self.clear_expiry(entry)
+        if isinstance(entry.value, bytes) and self._observer.event_classes == 0:
+            entry.value = value
         else:
-            self._table.pack_later(entry)
-        entry.accessed_s = self._clock.access_clock
+            old = entry.value
+            entry.value = value
+            self._replaced(key, old, value)
+        self._table.pack_later(entry)
         return entry
 
     def put(self, key: bytes, value: object) -> None:
         """As set_value, in the smallest form: for whoever does not need the entry."""
+        if self._observer.event_classes != 0:
+            self.set_value(key, value)
+            return
         previous = self._table.put(key, value, self._clock.access_clock)
-        if previous is not None and previous.expire_at_ms != NO_EXPIRY:
-            is_expired = previous.expire_at_ms < self._clock.now_ms
-            self._forget_expiry(previous)
-            if is_expired:
-                self._stats.expired_keys += 1
-                self._stats.expired_lazily += 1
+        if previous is not None:
+            old = previous.value
+            if not isinstance(old, bytes) and isinstance(old, Collection):
+                self._observer.released(old)
+            if previous.expire_at_ms != NO_EXPIRY:
+                is_expired = previous.expire_at_ms < self._clock.now_ms
+                self._forget_expiry(previous)
+                if is_expired:
+                    self._stats.expired_lazily += 1
+                    self._tell_expired(key)
+
+    def replace_value(self, entry: Entry, value: object) -> None:
+        """Give the key of an entry another value; its expire time stays."""
+        old = entry.value
+        entry.value = value
+        entry.accessed_s = self._clock.access_clock
+        self._replaced(entry.key, old, value)
+
+    def _replaced(self, key: bytes, old: object, new: object) -> None:
+        if isinstance(old, Collection):
+            self._observer.released(old)
+        if self._observer.event_classes & NOTIFY_WRITTEN:
+            self.tell_overwritten(key, old, new)
+
+    def tell_overwritten(self, key: bytes, old: object, new: object) -> None:
+        """The events of a key whose value gave way to another one as a whole."""
+        observer = self._observer
+        if observer.event_classes & NOTIFY_OVERWRITTEN:
+            observer.event(self.index, NOTIFY_OVERWRITTEN, b"overwritten", key)
+        if observer.event_classes & NOTIFY_TYPE_CHANGED and type_name(old) != type_name(new):
+            observer.event(self.index, NOTIFY_TYPE_CHANGED, b"type_changed", key)
 
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
         entry = self._table.insert(key, value)
         entry.accessed_s = self._clock.access_clock
+        if self._observer.event_classes & NOTIFY_NEW:
+            self._observer.event(self.index, NOTIFY_NEW, b"new", key)
         self._table.pack_later(entry)
         return entry
 
@@ -1154,14 +1263,31 @@ class Database:
         """Remove the key; whether it was there (and alive)."""
         record = self._table.take(key)
         if isinstance(record, Entry):
+            value = record.value
+            if not isinstance(value, bytes) and isinstance(value, Collection):
+                self._observer.released(value)
             if record.expire_at_ms != NO_EXPIRY:
                 expired = record.expire_at_ms < self._clock.now_ms
                 self._forget_expiry(record)
                 if expired:
-                    self._stats.expired_keys += 1
+                    self._tell_expired(key)
                     return False
             return True
         return record is not None
+
+    def take(self, key: bytes) -> Entry | None:
+        """Remove a live key and give its entry, whose value goes on to live under another key.
+
+        The entry's expire time is still to be read from it.
+        """
+        entry = self.find(key)
+        if entry is None:
+            return None
+        expire_at_ms = entry.expire_at_ms
+        self._table.take(key)
+        self._forget_expiry(entry)
+        entry.expire_at_ms = expire_at_ms
+        return entry
 
     def set_expiry(self, entry: Entry, expire_at_ms: int) -> None:
         if entry.expire_index < 0:
@@ -1186,14 +1312,12 @@ class Database:
         entry.expire_at_ms = NO_EXPIRY
 
     def clear(self) -> int:
-        """Remove everything; how many keys there were. The memory comes back by `work`, in pieces."""
+        """Remove everything; how many keys there were. The observer lets go of the table."""
         count = len(self._table)
-        if self._table.slots_allocated() > MIN_SLOTS:
-            self._dropped.append(self._table)
-        if len(self._expiring) > 0:
-            self._dropped_expiring.append(self._expiring)
-        self._table = Table(self._secret)
-        self._expiring = []
+        if count > 0:
+            self._observer.emptied(self._table, self._expiring)
+            self._table = Table(self._secret)
+            self._expiring = []
         self.average_ttl_ms = 0
         return count
 
@@ -1208,7 +1332,16 @@ class Database:
     def _expire(self, entry: Entry) -> None:
         self._forget_expiry(entry)
         self._table.take(entry.key)
+        value = entry.value
+        if not isinstance(value, bytes) and isinstance(value, Collection):
+            self._observer.released(value)
+        self._tell_expired(entry.key)
+
+    def _tell_expired(self, key: bytes) -> None:
         self._stats.expired_keys += 1
+        if self._observer.event_classes & NOTIFY_EXPIRED:
+            self._observer.event(self.index, NOTIFY_EXPIRED, b"expired", key)
+        self._observer.removed(self.index, key)
 
     def expire_sample(self, count: int, random: Callable[[], int]) -> tuple[int, int]:
         """Look at up to `count` random keys with an expire time and remove the expired ones.
@@ -1276,7 +1409,7 @@ class Database:
         self._table.set_access_clock(key, clock)
 
     def work(self, slots: int) -> bool:
-        """A bounded piece of what can wait: resizing, packing, letting go of what `clear` dropped.
+        """A bounded piece of what can wait: resizing and packing.
 
         To be called between commands only, since it packs entries.
 
@@ -1284,25 +1417,12 @@ class Database:
             Whether there is more to do.
         """
         self._found_us = self._clock.now_us
-        left: i64 = slots
-        while left > 0 and len(self._dropped_expiring) > 0:
-            expiring = self._dropped_expiring[len(self._dropped_expiring) - 1]
-            size: i64 = len(expiring)
-            del expiring[max(size - left, 0) :]
-            left -= size - len(expiring)
-            if len(expiring) == 0:
-                self._dropped_expiring.pop()
-        while left > 0 and len(self._dropped) > 0:
-            if self._dropped[len(self._dropped) - 1].dismantle(left, self.released.append) == 0:
-                self._dropped.pop()
-            else:
-                left = 0
-        return self._table.work(max(left, 1)) or len(self._dropped) > 0 or len(self._dropped_expiring) > 0
+        return self._table.work(slots)
 
     @property
     def has_work(self) -> bool:
         """Whether `work` would do anything."""
-        return len(self._dropped) > 0 or len(self._dropped_expiring) > 0 or self._table.has_work()
+        return self._table.has_work()
 
     @property
     def is_resizing(self) -> bool:
@@ -1310,10 +1430,6 @@ class Database:
 
     def slots_allocated(self) -> int:
         return self._table.slots_allocated()
-
-    def slots_dropped(self) -> int:
-        """Slots of tables that `clear` dropped and that are not released yet."""
-        return sum([table.slots_allocated() for table in self._dropped])
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the structure is broken. O(n): tests only."""

@@ -526,23 +526,3 @@ def test_unpacked_keys_are_packed_again_by_later_commands_when_they_are_many() -
     packed = sum(1 for number in range(20_000) if database._table.read(key(number), -1) == b"w")
     assert packed >= 20_000 - 4097
     assert {entry.value for entry in database.entries()} == {b"w"}
-
-
-def test_cleared_database_gives_its_slots_back_in_pieces() -> None:
-    database, _, _ = database_at()
-    large = [b"large"]
-    for number in range(30_000):
-        database.set_expiry(database.set_value(key(number), b"v"), 5000)
-    database.add(b"list", large)
-    assert database.clear() == 30_001
-    assert (len(database), database.expiring_count) == (0, 0)
-    before = database.slots_dropped()
-    assert before > 30_000
-    rounds = 0
-    while database.work(1000):
-        assert before - database.slots_dropped() <= 1000
-        before = database.slots_dropped()
-        rounds += 1
-        assert rounds < 200
-    assert database.slots_dropped() == 0
-    assert database.released == [large]
