@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup up test test-container check conformance format coverage bench fuzz lock clean remove-extensions
+.PHONY: help setup up test test-container check conformance format coverage bench bench-micro fuzz lock clean remove-extensions
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,12 @@ coverage: $(VENV)/.stamp-installed ## branch coverage, measured on the pure buil
 
 bench: setup ## the side-by-side benchmark (needs root)
 	@$(BIN)/redtap bench $(ARGS)
+
+bench-micro: setup ## times of each layer by itself, and instructions per request
+	@$(BIN)/python -m pytest tests/bench/micro_layers.py -q --benchmark-only --benchmark-columns=min,median,iqr,ops \
+		--benchmark-sort=name $(ARGS)
+	@if [ "$$($(BIN)/redtap --version | grep -c compiled)" = 1 ] && command -v valgrind >/dev/null; then \
+		$(BIN)/python -m tests.bench.instructions; fi
 
 fuzz: setup ## the property tests with ever new examples, for FUZZ_MINUTES (60)
 	@end=$$(( $$(date +%s) + $(FUZZ_MINUTES) * 60 )); round=0; \

@@ -18,18 +18,23 @@ from setuptools import Extension, setup
 
 # Patterns, relative to this file. A module is here because each frame or each request passes through it.
 COMPILED = [
+    "appliance/bench/canned.py",
     "appliance/wire/*.py",
     "appliance/stack/**/*.py",
     "appliance/redis/arguments.py",
     "appliance/redis/bits.py",
     "appliance/redis/commands/*.py",
+    "appliance/redis/crc64.py",
     "appliance/redis/doubles.py",
+    "appliance/redis/dump.py",
     "appliance/redis/engine.py",
     "appliance/redis/field_expiry.py",
     "appliance/redis/geohash.py",
     "appliance/redis/glob.py",
     "appliance/redis/integers.py",
     "appliance/redis/keyspace.py",
+    "appliance/redis/listpack.py",
+    "appliance/redis/lzf.py",
     "appliance/redis/notifications.py",
     "appliance/redis/partial_sort.py",
     "appliance/redis/registry.py",

@@ -2,8 +2,6 @@
 
 No absolute number leaves this package alone: shared machines change speed from minute to minute, so each
 round runs all peers in turn, and what counts is the median of the rounds' ratios, with their range.
+
+Nothing is imported here: one module of this package is compiled with the core, which knows no namespaces.
 """
-
-from appliance.bench.command import bench
-
-__all__ = ["bench"]

@@ -1,11 +1,30 @@
-"""What is measured: one redis-benchmark call for each case."""
+"""What is measured: the loads, and the sets of them that have names.
+
+A load is one call of redis-benchmark, so both sides meet the same client in C. What a command needs before it
+can be measured (a value to read, a list to pop from) is put there by another call before each run, untimed.
+
+    quick    the usual requests at three depths, and large values: to see where one stands
+    targets  what the project promises, no more; a few minutes
+    full     every command, number of clients, depth and size; an hour
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["CASES", "Case"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+__all__ = ["CASES", "SETS", "Case", "case_named", "missing_commands", "select"]
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * 1024
+_RANDOM_KEYS: Final = 1_000_000
+
+MAIN_PEERS: Final = ("redtap", "redis-server", "kernel", "uvloop")
+OPPONENTS: Final = ("redtap", "redis-server")
+EVERYBODY: Final = ("redtap", "redis-server", "redtap-pure", "kernel", "uvloop", "fakeredis", "floor")
 
 
 @dataclass(frozen=True)
@@ -13,47 +32,203 @@ class Case:
     """One load.
 
     Attributes:
-        name: for the table and `--case`.
-        command: `get` or `set`.
+        name: for tables, pictures and `--cases`.
+        command: redis-benchmark's name for the test (`-t`), or of the command in `words`.
         clients, pipeline: redis-benchmark's -c and -P.
         value_bytes: size of the value.
-        nominal_rps: about what a peer does here; only scales the number of requests to the time asked for.
+        nominal_rps: about what a fast server does here; only scales the first, short run, from which each
+            peer's number of requests is taken.
+        is_churn: every request has a connection of its own (-k 0).
+        words: a command in full, where redis-benchmark has no test of that name.
+        needs: commands that the server must have.
+        before: arguments for redis-benchmark runs that prepare; `{n}` is the number of requests to come.
     """
 
     name: str
     command: str
-    clients: int
-    pipeline: int
-    value_bytes: int
-    nominal_rps: int
+    clients: int = 50
+    pipeline: int = 1
+    value_bytes: int = 3
+    nominal_rps: int = 60_000
+    is_churn: bool = False
+    words: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    before: tuple[tuple[str, ...], ...] = ()
 
-    def requests(self, seconds: float) -> int:
-        """How many requests take about `seconds`; whole pipelines for every client."""
+    def requests(self, seconds: float, rps: float | None = None) -> int:
+        """How many requests take about `seconds` at `rps`; whole pipelines for every client."""
         unit = self.clients * self.pipeline
-        return max(1, round(self.nominal_rps * seconds / unit)) * unit
+        return max(1, round((self.nominal_rps if rps is None else rps) * seconds / unit)) * unit
 
     def arguments(self, requests: int) -> list[str]:
         """redis-benchmark's arguments, without host and port."""
-        return [
-            *("-t", self.command),
-            *("-c", str(self.clients)),
-            *("-P", str(self.pipeline)),
-            *("-d", str(self.value_bytes)),
-            *("-n", str(requests)),
-        ]
+        arguments = [] if self.words else ["-t", self.command]
+        arguments += ["-c", str(self.clients), "-P", str(self.pipeline), "-n", str(requests)]
+        arguments += ["-d", str(self.value_bytes)]
+        if self.is_churn:
+            arguments += ["-k", "0"]
+        return arguments + list(self.words)
 
-    def fill(self) -> Case:
-        """The case that puts there what this one reads."""
-        return Case(self.name, "set", 1, 1, self.value_bytes, 1)
+    def preparations(self, requests: int) -> list[list[str]]:
+        """Arguments of the runs that go before one of `requests`."""
+        return [[word.replace("{n}", str(requests)) for word in run] for run in self.before]
+
+    @property
+    def megabytes_per_request(self) -> float:
+        """Payload; 0 for small values, where megabytes say nothing."""
+        return self.value_bytes / 1e6 if self.value_bytes >= _KIB and not self.is_churn else 0.0
 
 
-CASES: Final = (
-    Case("GET -c 50 -P 1", "get", 50, 1, 3, 60_000),
-    Case("SET -c 50 -P 1", "set", 50, 1, 3, 60_000),
-    Case("GET -c 50 -P 16", "get", 50, 16, 3, 400_000),
-    Case("SET -c 50 -P 16", "set", 50, 16, 3, 400_000),
-    Case("GET -c 1", "get", 1, 1, 3, 15_000),
-    Case("SET -c 1", "set", 1, 1, 3, 15_000),
-    Case("GET 64 KiB -c 50", "get", 50, 1, 65_536, 8_000),
-    Case("SET 64 KiB -c 50", "set", 50, 1, 65_536, 8_000),
+def _size(count: int) -> str:
+    if count >= _MIB:
+        return f"{count // _MIB} MiB"
+    return f"{count // _KIB} KiB" if count >= _KIB else f"{count} B"
+
+
+def _filled(size: int) -> tuple[tuple[str, ...], ...]:
+    """What GET reads."""
+    return (("-t", "set", "-n", "1", "-c", "1", "-d", str(size)),)
+
+
+_NOMINAL_BY_DEPTH: Final = {1: 60_000, 16: 400_000, 100: 600_000}
+_NOMINAL_BY_SIZE: Final = {_KIB: 60_000, 16 * _KIB: 25_000, 64 * _KIB: 8_000, _MIB: 700}
+_MANY: Final = ("-P", "100", "-c", "10", "-n", "{n}")
+
+
+def _plain(command: str, clients: int = 50, pipeline: int = 1) -> Case:
+    name = f"{command.upper()} -c {clients}" + (f" -P {pipeline}" if clients != 1 else "")
+    nominal = 15_000 if clients == 1 else _NOMINAL_BY_DEPTH[pipeline]
+    before = _filled(3) if command == "get" else ()
+    return Case(name, command, clients, pipeline, nominal_rps=nominal, needs=(command,), before=before)
+
+
+def _sized(command: str, size: int) -> Case:
+    return Case(
+        f"{command.upper()} {_size(size)}",
+        command,
+        value_bytes=size,
+        nominal_rps=_NOMINAL_BY_SIZE[size],
+        needs=(command,),
+        before=_filled(size) if command == "get" else (),
+    )
+
+
+def _lrange(count: int) -> Case:
+    # redis-benchmark fills the list itself, as a test of its own before this one.
+    return Case(
+        f"LRANGE_{count}", f"lrange_{count}", nominal_rps=3_000_000 // count, needs=("lrange", "lpush", "del")
+    )
+
+
+_EMPTY_LIST: Final = ("-n", "1", "-c", "1", "DEL", "mylist")
+
+CASES: Final[tuple[Case, ...]] = (
+    *(_plain(command, 50, depth) for depth in (1, 16, 100) for command in ("get", "set")),
+    *(_plain(command, 1) for command in ("get", "set")),
+    *(_plain(command, 500) for command in ("get", "set")),
+    *(_plain(command, 5000) for command in ("get", "set")),
+    *(_sized(command, size) for size in _NOMINAL_BY_SIZE for command in ("get", "set")),
+    Case("connect PING close", "ping_mbulk", nominal_rps=12_000, is_churn=True, needs=("ping",)),
+    _plain("incr", 50, 1),
+    _plain("incr", 50, 16),
+    _plain("mset", 50, 1),
+    _plain("mset", 50, 16),
+    Case("LPUSH", "lpush", needs=("lpush",), before=(_EMPTY_LIST,)),
+    Case("LPOP", "lpop", needs=("lpop", "lpush"), before=(_EMPTY_LIST, ("-t", "lpush", *_MANY))),
+    *(_lrange(count) for count in (100, 300, 500, 600)),
+    Case("SADD", "sadd", needs=("sadd",)),
+    Case(
+        "SPOP",
+        "spop",
+        needs=("spop", "sadd"),
+        before=(("-t", "sadd", "-r", str(_RANDOM_KEYS), *_MANY),),
+    ),
+    Case("HSET", "hset", needs=("hset",)),
+    Case("ZADD", "zadd", needs=("zadd",)),
+    Case(
+        "ZPOPMIN",
+        "zpopmin",
+        needs=("zpopmin", "zadd"),
+        before=(("-t", "zadd", "-r", str(_RANDOM_KEYS), *_MANY),),
+    ),
+    Case(
+        "XADD",
+        "xadd",
+        words=("XADD", "mystream", "MAXLEN", "~", "100000", "*", "myfield", "xxx"),
+        needs=("xadd",),
+    ),
 )
+
+_TARGETS: Final = (
+    *(f"{command} -c 50 -P {depth}" for depth in (1, 16, 100) for command in ("GET", "SET")),
+    *("GET -c 1", "SET -c 1"),
+    *(f"{command} {size}" for size in ("64 KiB", "1 MiB") for command in ("GET", "SET")),
+    "connect PING close",
+    *("GET -c 5000 -P 1", "SET -c 5000 -P 1"),
+)
+_QUICK: Final = (
+    *(f"{command} -c 50 -P {depth}" for depth in (1, 16, 100) for command in ("GET", "SET")),
+    *("GET -c 1", "SET -c 1", "INCR -c 50 -P 1", "GET 64 KiB", "SET 64 KiB"),
+)
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """A named choice of cases.
+
+    Attributes:
+        names: of cases; empty means all.
+        peers: who takes part when `--peers` says nothing.
+        has_memory: memory per connection and per key are measured too.
+        only_with: peers of which only these cases are asked, the others being what they are compared in.
+    """
+
+    names: tuple[str, ...]
+    peers: tuple[str, ...]
+    has_memory: bool
+    only_with: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def wants(self, case: Case, peer: str) -> bool:
+        """Whether `peer` takes part in `case`."""
+        chosen = dict(self.only_with).get(peer)
+        return chosen is None or case.name in chosen
+
+
+_DEPTH_ONE: Final = ("GET -c 50 -P 1", "SET -c 50 -P 1")
+
+SETS: Final = {
+    "quick": CaseSet(_QUICK, MAIN_PEERS, has_memory=False),
+    "targets": CaseSet(
+        _TARGETS, MAIN_PEERS, has_memory=True, only_with=(("kernel", _DEPTH_ONE), ("uvloop", _DEPTH_ONE))
+    ),
+    "full": CaseSet((), EVERYBODY, has_memory=True),
+}
+
+
+def case_named(name: str) -> Case:
+    """The case of that name."""
+    return next(case for case in CASES if case.name == name)
+
+
+def select(set_name: str, wanted: Sequence[str]) -> list[Case]:
+    """The cases of a set, or those of all that `wanted` names.
+
+    Args:
+        wanted: commands (`get`, `lrange`), or whole words of names (`64 KiB`, `-c 1`); case does not matter.
+    """
+    if not wanted:
+        names = SETS[set_name].names
+        return [case for case in CASES if not names or case.name in names]
+    return [case for case in CASES if any(_is_named(case, word.lower()) for word in wanted)]
+
+
+def _is_named(case: Case, wanted: str) -> bool:
+    if wanted in (case.command, case.command.partition("_")[0]):
+        return True
+    # Whole words: `-P 1` is not `-P 16`. And `set` is the command, not SET among HSET and MSET.
+    return f" {wanted} " in f" {case.name.lower()} "
+
+
+def missing_commands(case: Case, known: Collection[str]) -> list[str]:
+    """What the case needs of our engine and is not there yet."""
+    return [command for command in case.needs if command not in known]

@@ -7,9 +7,13 @@ ever was in this run. What is measured is not changed by it, and nothing that wa
 
 from __future__ import annotations
 
+import os
+import platform
 import time
+from contextlib import suppress
+from pathlib import Path
 
-__all__ = ["Steadiness"]
+__all__ = ["Steadiness", "machine_facts", "system_congestion"]
 
 _LOOP = 200_000
 _TOLERANCE = 1.25
@@ -43,3 +47,30 @@ def _time_loop() -> float:
     for number in range(_LOOP):
         total += number
     return time.perf_counter() - began
+
+
+def system_congestion() -> str:
+    """The congestion control that the kernel uses where nothing else is asked for."""
+    try:
+        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def machine_facts() -> dict[str, str | int]:
+    """What a reader needs to know of the machine, as it tells it itself."""
+    processor = ""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    system = os.uname()
+    return {
+        "processor": processor or system.machine,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "kernel": f"{system.sysname} {system.release}",
+        "python": platform.python_version(),
+        "compiler": platform.python_compiler(),
+    }

@@ -1,8 +1,12 @@
 """Who is measured: each server in namespaces of its own, with the kernel's TCP at the client's end.
 
     redtap        our stack on a TAP, as `redtap serve` runs it
+    redtap-pure   the same, not compiled
     redis-server  the real one on kernel TCP, across a veth pair
     kernel        our engine on kernel sockets under trio, across the same veth pair
+    uvloop        our engine on kernel sockets under asyncio with uvloop, likewise
+    fakeredis     fakeredis's TCP server, likewise
+    floor         a loop that answers frames of a TAP with canned ones: what the kernel leaves to anybody
 
 A veth pair and a TAP are the same to the client: a link in its namespace with the kernel's full TCP above
 it. So the servers differ in nothing but what they are.
@@ -10,9 +14,9 @@ it. So the servers differ in nothing but what they are.
 
 from __future__ import annotations
 
-import csv
-import io
+import importlib.util
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,39 +25,53 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from appliance._build import build_kind
+from appliance.bench.congestion import DEFAULT, pin
+from appliance.bench.load import Measurement, children_cpu, parse_output, process_cpu
 from appliance.errors import HostError
 from netns.build import build_veth
-from netns.inside import spawn
+from netns.inside import inside, spawn
 from netns.topology import VethTopology
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.bench.cases import Case
+    from netns.build import BuiltVeth
 
-__all__ = ["LABELS", "Measurement", "Peer", "Peers", "ready_line", "stop"]
+__all__ = [
+    "LABELS",
+    "Measurement",
+    "Peer",
+    "Peers",
+    "raise_file_limit",
+    "ready_line",
+    "stop",
+    "why_unavailable",
+]
 
 LABELS: Final = {
     "redtap": "redtap, own TCP over a TAP",
     "redis-server": "redis-server, kernel TCP over veth",
     "kernel": "our engine, kernel TCP under trio over veth",
+    "uvloop": "our engine, kernel TCP under asyncio and uvloop over veth",
+    "redtap-pure": "redtap, not compiled",
+    "fakeredis": "fakeredis's TCP server over veth",
+    "floor": "a loop that answers frames of a TAP with canned ones",
 }
 
 _READY_S: Final = 30.0
 _RUN_S: Final = 120.0  # redis-benchmark never ends by itself when the server goes away
 _STOP_S: Final = 10.0
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One run of redis-benchmark: requests per second, latencies in milliseconds."""
-
-    rps: float
-    p50_ms: float
-    p99_ms: float
+_MAX_CONNECTIONS: Final = 12_000
+_OPEN_FILES: Final = 32_768
+# What a client that reconnects without end needs: ports, and the right to use them again after a second.
+_CLIENT_SYSCTLS: Final = {"ip_local_port_range": "1024 65535", "tcp_tw_reuse": "1"}
+_INSTANCES: Final = count()
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,8 @@ class Peer:
         run: start a program in the namespace of its clients.
         place: that namespace.
         pid: of the server.
+        commands: the only ones it knows; empty means all that its version has.
+        max_clients: more than that are not asked of it.
     """
 
     name: str
@@ -73,6 +93,14 @@ class Peer:
     run: Callable[..., subprocess.Popen[bytes]]
     place: str
     pid: int
+    commands: tuple[str, ...] = ()
+    max_clients: int = _MAX_CONNECTIONS
+
+    def may_run(self, case: Case) -> bool:
+        """Whether the case can be asked of it."""
+        if self.commands and (case.command not in self.commands or case.value_bytes > 3):
+            return False
+        return case.clients <= self.max_clients
 
     def resident_bytes(self) -> int:
         """What the server has in memory of its own (RssAnon)."""
@@ -81,13 +109,29 @@ class Peer:
                 return int(line.split()[1]) * 1024
         raise HostError(f"/proc/{self.pid}/status says nothing of RssAnon")
 
+    def prepare(self, case: Case, requests: int) -> None:
+        """Put there what the case takes away or reads."""
+        if not self.commands:
+            for arguments in case.preparations(requests):
+                self._benchmark(arguments)
+
     def measure(self, case: Case, requests: int) -> Measurement:
         """Run redis-benchmark once.
 
         Raises:
             HostError: it failed or did not end.
         """
-        argv = ["redis-benchmark", "-h", self.host, "-p", str(self.port), "--csv", *case.arguments(requests)]
+        server, load = process_cpu(self.pid), children_cpu()
+        text = self._benchmark(case.arguments(requests))
+        server_us = process_cpu(self.pid).since(server).per_request_us(requests)
+        load_us = children_cpu().since(load).per_request_us(requests)
+        try:
+            return parse_output(text, server_us, load_us)
+        except ValueError:
+            raise HostError(f"redis-benchmark against {self.name} failed: {_last_line(text)}") from None
+
+    def _benchmark(self, arguments: Sequence[str]) -> str:
+        argv = ["redis-benchmark", "-h", self.host, "-p", str(self.port), *arguments]
         process = self.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = process.communicate(timeout=_RUN_S)
@@ -95,36 +139,73 @@ class Peer:
             process.kill()
             process.communicate()
             raise HostError(f"redis-benchmark against {self.name} did not end in {_RUN_S:.0f} s") from None
-        rows = list(csv.DictReader(io.StringIO(out.decode())))
-        if process.returncode != 0 or len(rows) != 1:
-            detail = (err or out).decode(errors="replace").strip().splitlines()
-            raise HostError(
-                f"redis-benchmark against {self.name} failed: {detail[-1] if detail else 'no output'}"
-            )
-        row = rows[0]
-        return Measurement(float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
+        if process.returncode != 0:
+            detail = _last_line((err or out).decode(errors="replace"))
+            raise HostError(f"redis-benchmark against {self.name} failed: {detail}")
+        return out.decode(errors="replace")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no output"
+
+
+def why_unavailable(name: str) -> str:
+    """Why a peer cannot take part here; empty when it can."""
+    if name == "redtap-pure" and build_kind() == "pure":
+        return "this is the pure build already"
+    for peer, module in (("uvloop", "uvloop"), ("fakeredis", "fakeredis")):
+        if name == peer and importlib.util.find_spec(module) is None:
+            return f"{module} is not installed: pip install 'redtap[bench]'"
+    return ""
+
+
+def raise_file_limit(wanted: int = _OPEN_FILES) -> int:
+    """Let this process and its children open many files; how many now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 class Peers:
     """All peers, started; a context manager that takes everything down again.
 
     Args:
-        only: names of LABELS to start.
+        only: names of LABELS to start, in the order they shall have.
+        congestion: congestion control of every kernel in it, or `system`.
     """
 
-    def __init__(self, only: tuple[str, ...]) -> None:
+    def __init__(self, only: Sequence[str], congestion: str = DEFAULT) -> None:
         self._only = only
+        self._congestion = congestion
         self._stack = ExitStack()
-        self._suffix = f"bench{os.getpid()}"
+        self._suffix = f"bench{os.getpid()}x{next(_INSTANCES)}"
+        self._veth: BuiltVeth | None = None
         self.peers: list[Peer] = []
 
     def __enter__(self) -> Peers:
         require_tool("redis-benchmark", "redis-tools")
+        raise_file_limit()
+        start: dict[str, Callable[[], Peer]] = {
+            "redtap": self._start_redtap,
+            "redtap-pure": self._start_pure,
+            "redis-server": self._start_redis_server,
+            "kernel": self._start_kernel,
+            "uvloop": self._start_uvloop,
+            "fakeredis": self._start_fakeredis,
+            "floor": self._start_floor,
+        }
         try:
-            if "redtap" in self._only:
-                self.peers.append(self._start_redtap())
-            if "redis-server" in self._only or "kernel" in self._only:
-                self._start_on_veth()
+            for name in self._only:
+                reason = why_unavailable(name)
+                if reason:
+                    raise HostError(f"{name}: {reason}")
+                peer = start[name]()
+                _prepare_clients(peer.place)
+                pin(peer.place, self._congestion)
+                self.peers.append(peer)
         except BaseException:
             self._stack.close()
             raise
@@ -133,59 +214,106 @@ class Peers:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start_redtap(self) -> Peer:
-        namespace = f"redtap-{self._suffix}"
+    # ---- on TAPs
+
+    def _start_redtap(self, name: str = "redtap", *, is_pure: bool = False) -> Peer:
+        namespace = f"{name}-{self._suffix}"
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="redtap-bench-"))
         argv = [
             *(sys.executable, "-m", "appliance", "serve", "--netns", namespace, "--log-level", "warning"),
             *("--control", str(Path(directory, "control.sock"))),
+            *("--max-connections", str(_MAX_CONNECTIONS)),
         ]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        env = {**os.environ, "REDTAP_PURE": "1"} if is_pure else None
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)
         self._stack.callback(stop, process)
         line = ready_line(process, "redtap serve")
-        version = "pure" if "pure" in line else "compiled"
+        version = "pure" if "pure build" in line else "compiled"
+        return Peer(name, version, "10.77.0.2", 6379, _spawner(namespace), namespace, process.pid)
+
+    def _start_pure(self) -> Peer:
+        return self._start_redtap("redtap-pure", is_pure=True)
+
+    def _start_floor(self) -> Peer:
+        namespace = f"floor-{self._suffix}"
+        argv = [sys.executable, "-m", "appliance.bench.floor", "--netns", namespace]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        self._stack.callback(stop, process)
+        ready_line(process, "the floor")
         return Peer(
-            "redtap",
-            version,
-            "10.77.0.2",
-            6379,
-            lambda argv, **options: spawn(namespace, argv, **options),
-            namespace,
-            process.pid,
+            "floor", "", "10.76.0.2", 6379, _spawner(namespace), namespace, process.pid, commands=("get",)
         )
 
-    def _start_on_veth(self) -> None:
-        topology = VethTopology(f"client-{self._suffix}", f"server-{self._suffix}")
-        veth = self._stack.enter_context(build_veth(topology))
-        host = topology.server_address.partition("/")[0]
-        if "redis-server" in self._only:
-            server = find_redis_server()
-            version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
-            argv = [
-                *(server, "--bind", host, "--port", "6379", "--protected-mode", "no"),
-                *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
-            ]
-            process = veth.spawn_server(argv, stdout=subprocess.DEVNULL)
-            self._stack.callback(stop, process)
-            short = version.partition("v=")[2].partition(" ")[0]
-            peer = Peer(
-                "redis-server",
-                short,
-                host,
-                6379,
-                veth.spawn_client,
-                topology.client_namespace,
-                process.pid,
-            )
-            _wait_until_it_answers(peer, process)
-            self.peers.append(peer)
-        if "kernel" in self._only:
-            argv = [sys.executable, "-m", "appliance.shell.kernel_server", "--host", host, "--port", "6380"]
-            process = veth.spawn_server(argv, stdout=subprocess.PIPE)
-            self._stack.callback(stop, process)
-            ready_line(process, "the kernel server")
-            place = topology.client_namespace
-            self.peers.append(Peer("kernel", "", host, 6380, veth.spawn_client, place, process.pid))
+    # ---- across the veth pair
+
+    def _joined(self) -> BuiltVeth:
+        if self._veth is None:
+            topology = VethTopology(f"client-{self._suffix}", f"server-{self._suffix}")
+            self._veth = self._stack.enter_context(build_veth(topology))
+            pin(topology.server_namespace, self._congestion)
+        return self._veth
+
+    def _start_redis_server(self) -> Peer:
+        server = find_redis_server()
+        version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+        argv = [
+            *(server, "--protected-mode", "no", "--save", "", "--appendonly", "no", "--daemonize", "no"),
+            *("--loglevel", "warning", "--tcp-backlog", "4096", "--maxclients", str(_MAX_CONNECTIONS)),
+            "--bind",
+        ]
+        short = version.partition("v=")[2].partition(" ")[0]
+        return self._start_on_veth("redis-server", short, [*argv, "{host}", "--port", "{port}"], 6379)
+
+    def _start_kernel(self) -> Peer:
+        return self._start_module("kernel", "", "appliance.shell.kernel_server", 6380)
+
+    def _start_uvloop(self) -> Peer:
+        from importlib.metadata import version
+
+        return self._start_module("uvloop", version("uvloop"), "appliance.bench.uvloop_server", 6381)
+
+    def _start_fakeredis(self) -> Peer:
+        from importlib.metadata import version
+
+        module = "appliance.bench.fakeredis_server"
+        # It selects on descriptors, which cannot be 1024 or more.
+        return self._start_module("fakeredis", version("fakeredis"), module, 6382, max_clients=500)
+
+    def _start_module(
+        self, name: str, version: str, module: str, port: int, max_clients: int = _MAX_CONNECTIONS
+    ) -> Peer:
+        argv = [sys.executable, "-m", module, "--host", "{host}", "--port", "{port}"]
+        return self._start_on_veth(name, version, argv, port, max_clients)
+
+    def _start_on_veth(
+        self, name: str, version: str, argv: Sequence[str], port: int, max_clients: int = _MAX_CONNECTIONS
+    ) -> Peer:
+        veth = self._joined()
+        host = veth.topology.server_address.partition("/")[0]
+        words = [host if word == "{host}" else str(port) if word == "{port}" else word for word in argv]
+        process = veth.spawn_server(words, stdout=subprocess.DEVNULL)
+        self._stack.callback(stop, process)
+        place = veth.topology.client_namespace
+        peer = Peer(name, version, host, port, veth.spawn_client, place, process.pid, max_clients=max_clients)
+        _wait_until_it_answers(peer, process)
+        return peer
+
+
+def _spawner(namespace: str) -> Callable[..., subprocess.Popen[bytes]]:
+    return lambda argv, **options: spawn(namespace, argv, **options)
+
+
+def _prepare_clients(place: str) -> None:
+    """Settings of the clients' namespace, alike for all."""
+
+    def write() -> None:
+        for name, value in _CLIENT_SYSCTLS.items():
+            Path("/proc/sys/net/ipv4", name).write_text(value)
+
+    try:
+        inside(place, write)
+    except OSError as error:
+        raise HostError(f"cannot set up the clients' namespace: {error.strerror}") from error
 
 
 def find_redis_server() -> str:

@@ -887,7 +887,7 @@ def xgroup_create(session: Session, args: list[bytes]) -> object:
         session.changed(key, 0)
     if args[3] in stream.groups:
         raise CommandError(b"BUSYGROUP Consumer Group name already exists")
-    stream.groups[args[3]] = Group(last_id, min(entries_read, stream.entries_added))
+    stream.add_group(args[3], Group(last_id, min(entries_read, stream.entries_added)))
     session.engine.dirty += 1
     session.notify(NOTIFY_STREAM, b"xgroup-create", key)
     return OK
@@ -908,7 +908,7 @@ def xgroup_setid(session: Session, args: list[bytes]) -> object:
         raise _no_group_for_key(key, args[3])
     if len(args) not in (5, 7):
         raise CommandError(errors.unknown_subcommand_or_arity(b"xgroup", args[1]))
-    group.last_id = stream.last_id if args[4] == b"$" else _range_id(args[4], 0)
+    stream.move_group(group, stream.last_id if args[4] == b"$" else _range_id(args[4], 0))
     group.entries_read = min(entries_read, stream.entries_added)
     session.engine.dirty += 1
     session.notify(NOTIFY_STREAM, b"xgroup-setid", key)
@@ -1142,7 +1142,7 @@ def xclaim(session: Session, args: list[bytes]) -> object:
     parsed = _parse_claim(session, args)
     is_moved = parsed.last_id > group.last_id
     if is_moved:
-        group.last_id = parsed.last_id
+        stream.move_group(group, parsed.last_id)
     consumer = _consumer(session, group, args[3], key)
     now_ms: int = session.clock.now_ms
     replies: list[object] = []

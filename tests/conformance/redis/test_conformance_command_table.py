@@ -94,8 +94,11 @@ def test_docs_and_info_have_the_servers_wire_form(pair: Pair, name: str, resp: i
 def test_help_has_the_servers_form(pair: Pair, name: str) -> None:
     ours, theirs = (plain(parse_one(raw)) for raw in pair.both(name, "HELP"))
     assert ours[0] == theirs[0]
-    assert [line[:5] == "+    " for line in ours[1:]] == [False, True] * (len(ours) // 2)
     assert ours[-2] == theirs[-2] == "+HELP"
+    indented = [line.startswith("+    ") for line in ours[1:]]
+    # Each syntax is followed by what it does, in one line or more.
+    assert not indented[0]
+    assert all(before or after for before, after in zip(indented, [*indented[1:], False], strict=True))
 
 
 def test_counts_and_lists_agree_with_each_other(pair: Pair) -> None:
