@@ -50,8 +50,8 @@ _WAIT_BULK: Final = 2  # _chunks hold the first bytes of a bulk string of _bulk_
 _BAD_LENGTH: Final = -(1 << 62)
 
 
-# The names of commands that came lately, as objects to use again: a new one would have to be made and hashed for
-# every request. A name's place is made from its bytes; whoever comes to it last stays.
+# The names of commands that came lately, as objects to use again: a new one would have to be made and hashed
+# for every request. A name's place is made from its bytes; whoever comes to it last stays.
 _LONGEST_KEPT_NAME: Final = 8
 _names: Final[list[bytes]] = [b""] * 256
 _IS_COMPILED: Final = not __file__.endswith(".py")  # interpreted, a slice costs less than all this
