@@ -243,6 +243,10 @@ class Engine:
             self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
+        self.key_ready(database, key)
+
+    def key_ready(self, database: int, key: bytes) -> None:
+        """Let those who wait for a key look again."""
         if self.blocked.key_changed(database, key):
             self.attention |= _READY_KEYS
 
