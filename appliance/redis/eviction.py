@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.keyspace import NO_EXPIRY, idle_s
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
 
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Database, Entry
 
-# A key with its entry, its slot and the slot's share of those that are empty.
+# A key with its entry, its slot and the slot's share of those that are empty; less for a string, which as a
+# rule is packed into one record with its key.
 _KEY_BYTES: Final = 160
+_PACKED_BYTES: Final = 72
 BIG: Final = 1024
 # What an empty redis-server says it uses: so that a limit of one byte refuses everything here too.
 _BASE: Final = 1_000_000
@@ -54,9 +56,9 @@ _FAR_FUTURE_MS: Final = 1 << 62
 
 def size_of(key: bytes, value: object) -> int:
     """Bytes that a key and its value take, about."""
-    size = _KEY_BYTES + len(key)
     if isinstance(value, bytes):
-        return size + 33 + len(value)
+        return _PACKED_BYTES + len(key) + len(value)
+    size = _KEY_BYTES + len(key)
     if isinstance(value, Collection):
         return size + value.memory_usage(_MEMBERS_SAMPLED)
     if isinstance(value, StringBuffer):
@@ -265,5 +267,4 @@ class Memory:
         """The higher the better a victim."""
         if self.policy == b"volatile-ttl":
             return _FAR_FUTURE_MS - entry.expire_at_ms
-        idle: int = self.engine.clock.now_s - entry.accessed_s
-        return idle
+        return idle_s(self.engine.clock.now_s, entry.accessed_s)

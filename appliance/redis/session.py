@@ -218,6 +218,7 @@ class Session:
             return
         self.last_command = command
         self.commands_executed += 1
+        self.engine.commands_executed += 1
         command.calls += 1
         try:
             reply = command.function(self, args)

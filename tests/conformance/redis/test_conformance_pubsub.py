@@ -71,7 +71,7 @@ def test_script(real_server: RealServer, script: str, resp3: str) -> None:
 
 def test_client_unblock(real_server: RealServer) -> None:
     with Crowd(real_server, resp3="b") as crowd:
-        crowd.introduce("a", "b")
+        crowd.introduce("a", "b", "c")
         for name in "ab":
             crowd.say_about("c", name, "CLIENT", "UNBLOCK", "@")
             for reason in ([], ["TIMEOUT"], ["ERROR"]):

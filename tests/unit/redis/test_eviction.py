@@ -90,8 +90,8 @@ def test_the_soonest_to_expire_go_first_under_volatile_ttl() -> None:
         client.send("SET", f"k{number}", "x" * 1000, "EX", 1000 - number)
     kept = [number for number in range(100) if client.send("EXISTS", f"k{number}") == b":1\r\n"]
     # The last ones came when nothing had to go any more, or were not drawn.
-    assert sum(number >= 85 for number in kept) <= 5
-    assert min(kept) == 0
+    assert sum(number >= 80 for number in kept) <= 12
+    assert set(range(40)) <= set(kept)
 
 
 def test_eviction_is_told_and_touches_watchers() -> None:
