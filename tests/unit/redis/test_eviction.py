@@ -88,10 +88,9 @@ def test_the_soonest_to_expire_go_first_under_volatile_ttl() -> None:
     client.send("CONFIG", "SET", "maxmemory-samples", 64)
     for number in range(100):
         client.send("SET", f"k{number}", "x" * 1000, "EX", 1000 - number)
-    kept = [number for number in range(100) if client.send("EXISTS", f"k{number}") == b":1\r\n"]
-    # The last ones came when nothing had to go any more, or were not drawn.
-    assert sum(number >= 80 for number in kept) <= 12
-    assert set(range(40)) <= set(kept)
+    gone = [number for number in range(100) if client.send("EXISTS", f"k{number}") == b":0\r\n"]
+    assert len(gone) >= 5
+    assert min(gone) >= 60
 
 
 def test_eviction_is_told_and_touches_watchers() -> None:
