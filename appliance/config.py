@@ -39,6 +39,7 @@ LOG_FORMATS: Final = ("text", "json")
 # More than the default needs more descriptors nowhere (connections are ours), but every port of one client
 # address is used up at 64,511; beyond a million the table alone takes gigabytes.
 _MAX_CONNECTIONS: Final = 1_000_000
+_MAX_BUSY_POLL_US: Final = 1_000_000
 _ADDRESS: Final = ipaddress.IPv4Interface("10.77.0.2/24")
 _CLIENT_ADDRESS: Final = ipaddress.IPv4Interface("10.77.0.1/24")
 
@@ -66,6 +67,7 @@ class Settings:
         config: the file that was read; None for none.
         log_level, log_format: see `appliance.shell.logs`.
         max_connections: TCP connections at once; one more gets RST.
+        busy_poll: microseconds for which the link is asked again and again before the pump sleeps.
         control: path of the control socket; None for the default of `control_path`.
         databases: of Redis.
         requirepass: of Redis; "" for none.
@@ -88,6 +90,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "text"
     max_connections: int = 10_000
+    busy_poll: int = 0
     control: str | None = None
     databases: int = 16
     requirepass: str = ""
@@ -211,6 +214,12 @@ OPTIONS: Final = (
     Option("log_level", "LEVEL", f"One of {', '.join(LOG_LEVELS)}.", _one_of(LOG_LEVELS)),
     Option("log_format", "FORMAT", f"One of {', '.join(LOG_FORMATS)}.", _one_of(LOG_FORMATS)),
     Option("max_connections", "N", "TCP connections at once.", _whole_number(1, _MAX_CONNECTIONS)),
+    Option(
+        "busy_poll",
+        "US",
+        "Ask the link this long for more before sleeping: burns CPU.",
+        _whole_number(0, 1_000_000),
+    ),
     Option("control", "PATH", "Unix socket to control it.", _socket_path),
     Option("databases", "N", "Redis databases.", _whole_number(1, 65536)),
     Option("requirepass", "PASSWORD", "Redis password.", str),

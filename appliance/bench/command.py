@@ -14,9 +14,10 @@ from rich.console import Console
 from appliance import __version__
 from appliance._build import build_kind
 from appliance.bench.cases import CASES, SETS, missing_commands, select
+from appliance.bench.congestion import DEFAULT, SYSTEM
 from appliance.bench.echo_bench import echo_table, measure_echo
 from appliance.bench.flood_bench import measure_flood, table as flood_table
-from appliance.bench.machine import Steadiness, machine_facts
+from appliance.bench.machine import Steadiness, machine_facts, system_congestion
 from appliance.bench.measure import measure_rounds, participants
 from appliance.bench.memory import measure_memory
 from appliance.bench.peers import LABELS, Peers, why_unavailable
@@ -88,6 +89,13 @@ def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     help="Measure memory per idle connection and per key.  [default: with targets and full]",
 )
 @click.option(
+    "--congestion",
+    default=DEFAULT,
+    show_default=True,
+    metavar="NAME",
+    help=f"Congestion control of the kernels, the same for all peers; {SYSTEM} leaves the system's.",
+)
+@click.option(
     "--json", "json_path", metavar="FILE", help="Write everything measured there; - is standard output."
 )
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw the ratios there (.png, .svg, .pdf).")
@@ -110,6 +118,7 @@ def bench(
     wanted: tuple[str, ...],
     peer_names: tuple[str, ...],
     wants_memory: bool | None,
+    congestion: str,
     json_path: str | None,
     picture_path: str | None,
     is_wire: bool,
@@ -169,6 +178,7 @@ def bench(
             rounds=rounds,
             seconds=seconds or 1.0,
             wants_memory=wants_memory,
+            congestion=congestion,
             progress=status.update,
         )
     summary["set"] = set_name if chosen is not None else ""
@@ -239,12 +249,13 @@ def _run(
     rounds: int,
     seconds: float,
     wants_memory: bool,
+    congestion: str,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure all of it; the summary."""
     steadiness = Steadiness()
     progress("starting the servers")
-    with Peers(names) as started:
+    with Peers(names, congestion) as started:
         versions = {peer.name: peer.version for peer in started.peers}
         rows = measure_cases(
             cases,
@@ -265,6 +276,7 @@ def _run(
         "machine": machine_facts(),
         "rounds": rounds,
         "seconds": seconds,
+        "congestion_control": congestion if congestion != SYSTEM else f"{system_congestion()} (the system's)",
         "waited_for_the_machine_s": round(steadiness.waited_s, 1),
         "peers": versions,
         "labels": {name: LABELS[name] for name in names},

@@ -23,7 +23,6 @@ PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 _STEP: Final = re.compile(r"^([\d.]+)% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)", re.MULTILINE)
 _RATE: Final = re.compile(r"throughput summary: ([\d.]+) requests per second")
 _SUMMARY: Final = re.compile(r"avg +min +p50 +p95 +p99 +max\s+" + r"([\d.]+)\s+" * 5 + r"([\d.]+)")
-_TICKS_APART: Final = 3
 _CUMULATIVE: Final = "Cumulative distribution of latencies:"
 
 
@@ -93,27 +92,19 @@ def parse_output(text: str, server_us: CpuTime, load_us: CpuTime) -> Measurement
 
 
 def process_cpu(pid: int) -> CpuTime:
-    """What a process has used since it began, all its threads.
+    """What a process has used since it began, all its threads; in ticks of 10 ms.
 
     Raises:
         HostError: it is gone.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     except OSError as error:
         raise HostError(f"the server with process id {pid} is gone") from error
     # The name in parentheses may hold anything, spaces and parentheses too (proc(5)).
     fields = text.rpartition(")")[2].split()
     tick = os.sysconf("SC_CLK_TCK")
-    used = CpuTime(int(fields[11]) / tick, int(fields[12]) / tick)
-    # Ticks are 10 ms. Where the kernel keeps nanoseconds they give the sum, and the ticks its parts; threads
-    # that have ended are in the ticks alone.
-    nanoseconds = sum(int(text.split()[0]) for text in threads)
-    ticks = used.user + used.system
-    if ticks and abs(nanoseconds / 1e9 - ticks) <= _TICKS_APART / tick:
-        return CpuTime(used.user * nanoseconds / 1e9 / ticks, used.system * nanoseconds / 1e9 / ticks)
-    return used
+    return CpuTime(int(fields[11]) / tick, int(fields[12]) / tick)
 
 
 def children_cpu() -> CpuTime:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Steadiness", "machine_facts"]
+__all__ = ["Steadiness", "machine_facts", "system_congestion"]
 
 _LOOP = 200_000
 _TOLERANCE = 1.25
@@ -47,6 +47,14 @@ def _time_loop() -> float:
     for number in range(_LOOP):
         total += number
     return time.perf_counter() - began
+
+
+def system_congestion() -> str:
+    """The congestion control that the kernel uses where nothing else is asked for."""
+    try:
+        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def machine_facts() -> dict[str, str | int]:

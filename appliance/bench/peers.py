@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance._build import build_kind
+from appliance.bench.congestion import DEFAULT, pin
 from appliance.bench.load import Measurement, children_cpu, parse_output, process_cpu
 from appliance.errors import HostError
 from netns.build import build_veth
@@ -173,10 +174,12 @@ class Peers:
 
     Args:
         only: names of LABELS to start, in the order they shall have.
+        congestion: congestion control of every kernel in it, or `system`.
     """
 
-    def __init__(self, only: Sequence[str]) -> None:
+    def __init__(self, only: Sequence[str], congestion: str = DEFAULT) -> None:
         self._only = only
+        self._congestion = congestion
         self._stack = ExitStack()
         self._suffix = f"bench{os.getpid()}x{next(_INSTANCES)}"
         self._veth: BuiltVeth | None = None
@@ -201,6 +204,7 @@ class Peers:
                     raise HostError(f"{name}: {reason}")
                 peer = start[name]()
                 _prepare_clients(peer.place)
+                pin(peer.place, self._congestion)
                 self.peers.append(peer)
         except BaseException:
             self._stack.close()
@@ -246,6 +250,7 @@ class Peers:
         if self._veth is None:
             topology = VethTopology(f"client-{self._suffix}", f"server-{self._suffix}")
             self._veth = self._stack.enter_context(build_veth(topology))
+            pin(topology.server_namespace, self._congestion)
         return self._veth
 
     def _start_redis_server(self) -> Peer:

@@ -121,7 +121,10 @@ def _rate(medians: dict[str, Any]) -> str:
 
 def table(summary: dict[str, Any]) -> Table:
     """Every case with every peer: rates, our ratios, latencies, processor time."""
-    made = Table(title=f"medians of {summary['rounds']} rounds; ratios are redtap's to the peer's")
+    made = Table(
+        title=f"medians of {summary['rounds']} rounds; ratios are redtap's to the peer's; "
+        f"kernels use {summary['congestion_control']}"
+    )
     made.add_column("case")
     made.add_column("peer")
     for name in (

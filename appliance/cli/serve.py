@@ -313,6 +313,7 @@ def _run(
             control_path=settings.control_path(),
             capture_path=settings.capture,
             random_bytes=random_bytes,
+            busy_poll_us=settings.busy_poll,
             catch_signals=catch_signals,
             facts=facts,
             on_ready=on_ready,

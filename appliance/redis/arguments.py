@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, parse_integer
+from appliance.redis.longdouble import parse_long_double
 
 # Options that say when a key expires, as bits: SET and GETEX share them.
 EX: Final = 1
@@ -78,3 +80,45 @@ def expire_argument(text: bytes, unit: int, now_ms: int, command: bytes) -> int:
             raise CommandError(errors.invalid_expire(command))
         value += now_ms
     return value
+
+
+_TIMEOUT_RANGE: Final = b"ERR timeout is out of range"
+_TIMEOUT_NEGATIVE: Final = b"ERR timeout is negative"
+# Some 146,000 years: what comes to more is as good as for ever, and stays within 64 bits.
+_LONGEST_TIMEOUT_US: Final = 1 << 62
+
+
+def timeout_argument(text: bytes, now_ms: int) -> int:
+    """How long a blocking command may wait, given in seconds and fractions; for `Session.block`.
+
+    Returns:
+        Microseconds, a multiple of 1000 as the server counts in milliseconds; 0 for ever.
+    """
+    whole = parse_integer(text)
+    if whole is not None:  # as nearly always, and far cheaper
+        return _timeout(whole * 1000, now_ms)
+    try:
+        seconds = parse_long_double(text)
+    except ValueError:
+        raise CommandError(b"ERR timeout is not a float or out of range") from None
+    if seconds.is_infinite:
+        raise CommandError(_TIMEOUT_NEGATIVE if text.startswith(b"-") else _TIMEOUT_RANGE)
+    return _timeout(ceil(seconds.times(1000).value), now_ms)
+
+
+def timeout_ms_argument(text: bytes, now_ms: int) -> int:
+    """The same, given as whole milliseconds (XREAD BLOCK, WAIT)."""
+    value = parse_integer(text)
+    if value is None:
+        raise CommandError(b"ERR timeout is not an integer or out of range")
+    return _timeout(value, now_ms)
+
+
+def _timeout(timeout_ms: int, now_ms: int) -> int:
+    if timeout_ms > I64_MAX:
+        raise CommandError(_TIMEOUT_RANGE)
+    if timeout_ms < 0:
+        raise CommandError(_TIMEOUT_NEGATIVE)
+    if timeout_ms > I64_MAX - now_ms:
+        raise CommandError(_TIMEOUT_RANGE)
+    return min(timeout_ms * 1000, _LONGEST_TIMEOUT_US)

@@ -15,6 +15,7 @@ from typing import Final
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, parse_integer
+from appliance.redis.notifications import event_classes, event_letters
 
 _UNITS: Final[dict[bytes, int]] = {
     b"": 1,
@@ -46,6 +47,7 @@ class _Parameter:
         choices: str = "",
         immutable: bool = False,
         only: str | None = None,
+        alias: str = "",
     ) -> None:
         self.name: bytes = name.encode()
         self.kind = kind
@@ -54,6 +56,7 @@ class _Parameter:
         self.high = high
         self.choices: list[bytes] = choices.encode().split()
         self.immutable = immutable
+        self.alias: bytes = alias.encode()
         # The one value a parameter may have because the part it governs does not exist here.
         self.only: bytes | None = None if only is None else only.encode()
 
@@ -65,6 +68,8 @@ class _Parameter:
         """
         if self.kind == "string":
             value = text
+        elif self.kind == "events":
+            value = event_letters(event_classes(text.decode("latin-1"))).encode()
         elif self.kind == "bool":
             value = text.lower()
             if value not in (b"yes", b"no"):
@@ -93,6 +98,8 @@ class _Parameter:
             number = parse_integer(text)
             if number is None:
                 raise ValueError("argument couldn't be parsed into an integer")
+        if self.kind == "unsigned" and number < 0:
+            raise ValueError("argument must be greater or equal to 0")
         if not self.low <= number <= self.high:
             raise ValueError(f"argument must be between {self.low} and {self.high} inclusive")
         return b"%d" % number
@@ -114,8 +121,8 @@ def _parameters() -> list[_Parameter]:
         _Parameter("databases", "integer", "16", 1, int_max, immutable=True),
         _Parameter("dbfilename", "string", "dump.rdb", immutable=True),
         _Parameter("dir", "string", "", immutable=True),
-        _Parameter("hash-max-listpack-entries", "integer", "512"),
-        _Parameter("hash-max-listpack-value", "integer", "64"),
+        _Parameter("hash-max-listpack-entries", "unsigned", "512", alias="hash-max-ziplist-entries"),
+        _Parameter("hash-max-listpack-value", "memory", "64", alias="hash-max-ziplist-value"),
         _Parameter("hll-sparse-max-bytes", "memory", "3000"),
         _Parameter("hz", "integer", "10", 0, int_max),
         _Parameter("io-threads", "integer", "1", 1, 128, immutable=True),
@@ -127,32 +134,43 @@ def _parameters() -> list[_Parameter]:
         _Parameter("lazyfree-lazy-user-flush", "bool", "no"),
         _Parameter("lfu-decay-time", "integer", "1", 0, int_max),
         _Parameter("lfu-log-factor", "integer", "10", 0, int_max),
-        _Parameter("list-max-listpack-size", "integer", "-2", -(1 << 31), int_max),
+        _Parameter("list-compress-depth", "integer", "0", 0, int_max),
+        _Parameter(
+            "list-max-listpack-size",
+            "integer",
+            "-2",
+            -(1 << 31),
+            int_max,
+            alias="list-max-ziplist-size",
+        ),
         _Parameter("logfile", "string", "", immutable=True),
         _Parameter("loglevel", "enum", "notice", choices="debug verbose notice warning nothing"),
         _Parameter("lua-time-limit", "integer", "5000"),
         _Parameter("maxclients", "integer", "10000", 1, (1 << 32) - 1),
         _Parameter("maxmemory", "memory", "0"),
+        _Parameter("maxmemory-eviction-tenacity", "integer", "10", 0, 100),
         _Parameter("maxmemory-policy", "enum", "noeviction", choices=_POLICIES),
         _Parameter("maxmemory-samples", "integer", "5", 1, 64),
-        _Parameter("notify-keyspace-events", "string", "", only=""),
+        _Parameter("notify-keyspace-events", "events", ""),
         _Parameter("port", "integer", "6379", 0, 65535, immutable=True),
         _Parameter("proto-max-bulk-len", "memory", "536870912", 1024 * 1024),
         _Parameter("protected-mode", "bool", "no"),
         _Parameter("requirepass", "string", ""),
         _Parameter("save", "string", "", only=""),
-        _Parameter("set-max-intset-entries", "integer", "512"),
-        _Parameter("set-max-listpack-entries", "integer", "128"),
-        _Parameter("set-max-listpack-value", "integer", "64"),
+        _Parameter("set-max-intset-entries", "unsigned", "512"),
+        _Parameter("set-max-listpack-entries", "unsigned", "128"),
+        _Parameter("set-max-listpack-value", "unsigned", "64"),
         _Parameter("slowlog-log-slower-than", "integer", "10000", -1),
         _Parameter("slowlog-max-len", "integer", "128"),
         _Parameter("stop-writes-on-bgsave-error", "bool", "yes"),
+        _Parameter("stream-node-max-bytes", "memory", "4096"),
+        _Parameter("stream-node-max-entries", "integer", "100"),
         _Parameter("tcp-backlog", "integer", "511", 0, int_max, immutable=True),
         _Parameter("tcp-keepalive", "integer", "300", 0, int_max),
         _Parameter("timeout", "integer", "0", 0, int_max),
         _Parameter("unixsocket", "string", "", immutable=True),
-        _Parameter("zset-max-listpack-entries", "integer", "128"),
-        _Parameter("zset-max-listpack-value", "integer", "64"),
+        _Parameter("zset-max-listpack-entries", "unsigned", "128", alias="zset-max-ziplist-entries"),
+        _Parameter("zset-max-listpack-value", "memory", "64", alias="zset-max-ziplist-value"),
     ]
 
 
@@ -167,13 +185,19 @@ class Configuration:
         """
         self._parameters: dict[bytes, _Parameter] = {}
         self._values: dict[bytes, bytes] = {}
+        # Names of older servers: each sets and shows the parameter it became.
+        self._aliases: dict[bytes, _Parameter] = {}
         for parameter in _parameters():
             self._parameters[parameter.name] = parameter
             self._values[parameter.name] = parameter.default
+            if parameter.alias:
+                self._aliases[parameter.alias] = parameter
         for name, text in overrides.items():
             parameter = self._parameters[name.encode()]
             self._values[parameter.name] = parameter.normalized(text.encode())
         self.requirepass: bytes = self._values[b"requirepass"]
+        # What notify-keyspace-events was set to: its text does not show all of it.
+        self.event_flags: int = event_classes(self._values[b"notify-keyspace-events"].decode())
 
     def integer(self, name: str) -> int:
         return int(self._values[name.encode()])
@@ -184,19 +208,17 @@ class Configuration:
     def matching(self, patterns: list[bytes]) -> list[tuple[bytes, bytes]]:
         """Names and values of all parameters that one of the glob patterns matches, each once."""
         found: dict[bytes, bytes] = {}
+        every = dict(self._values)
+        for alias, parameter in self._aliases.items():
+            every[alias] = self._values[parameter.name]
         for pattern in patterns:
             if not any(mark in pattern for mark in (b"*", b"?", b"[")):
                 # A plain name comes back in the spelling it was asked for.
-                if pattern.lower() in self._values:
-                    found[pattern] = self._values[pattern.lower()]
+                if pattern.lower() in every:
+                    found[pattern] = every[pattern.lower()]
                 continue
-            found.update(
-                {
-                    name: value
-                    for name, value in self._values.items()
-                    if glob_match(pattern, name, ignore_case=True)
-                }
-            )
+            matching = [name for name in every if glob_match(pattern, name, ignore_case=True)]
+            found.update({name: every[name] for name in matching})
         return list(found.items())
 
     def set_many(self, pairs: list[tuple[bytes, bytes]]) -> None:
@@ -210,6 +232,8 @@ class Configuration:
         for name, text in pairs:
             parameter = self._parameters.get(name.lower())
             if parameter is None:
+                parameter = self._aliases.get(name.lower())
+            if parameter is None:
                 raise CommandError(
                     b"ERR Unknown option or number of arguments for CONFIG SET - '" + name + b"'"
                 )
@@ -218,12 +242,16 @@ class Configuration:
             if any(parameter is other for other, _, _ in known):
                 raise CommandError(_failed(name, "duplicate parameter"))
             known.append((parameter, name, text))
+        events = self.event_flags
         for parameter, name, text in known:
             try:
                 accepted[parameter.name] = parameter.normalized(text)
             except ValueError as error:
                 raise CommandError(_failed(name, str(error))) from None
+            if parameter.kind == "events":
+                events = event_classes(text.decode("latin-1"))
         self._values.update(accepted)
+        self.event_flags = events
         self.requirepass = self._values[b"requirepass"]
 
 

@@ -25,6 +25,8 @@ from typing import Final
 from librt.strings import BytesWriter, read_i64_le, write_f64_le
 from mypy_extensions import i64
 
+NAN: Final = float("nan")
+
 _ZERO: Final = 48
 _NINE: Final = 57
 _PLUS: Final = 43
@@ -64,13 +66,13 @@ def parse_double(text: bytes) -> float:
     value = _decimal(text)
     if value == value:
         if value - value != 0.0:  # an infinity, spelled or by overflow
-            return value if text.lstrip(b"+-").lower() in _INFINITIES else float("nan")
+            return value if text.lstrip(b"+-").lower() in _INFINITIES else NAN
         if value == 0.0 and not _spells_zero(text):
-            return float("nan")
+            return NAN
         return value
     if len(text) > 2 and _HEXADECIMAL.fullmatch(text) is not None:
         return _hexadecimal(text)
-    return float("nan")
+    return NAN
 
 
 def parse_bound(text: bytes) -> float:
@@ -91,7 +93,7 @@ def _decimal(text: bytes) -> float:
     length: i64 = len(text)
     pos: i64 = 0
     if length == 0:
-        return float("nan")
+        return NAN
     first: i64 = text[0]
     negative = first == _MINUS
     if negative or first == _PLUS:
@@ -121,7 +123,7 @@ def _decimal(text: bytes) -> float:
         return _infinity(text, pos)
     if pos < length:
         if byte | _LOWER != _E:
-            return float("nan")
+            return NAN
         pos += 1
         sign: i64 = 1
         if pos < length:
@@ -131,12 +133,12 @@ def _decimal(text: bytes) -> float:
                 if byte == _MINUS:
                     sign = -1
         if pos == length:
-            return float("nan")
+            return NAN
         power: i64 = 0
         while pos < length:
             byte = text[pos]
             if byte < _ZERO or byte > _NINE:
-                return float("nan")
+                return NAN
             if power < 1_000_000_000:
                 power = power * 10 + (byte - _ZERO)
             pos += 1
@@ -158,7 +160,7 @@ def _decimal(text: bytes) -> float:
 def _infinity(text: bytes, pos: i64) -> float:
     if text[pos:].lower() in _INFINITIES:
         return float("-inf") if text[0] == _MINUS else float("inf")
-    return float("nan")
+    return NAN
 
 
 def _spells_zero(text: bytes) -> bool:
@@ -174,13 +176,13 @@ def _spells_zero(text: bytes) -> bool:
 def _hexadecimal(text: bytes) -> float:
     digits, mark, power = text.lower().partition(b"p")
     if mark and len(power.lstrip(b"+-").lstrip(b"0")) > _LONGEST_EXPONENT:
-        return 0.0 if not digits.lstrip(b"+-")[2:].strip(b"0.") else float("nan")
+        return 0.0 if not digits.lstrip(b"+-")[2:].strip(b"0.") else NAN
     try:
         value = float.fromhex(text.decode("ascii"))
     except OverflowError:
-        return float("nan")
+        return NAN
     if value == 0.0 and digits.lstrip(b"+-")[2:].strip(b"0."):
-        return float("nan")
+        return NAN
     return value
 
 
@@ -299,8 +301,9 @@ def _grisu2(value: float) -> bytes:
         upper_high -= 1
 
     whole = upper_high >> (point - 32)
-    one: i64 = 1  # a literal would be shifted as C's int
-    rest = ((upper_high & ((one << (point - 32)) - 1)) << 32) | upper_low
+    scale: i64 = 1
+    scale <<= point  # in two steps: compiled, `1 << point` is a shift of C's int, of 32 bits
+    rest = ((upper_high & ((scale >> 32) - 1)) << 32) | upper_low
     digits: i64 = 0
     count: i64 = 0
     kappa: i64 = 0
@@ -327,20 +330,20 @@ def _grisu2(value: float) -> bytes:
         delta *= 5
         distance *= 5
         point -= 1
+        scale >>= 1
         kappa -= 1
         digits = digits * 10 + (rest >> point)
         count += 1
-        rest &= (one << point) - 1
+        rest &= scale - 1
         if rest < delta:
             break
-    unit = one << point
     while (
         rest < distance
-        and delta - rest >= unit
-        and (rest + unit < distance or distance - rest > rest + unit - distance)
+        and delta - rest >= scale
+        and (rest + scale < distance or distance - rest > rest + scale - distance)
     ):
         digits -= 1
-        rest += unit
+        rest += scale
     return _notation(digits, count, kappa - (_FIRST_POWER + index * _POWER_STEP), negative)
 
 

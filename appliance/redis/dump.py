@@ -538,8 +538,12 @@ def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListVal
             left -= 1
         value.load(elements)
         return value
-    if kind == _LIST_ZIPLIST:
-        value.load(_ziplist(reader.string()))
+    if kind == _LIST_ZIPLIST:  # stays a quicklist, however short
+        elements = _ziplist(reader.string())
+        if len(elements) > 0:
+            value.load_node(elements[:1], False)
+            for element in elements[1:]:
+                value.push_tail(element)
     else:
         left = reader.count()
         while left > 0:
@@ -577,7 +581,8 @@ def _restore_set(reader: _Reader, kind: int, limits: EncodingLimits) -> Set:
             left -= 1
     value = Set(limits, encoding)
     for member in members:
-        if not value.add(member):
+        is_new = value.load(member) if kind == _SET_LISTPACK else value.add(member)
+        if not is_new:
             raise PayloadError("a member twice")
     if len(value) == 0:
         raise PayloadError("an empty set")
@@ -624,7 +629,9 @@ def _restore_sorted_set(reader: _Reader, kind: int, limits: EncodingLimits) -> S
     if len(items) == 0 or len(items) & 1:
         raise PayloadError("an empty sorted set, or half a member")
     for at in range(0, len(items), 2):
-        _add_member(value, items[at], _score(items[at + 1]))
+        _add_member(value, items[at], _score(items[at + 1]) + 0.0)  # -0 becomes 0
+    # A listpack is taken over whatever the length of its strings.
+    value.is_listpack = len(value) <= limits.zset_max_listpack_entries
     return value
 
 
@@ -654,7 +661,10 @@ def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
     if len(items) == 0 or len(items) & 1:
         raise PayloadError("an empty hash, or half a field")
     for at in range(0, len(items), 2):
-        if not value.set(items[at], items[at + 1]):
+        # A zipmap is looked at in every respect, a listpack only at its number of fields.
+        field = items[at]
+        content = items[at + 1]
+        if not (value.set(field, content) if kind == _HASH_ZIPMAP else value.load(field, content)):
             raise PayloadError("a field twice")
     return value
 
@@ -674,7 +684,7 @@ def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -
             when = parse_integer(items[at + 2])
             if when is None:
                 raise PayloadError("a time that is none")
-            if not value.set(items[at], items[at + 1]):
+            if not value.load(items[at], items[at + 1]):
                 raise PayloadError("a field twice")
             fields.append(items[at])
             times.append(when)
@@ -817,7 +827,7 @@ class _StreamReader:
             if entries_read >= 1 << 63:
                 entries_read = UNKNOWN_READ
         group = Group(last_id, entries_read)
-        value.groups[name] = group
+        value.add_group(name, group)
         nobody = Consumer(b"", 0)
         left = reader.length()
         while left > 0:

@@ -1,7 +1,10 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
-It is sans-IO: the shell gives it bytes through sessions and calls `cron` every 100 ms. Nothing here reads a
-clock or makes randomness; both come in as arguments.
+It is sans-IO: the shell gives it bytes through sessions, calls `cron` every 100 ms, and `handle_timeouts`
+when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in as arguments.
+
+What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
+`attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
 
 Units:      microseconds of Unix time (now_us).
 Invariants: `databases[i].index == i`; a session is in `sessions` from create_session to Session.close.
@@ -15,14 +18,19 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
-from appliance.redis.keyspace import Clock, Database, KeyspaceStats
+from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
+from appliance.redis.notifications import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
+from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Registry
-from appliance.redis.session import Session
+from appliance.redis.release import ReleaseQueue
+from appliance.redis.session import BEHIND, PARKED, Session
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
+from appliance.redis.watch import WatchRegistry
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
@@ -31,6 +39,13 @@ _EXPIRE_BUDGET: Final = 4000
 _EXPIRE_SAMPLE: Final = 20
 _FIELD_EXPIRY_BUDGET: Final = 20_000  # fields removed, and hashes looked at
 _RESIZE_BUDGET: Final = 16384
+# Elements of released values let go at once, about a millisecond's worth, and how soon the next follow.
+_RELEASE_BUDGET: Final = 10_000
+_RELEASE_EVERY_US: Final = 5_000
+
+# What `attention` says is left to do.
+_MESSAGES: Final = 1
+_READY_KEYS: Final = 2
 
 InfoProvider = Callable[[], dict[str, str | int]]
 
@@ -62,6 +77,34 @@ class EngineSettings:
         self.version = version
 
 
+class _Observer(KeyspaceObserver):
+    """Passes on what the keyspace tells."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def event(self, database: int, event_class: i64, name: bytes, key: bytes) -> None:
+        places = self.engine.event_places
+        pubsub = self.engine.pubsub
+        if places & NOTIFY_KEYSPACE:
+            pubsub.publish(b"__keyspace@%d__:%b" % (database, key), name)
+        if places & NOTIFY_KEYEVENT:
+            pubsub.publish(b"__keyevent@%d__:%b" % (database, name), key)
+
+    def removed(self, database: int, key: bytes) -> None:
+        if self.engine.interest != 0:
+            self.engine.key_changed(database, key)
+
+    def released(self, value: object) -> None:
+        self.engine.releases.add(value)
+        self.engine.release_soon()
+
+    def emptied(self, table: Table, expiring: list[Entry]) -> None:
+        self.engine.releases.add_table(table, expiring)
+        self.engine.release_soon()
+
+
 class Engine:
     """One Redis endpoint."""
 
@@ -76,15 +119,30 @@ class Engine:
         self.clock = Clock()
         self.stats = KeyspaceStats()
         self.limits = EncodingLimits()
+        self.observer: KeyspaceObserver = _Observer(self)
+        # Zero in an engine without a memory limit: then no command has to ask `has_room`.
+        self.mode: i64 = 0
+        # What the commands so far have left to do: see `settle`.
+        self.attention: i64 = 0
+        # Keys that somebody watches or waits for, and one if keyspace events are wanted: at 0 a change
+        # concerns nobody.
+        self.interest: i64 = 0
+        self.event_places: i64 = 0  # NOTIFY_KEYSPACE, NOTIFY_KEYEVENT
+        self.blocked = BlockedSessions(self, settings.databases)
+        self.watches = WatchRegistry(self, settings.databases)
+        self.pubsub = PubSub(self)
+        self.releases = ReleaseQueue()
+        self.on_earlier_timeout: Callable[[], None] | None = None
+        self._messages: list[tuple[Session, bytes]] = []
         secret = random_bytes(8)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [
-            Database(index, secret, self.clock, self.stats) for index in range(settings.databases)
+            Database(index, secret, self.clock, self.stats, self.observer)
+            for index in range(settings.databases)
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
         self.configuration = Configuration(settings_overrides(settings))
-        follow_limits(self.limits, self.configuration)
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
@@ -109,6 +167,8 @@ class Engine:
         self._sampled_us: i64 = 0
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
+        self._release_at_us: i64 = NEVER_US
+        self._follow_configuration()
 
     # Sessions -------------------------------------------------------------------------------------
 
@@ -144,12 +204,66 @@ class Engine:
         self._pending[session.id] = session
 
     def take_pending_sessions(self) -> list[Session]:
-        """Sessions marked since the last call, each once: send their output, close those that are closing."""
+        """Sessions marked since the last call, each once: send their output, close those that are closing.
+
+        Sessions that were parked and have been answered go on with their input first; that may add others.
+        """
         if len(self._pending) == 0:
             return []
-        pending = list(self._pending.values())
-        self._pending = {}
-        return pending
+        pending: dict[int, Session] = {}
+        while len(self._pending) > 0:
+            marked = self._pending
+            self._pending = {}
+            for session in marked.values():
+                pending[session.id] = session
+                if session.mode & (BEHIND | PARKED) == BEHIND and not session.is_closing:
+                    session.go_on()
+        return list(pending.values())
+
+    # What commands leave to do --------------------------------------------------------------------
+
+    def push(self, session: Session, wire: bytes) -> None:
+        """Send a session a message, in wire form, when the command being executed is over."""
+        self._messages.append((session, wire))
+        self.attention |= _MESSAGES
+
+    def key_changed(self, database: int, key: bytes) -> None:
+        """Tell those who watch a key, or wait for it."""
+        if len(self.watches.sessions) > 0:
+            self.watches.key_changed(database, key)
+        self.key_ready(database, key)
+
+    def key_ready(self, database: int, key: bytes) -> None:
+        """Let those who wait for a key look again."""
+        if self.blocked.key_changed(database, key):
+            self.attention |= _READY_KEYS
+
+    def database_replaced(self, database: int, new: Database | None) -> None:
+        """To be called before all keys of a database go; `new` is what takes their place."""
+        if self.interest == 0:
+            return
+        self.watches.database_replaced(database, new)
+        if self.blocked.database_changed(database):
+            self.attention |= _READY_KEYS
+
+    def settle(self, current: Session | None) -> None:
+        """A command is over: send the messages it caused, serve those who wait for keys it changed.
+
+        Args:
+            current: the session whose command it was; its output is being fetched anyway.
+        """
+        while self.attention != 0:
+            attention = self.attention
+            self.attention = 0
+            if attention & _MESSAGES:
+                messages = self._messages
+                self._messages = []
+                for session, wire in messages:
+                    session.push(wire)
+                    if session is not current:
+                        self.mark_pending(session)
+            if attention & _READY_KEYS:
+                self.blocked.serve()
 
     # Time -----------------------------------------------------------------------------------------
 
@@ -160,11 +274,37 @@ class Engine:
             self.started_us = now_us
         self._active_expiry()
         self._expire_fields()
+        if self.attention != 0:
+            self.settle(None)
         left: i64 = _RESIZE_BUDGET
         for database in self.databases:
             if left > 0 and database.work(left):
                 left -= _RESIZE_BUDGET // 4
         self._sample_rate(now_us)
+
+    def next_timeout_us(self) -> int:
+        """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        return min(self.blocked.earliest_us, self._release_at_us)
+
+    def handle_timeouts(self, now_us: int) -> None:
+        """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
+        self.clock.set_us(now_us)
+        if self.blocked.earliest_us <= now_us:
+            self.blocked.expire(now_us)
+        if self._release_at_us <= now_us:
+            more = self.releases.work(_RELEASE_BUDGET)
+            self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
+
+    def release_soon(self) -> None:
+        """There is something to be let go of."""
+        if self._release_at_us == NEVER_US and not self.releases.is_empty():
+            self._release_at_us = self.clock.now_us + _RELEASE_EVERY_US
+            self.timeout_came_earlier()
+
+    def timeout_came_earlier(self) -> None:
+        """`next_timeout_us` is earlier than it was: tell the shell, if it wants to know."""
+        if self.on_earlier_timeout is not None:
+            self.on_earlier_timeout()
 
     def _active_expiry(self) -> None:
         """Sample keys with an expire time; go on with a database while a quarter of its sample had expired.
@@ -257,6 +397,10 @@ class Engine:
             total += session.bytes_out
         return total
 
+    def has_room(self) -> bool:
+        """Whether the memory limit allows commands that need more memory."""
+        return True
+
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
         self.stats.reset()
@@ -272,15 +416,23 @@ class Engine:
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
-        follow_limits(self.limits, self.configuration)
+        self._follow_configuration()
         self.max_bulk = self.configuration.integer("proto-max-bulk-len")
-        self.limits.list_max_listpack_size = self.configuration.integer("list-max-listpack-size")
         for session in self.sessions.values():
             session.parser.max_bulk = self.max_bulk
         if self.configuration.requirepass == b"":
             for session in self.sessions.values():
-                session.must_authenticate = False
-                session.parser.is_restricted = False
+                session.set_authenticated(True)
+
+    def _follow_configuration(self) -> None:
+        configuration = self.configuration
+        follow_limits(self.limits, configuration)
+        flags = configuration.event_flags
+        self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
+        # Without a place nothing is published: then nobody needs to make events.
+        classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
+        self.interest += (classes != 0) - (self.observer.event_classes != 0)
+        self.observer.event_classes = classes
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
         """Add facts to a section of INFO, a new one if need be; they override ours of the same name.
@@ -306,10 +458,16 @@ def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:
     """Set the sizes at which encodings change to what CONFIG SET says."""
     limits.hash_max_listpack_entries = configuration.integer("hash-max-listpack-entries")
     limits.hash_max_listpack_value = configuration.integer("hash-max-listpack-value")
+    limits.list_max_listpack_size = configuration.integer("list-max-listpack-size")
+    limits.list_compress_depth = configuration.integer("list-compress-depth")
     limits.set_max_intset_entries = configuration.integer("set-max-intset-entries")
     limits.set_max_listpack_entries = configuration.integer("set-max-listpack-entries")
     limits.set_max_listpack_value = configuration.integer("set-max-listpack-value")
+    limits.zset_max_listpack_entries = configuration.integer("zset-max-listpack-entries")
+    limits.zset_max_listpack_value = configuration.integer("zset-max-listpack-value")
     limits.hll_sparse_max_bytes = configuration.integer("hll-sparse-max-bytes")
+    limits.stream_node_max_bytes = configuration.integer("stream-node-max-bytes")
+    limits.stream_node_max_entries = configuration.integer("stream-node-max-entries")
 
 
 def _hash_with_times(database: Database, key: bytes) -> Hash | None:

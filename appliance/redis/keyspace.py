@@ -37,6 +37,17 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.notifications import (
+    NOTIFY_EXPIRED,
+    NOTIFY_KEY_MISS,
+    NOTIFY_NEW,
+    NOTIFY_OVERWRITTEN,
+    NOTIFY_TYPE_CHANGED,
+    NOTIFY_WRITTEN,
+)
+from appliance.redis.types.collection import Collection
+from appliance.redis.values import type_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -449,6 +460,25 @@ class Table:
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
+    def dismantle(self, budget: int, leaving: Callable[[object], None]) -> int:
+        """Drop up to about `budget` slots of a table that nobody uses any more.
+
+        Args:
+            budget: slots to look at.
+            leaving: called with each value that is no string; it may be big itself.
+
+        Returns:
+            Slots left.
+        """
+        left: i64 = budget
+        for slots in (self._slots, self._old):
+            while left > 0 and len(slots) > 0:
+                entry = slots.pop()
+                left -= 1
+                if entry is not None and not isinstance(entry.value, bytes):
+                    leaving(entry.value)
+        return len(self._slots) + len(self._old)
+
     def release(self, slots: int) -> int:
         """Let go of up to `slots` slots of a table that nobody uses any more; how many are left."""
         self._next = []
@@ -534,17 +564,49 @@ class KeyspaceStats:
         self.expired_fields: i64 = 0
 
 
+class KeyspaceObserver:
+    """Who hears of what happens to keys; this one ignores it. The engine's passes it on.
+
+    Values of any size are handed to `released` when their key lets go of them: letting the last reference to
+    a collection of a million elements go in one piece would stall everybody.
+    """
+
+    def __init__(self) -> None:
+        # Classes of events (notifications.py) that anybody wants to hear of; 0 for none.
+        self.event_classes: i64 = 0
+
+    def event(self, database: int, event_class: i64, name: bytes, key: bytes) -> None:
+        """A keyspace event of a class in `event_classes`."""
+
+    def removed(self, database: int, key: bytes) -> None:
+        """A key that expired has been removed, by no command."""
+
+    def released(self, value: object) -> None:
+        """Nothing refers to this Collection any more."""
+
+    def emptied(self, table: Table, expiring: list[Entry]) -> None:
+        """Nothing refers to this table of a database and its list of keys that expire any more."""
+
+
 class Database:
     """One numbered database: keys, values, expire times.
 
     Every lookup takes the time from the shared clock and removes the key it finds expired.
     """
 
-    def __init__(self, index: int, secret: bytes, clock: Clock, stats: KeyspaceStats) -> None:
+    def __init__(
+        self,
+        index: int,
+        secret: bytes,
+        clock: Clock,
+        stats: KeyspaceStats,
+        observer: KeyspaceObserver | None = None,
+    ) -> None:
         self.index = index
         self._secret = secret
         self._clock = clock
         self._stats = stats
+        self._observer: KeyspaceObserver = KeyspaceObserver() if observer is None else observer
         self._table = Table(secret)
         # Entries with an expire time, dense, so that sampling is O(1); Entry.expire_index is the place.
         self._expiring: list[Entry] = []
@@ -568,6 +630,10 @@ class Database:
             return None
         return entry
 
+    def peek_raw(self, key: bytes) -> Entry | None:
+        """The entry of key, expired or not, or None; nothing is removed, touched or counted."""
+        return self._table.find(key)
+
     def _touch(self, entry: Entry) -> None:
         if self._clock.is_touching:
             entry.accessed_s = self._clock.now_s
@@ -576,7 +642,7 @@ class Database:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
         entry = self.find(key)
         if entry is None:
-            self._stats.misses += 1
+            self._missed(key)
             return None
         self._stats.hits += 1
         self._touch(entry)
@@ -593,11 +659,25 @@ class Database:
         """As lookup_read, giving the entry."""
         entry = self.find(key)
         if entry is None:
-            self._stats.misses += 1
+            self._missed(key)
             return None
         self._stats.hits += 1
         self._touch(entry)
         return entry
+
+    def peek(self, key: bytes) -> Entry | None:
+        """As read_entry, for a command that asks about the key (TTL, TYPE): the access time stays."""
+        entry = self.find(key)
+        if entry is None:
+            self._missed(key)
+            return None
+        self._stats.hits += 1
+        return entry
+
+    def _missed(self, key: bytes) -> None:
+        self._stats.misses += 1
+        if self._observer.event_classes & NOTIFY_KEY_MISS:
+            self._observer.event(self.index, NOTIFY_KEY_MISS, b"keymiss", key)
 
     # Change ---------------------------------------------------------------------------------------
 
@@ -605,18 +685,45 @@ class Database:
         """Give key a value whether or not it had one; an expire time it had is gone."""
         entry = self.find(key)
         if entry is None:
-            entry = self._table.insert(key, value)
-        else:
-            entry.value = value
-            if entry.expire_at_ms != NO_EXPIRY:
-                self.clear_expiry(entry)
+            return self.add(key, value)
         entry.accessed_s = self._clock.now_s
+        if entry.expire_at_ms != NO_EXPIRY:
+            self.clear_expiry(entry)
+        if isinstance(entry.value, bytes) and self._observer.event_classes == 0:
+            entry.value = value
+        else:
+            old = entry.value
+            entry.value = value
+            self._replaced(key, old, value)
         return entry
+
+    def replace_value(self, entry: Entry, value: object) -> None:
+        """Give the key of an entry another value; its expire time stays."""
+        old = entry.value
+        entry.value = value
+        entry.accessed_s = self._clock.now_s
+        self._replaced(entry.key, old, value)
+
+    def _replaced(self, key: bytes, old: object, new: object) -> None:
+        if isinstance(old, Collection):
+            self._observer.released(old)
+        if self._observer.event_classes & NOTIFY_WRITTEN:
+            self.tell_overwritten(key, old, new)
+
+    def tell_overwritten(self, key: bytes, old: object, new: object) -> None:
+        """The events of a key whose value gave way to another one as a whole."""
+        observer = self._observer
+        if observer.event_classes & NOTIFY_OVERWRITTEN:
+            observer.event(self.index, NOTIFY_OVERWRITTEN, b"overwritten", key)
+        if observer.event_classes & NOTIFY_TYPE_CHANGED and type_name(old) != type_name(new):
+            observer.event(self.index, NOTIFY_TYPE_CHANGED, b"type_changed", key)
 
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
         entry = self._table.insert(key, value)
         entry.accessed_s = self._clock.now_s
+        if self._observer.event_classes & NOTIFY_NEW:
+            self._observer.event(self.index, NOTIFY_NEW, b"new", key)
         return entry
 
     def delete(self, key: bytes) -> bool:
@@ -624,13 +731,30 @@ class Database:
         entry = self._table.remove(key)
         if entry is None:
             return False
+        value = entry.value
+        if not isinstance(value, bytes) and isinstance(value, Collection):
+            self._observer.released(value)
         if entry.expire_at_ms != NO_EXPIRY:
             expired = entry.expire_at_ms < self._clock.now_ms
             self.clear_expiry(entry)
             if expired:
-                self._stats.expired_keys += 1
+                self._tell_expired(key)
                 return False
         return True
+
+    def take(self, key: bytes) -> Entry | None:
+        """Remove a live key and give its entry, whose value goes on to live under another key.
+
+        The entry's expire time is still to be read from it.
+        """
+        entry = self.find(key)
+        if entry is None:
+            return None
+        expire_at_ms = entry.expire_at_ms
+        self._table.remove(key)
+        self.clear_expiry(entry)
+        entry.expire_at_ms = expire_at_ms
+        return entry
 
     def set_expiry(self, entry: Entry, expire_at_ms: int) -> None:
         if entry.expire_index < 0:
@@ -652,8 +776,10 @@ class Database:
     def clear(self) -> int:
         """Remove everything; how many keys there were."""
         count = len(self._table)
-        self._table = Table(self._secret)
-        self._expiring = []
+        if count > 0:
+            self._observer.emptied(self._table, self._expiring)
+            self._table = Table(self._secret)
+            self._expiring = []
         self.average_ttl_ms = 0
         return count
 
@@ -668,7 +794,16 @@ class Database:
     def _expire(self, entry: Entry) -> None:
         self.clear_expiry(entry)
         self._table.remove(entry.key)
+        value = entry.value
+        if not isinstance(value, bytes) and isinstance(value, Collection):
+            self._observer.released(value)
+        self._tell_expired(entry.key)
+
+    def _tell_expired(self, key: bytes) -> None:
         self._stats.expired_keys += 1
+        if self._observer.event_classes & NOTIFY_EXPIRED:
+            self._observer.event(self.index, NOTIFY_EXPIRED, b"expired", key)
+        self._observer.removed(self.index, key)
 
     def expire_sample(self, count: int, random: Callable[[], int]) -> tuple[int, int]:
         """Look at up to `count` random keys with an expire time and remove the expired ones.

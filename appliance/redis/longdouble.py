@@ -40,6 +40,11 @@ class LongDouble:
             return LongDouble(Fraction(0), True)
         return _rounded(self.value + other.value)
 
+    def times(self, factor: int) -> LongDouble:
+        if self.is_infinite:
+            return self
+        return _rounded(self.value * factor)
+
     def text(self) -> bytes:
         """Up to 17 decimals, without trailing zeros."""
         scaled = _round_half_even(self.value * 10**17)

@@ -456,6 +456,19 @@ def load_table() -> list[Facts]:
     return _loaded
 
 
+def private_command(name: str, arity: int, function: Handler, flags: list[str]) -> Command:
+    """A command that is in no table, for `Session.add_commands`."""
+    row: dict[str, Any] = {
+        "summary": "",
+        "since": "",
+        "complexity": "",
+        "arity": arity,
+        "flags": flags,
+        "categories": [],
+    }
+    return Command(Facts(name, "", row), function)
+
+
 def bind(handlers: dict[str, Handler], get_keys: dict[str, GetKeys]) -> list[Command]:
     """The commands of one engine: each row with its function.
 

@@ -117,6 +117,7 @@ class BigNumber:
 OK: Final = SimpleString(b"OK")
 PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
+QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
 NO_REPLY: Final = NoReply()
 

@@ -1,9 +1,17 @@
 """One client of the engine: request bytes in, reply bytes out.
 
-The session is driven by three things: `data_received`, another session's command (CLIENT KILL; such sessions
-come out of `Engine.take_pending_sessions`), and `close`. It never waits and does no I/O.
+The session is driven by four things: `data_received`, another session's command (CLIENT KILL, a message, a
+key that this one waits for), a deadline of its own (`Engine.handle_timeouts`), and `close`. Sessions that
+have something to say without having received anything come out of `Engine.take_pending_sessions`. It never
+waits and does no I/O.
 
-    request -> command table -> arity -> authentication -> handler -> typed reply -> reply buffer
+    request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
+
+`mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
+at the engine's own `mode`, replaces all the questions of `_is_admitted`.
+
+A command that blocks parks its session: what the client sends from then on is kept, and goes on when the
+command has been answered.
 
 Source:     the order of the checks is redis-server's.
 Units:      microseconds of Unix time (now_us).
@@ -14,24 +22,56 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
+from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import NO_AUTH, Command
-from appliance.redis.replies import ReplyBuffer, SimpleError
+from appliance.redis.pubsub import Subscriptions, remove_listener
+from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
-    from appliance.redis.keyspace import Clock, Database
+    from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.watch import WatchedKey
 
+# The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
-REPLY_OFF: Final = 1
-REPLY_SKIP: Final = 2
-REPLY_SKIP_NEXT: Final = 4
+REPLY_OFF: Final = 1 << 0
+REPLY_SKIP: Final = 1 << 1
+REPLY_SKIP_NEXT: Final = 1 << 2
+LOCKED: Final = 1 << 3  # must authenticate first
+IN_MULTI: Final = 1 << 4
+ABORTED: Final = 1 << 5  # a command was refused after MULTI: EXEC will fail
+SPOILED: Final = 1 << 6  # a watched key was touched: EXEC will answer null
+PARKED: Final = 1 << 7  # waits inside a command
+BEHIND: Final = 1 << 8  # has kept input to go on with
+SUBSCRIBED: Final = 1 << 9  # listens to channels
+NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+
+_REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
+
+# Executed at once after MULTI.
+_UNQUEUED: Final = frozenset([b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"])
+# What a client that listens to channels may say in RESP2.
+_SUBSCRIBED_MAY: Final = frozenset(
+    [
+        b"ping",
+        b"subscribe",
+        b"ssubscribe",
+        b"unsubscribe",
+        b"sunsubscribe",
+        b"psubscribe",
+        b"punsubscribe",
+        b"quit",
+        b"reset",
+    ]
+)
 
 
 class Session:
@@ -42,6 +82,7 @@ class Session:
     ) -> None:
         self.owner: object | None = None
         self.engine: Engine = engine
+        self.observer: KeyspaceObserver = engine.observer
         self.id = session_id
         self.remote = remote
         self.local = local
@@ -49,8 +90,8 @@ class Session:
         self.last_interaction_us: i64 = now_us
         self.db: Database = engine.databases[0]
         self.clock: Clock = engine.clock
+        self.mode: i64 = LOCKED if must_authenticate else 0
         self.resp3 = False
-        self.must_authenticate = must_authenticate
         self.name: bytes = b""
         self.library_name: bytes = b""
         self.library_version: bytes = b""
@@ -61,10 +102,16 @@ class Session:
         self.commands_executed: i64 = 0
         self.bytes_in: i64 = 0
         self.bytes_out: i64 = 0
-        self.reply_mode: i64 = 0
+        self.waiting: Waiting | None = None
+        self.subscriptions: Subscriptions | None = None
+        self.watched: list[WatchedKey] = []
+        self.queued: list[tuple[Command, list[bytes]]] = []
+        self.queued_flags: i64 = 0  # those of all queued commands together
         self.parser = RequestParser(engine.max_bulk)
         self.parser.is_restricted = must_authenticate
-        self._by_spelling: dict[bytes, Command] = engine.registry.by_spelling
+        self._kept: deque[bytes] | None = None
+        self.kept_bytes: i64 = 0
+        self._commands: dict[bytes, Command] = engine.registry.by_spelling
         self._replies = ReplyBuffer()
 
     def __repr__(self) -> str:
@@ -72,8 +119,34 @@ class Session:
             f"Session(id={self.id}, remote={self.remote!r}, db={self.db.index}, is_closing={self.is_closing})"
         )
 
+    @property
+    def is_parked(self) -> bool:
+        """Waiting inside a command: what is received is kept, and comes to `kept_bytes`."""
+        return self.mode & PARKED != 0
+
+    @property
+    def must_authenticate(self) -> bool:
+        return self.mode & LOCKED != 0
+
+    def set_authenticated(self, authenticated: bool) -> None:
+        if authenticated:
+            self.mode &= ~LOCKED
+        else:
+            self.mode |= LOCKED
+        self.parser.is_restricted = not authenticated
+
+    def add_commands(self, commands: list[Command]) -> None:
+        """Give this session commands that others do not have; in one of the two common spellings."""
+        mine = dict(self._commands)
+        for command in commands:
+            mine[command.name] = command
+            mine[command.name.upper()] = command
+        self._commands = mine
+
+    # Input ----------------------------------------------------------------------------------------
+
     def data_received(self, data: bytes, now_us: i64, start: i64 = 0) -> None:
-        """Execute every request that is whole with these bytes.
+        """Execute every request that is whole with these bytes, or keep them while the session is parked.
 
         Args:
             data: the next bytes of the stream, cut anywhere.
@@ -87,8 +160,34 @@ class Session:
         self.clock.is_touching = not self.is_no_touch
         self.last_interaction_us = now_us
         self.bytes_in += count
+        if self.mode & (PARKED | BEHIND) != 0:
+            self._keep(data if start == 0 else data[start:])
+            return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
+
+    def _keep(self, data: bytes) -> None:
+        if self._kept is None:
+            self._kept = deque()
+        self._kept.append(data)
+        self.kept_bytes += len(data)
+        if self.mode & PARKED == 0:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Execute what came while the session was parked, until it is parked again."""
+        self.clock.is_touching = not self.is_no_touch
+        self._execute_all(self.parser)
+        kept = self._kept
+        while kept is not None and len(kept) > 0 and self.mode & PARKED == 0 and not self.is_closing:
+            data = kept.popleft()
+            self.kept_bytes -= len(data)
+            self.parser.feed(data)
+            self._execute_all(self.parser)
+        if self.mode & PARKED == 0:
+            self._kept = None
+            self.kept_bytes = 0
+            self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
         while True:
@@ -96,7 +195,7 @@ class Session:
             if args is None:
                 break
             self.execute(args)
-            if self.is_closing:
+            if self.is_closing or self.mode & PARKED != 0:
                 return
         error = parser.error
         if error is not None:
@@ -106,7 +205,7 @@ class Session:
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
-        command = self._by_spelling.get(args[0])
+        command = self._commands.get(args[0])
         if command is None or command.subcommands is not None:
             command = self._resolve(args)
             if command is None:
@@ -114,8 +213,8 @@ class Session:
         if not command.accepts(len(args)):
             self._reject(command, errors.wrong_arity(command.full_name))
             return
-        if self.must_authenticate and command.flags & NO_AUTH == 0:
-            self._reject(command, errors.NO_AUTH)
+        engine = self.engine
+        if self.mode | engine.mode != 0 and not self._is_admitted(command, args):
             return
         self.last_command = command
         self.commands_executed += 1
@@ -125,22 +224,88 @@ class Session:
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.reply_mode == 0:
+        if self.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
+            self._finish(args, reply)
+        if engine.attention != 0:
+            engine.settle(self)
+
+    def _finish(self, args: list[bytes], reply: object) -> None:
+        """After a command of a session that is in a special state now."""
+        if self.mode & PARKED == 0:
             self._append(reply)
+            return
+        waiting = self.waiting
+        if waiting is not None and len(waiting.args) == 0:
+            waiting.args = args
+
+    def call(self, command: Command, args: list[bytes]) -> object:
+        """Run a command that has passed all checks, for EXEC and for commands tried again; its reply."""
+        self.last_command = command
+        self.commands_executed += 1
+        command.calls += 1
+        try:
+            return command.function(self, args)
+        except CommandError as error:
+            command.failed_calls += 1
+            return self._failure(error.message)
 
     def _resolve(self, args: list[bytes]) -> Command | None:
         """The slow way to the command: other spellings, subcommands, errors."""
+        own = self._commands.get(args[0].lower())
+        if own is not None and own.subcommands is None:
+            return own
         try:
             return self.engine.registry.resolve(args)
         except CommandError as error:
             self._reject(None, error.message)
             return None
 
+    def _is_admitted(self, command: Command, args: list[bytes]) -> bool:
+        """Whether a session in a special state, or an engine in one, lets the command run now.
+
+        If not, it has been answered: refused, or queued for EXEC.
+        """
+        mode = self.mode
+        if mode & IN_MULTI and command.flags & NO_MULTI:
+            self._reject(command, b"ERR Command not allowed inside a transaction")
+            return False
+        if mode & LOCKED and command.flags & NO_AUTH == 0:
+            self._reject(command, errors.NO_AUTH)
+            return False
+        if self.engine.mode != 0 and not self.engine.has_room():
+            # EXEC is as good as what it will execute.
+            flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
+            if flags & DENYOOM:
+                self._reject(command, errors.OUT_OF_MEMORY)
+                return False
+        if mode & SUBSCRIBED and not self.resp3 and command.full_name not in _SUBSCRIBED_MAY:
+            self._reject(
+                command,
+                b"ERR Can't execute '"
+                + command.full_name
+                + b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed "
+                + b"in this context",
+            )
+            return False
+        if mode & IN_MULTI and command.full_name not in _UNQUEUED:
+            self.last_command = command
+            self.queued.append((command, args))
+            self.queued_flags |= command.flags
+            self._append(QUEUED)
+            return False
+        return True
+
     def _reject(self, command: Command | None, message: bytes) -> None:
+        """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
         if command is not None:
             command.rejected_calls += 1
+            if command.name == b"exec":
+                self.discard_transaction()
+                message = b"EXECABORT Transaction discarded because of: " + message.removeprefix(b"ERR ")
+        if self.mode & IN_MULTI:
+            self.mode |= ABORTED
         self._append(self._failure(message))
 
     # Services to handlers -------------------------------------------------------------------------
@@ -152,10 +317,194 @@ class Session:
             key: also when it is gone now.
             count: changes to count towards the next save, as redis-server's `dirty`.
         """
-        self.engine.dirty += count
+        engine = self.engine
+        engine.dirty += count
+        if engine.interest != 0:
+            engine.key_changed(self.db.index, key)
+
+    def wake(self, key: bytes) -> None:
+        """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""
+        engine = self.engine
+        if engine.interest != 0:
+            engine.key_ready(self.db.index, key)
+
+    def wrote(self, key: bytes, event_class: i64, event: bytes) -> None:
+        """`changed` by one and `notify` in one go, for the commands that are most of the traffic."""
+        self.engine.dirty += 1
+        if self.engine.interest != 0:
+            self.engine.key_changed(self.db.index, key)
+            self.notify(event_class, event, key)
+
+    def changed_in(self, database: Database, key: bytes, count: i64 = 1) -> None:
+        """`changed` for a key of any database (MOVE, COPY DB)."""
+        engine = self.engine
+        engine.dirty += count
+        if engine.interest != 0:
+            engine.key_changed(database.index, key)
 
     def notify(self, event_class: i64, event: bytes, key: bytes) -> None:
         """Publish a keyspace event (a class of `notifications`) of the selected database."""
+        observer = self.observer
+        if observer.event_classes & event_class != 0:
+            observer.event(self.db.index, event_class, event, key)
+
+    def notify_in(self, database: Database, event_class: i64, event: bytes, key: bytes) -> None:
+        """`notify` for a key of any database."""
+        observer = self.observer
+        if observer.event_classes & event_class != 0:
+            observer.event(database.index, event_class, event, key)
+
+    @property
+    def denies_blocking(self) -> bool:
+        """Inside EXEC or a script, where no command may wait."""
+        return self.mode & NO_BLOCKING != 0
+
+    def block(
+        self,
+        keys: list[bytes],
+        timeout_us: i64,
+        timeout_reply: object,
+        wanted_type: bytes,
+        args: list[bytes] | None = None,
+        wakes_when_deleted: bool = False,
+    ) -> object:
+        """Wait until one of the keys holds what the command wants; a handler returns what this returns.
+
+        When a key was changed and holds a value of the wanted type, the handler runs again with the same
+        arguments. If it still cannot be served it calls this again: the deadline stays.
+
+        Args:
+            keys: of the selected database; none for a command that waits for time alone (WAIT).
+            timeout_us: from now on, 0 for ever (see `arguments.timeout_argument`). Of no account when the
+                command is being tried again.
+            timeout_reply: what the client gets when the time is up, or at once where nothing may block. Where
+                the two differ the handler asks `denies_blocking` first.
+            wanted_type: as TYPE says it: `b"list"`.
+            args: the request to try again with, where it is not the one that came (XREAD's `$`).
+            wakes_when_deleted: also try again when the key went, or became another type (XREADGROUP).
+        """
+        if self.mode & NO_BLOCKING:
+            return timeout_reply
+        engine = self.engine
+        command = self.last_command
+        assert command is not None
+        waiting = self.waiting
+        is_first = waiting is None
+        if waiting is None:
+            deadline_us: i64 = NEVER_US
+            if 0 < timeout_us < NEVER_US - self.clock.now_us:
+                deadline_us = self.clock.now_us + timeout_us
+            # Without `args` the request itself is put there when the handler has returned.
+            waiting = Waiting(self, command, args if args is not None else [], deadline_us)
+            self.waiting = waiting
+        elif args is not None:
+            waiting.args = args
+        waiting.keys = keys
+        waiting.database = self.db.index
+        waiting.wanted_type = wanted_type
+        waiting.timeout_reply = timeout_reply
+        waiting.wakes_when_deleted = wakes_when_deleted
+        self.mode |= PARKED | BEHIND
+        # It counts when it has been answered.
+        self.commands_executed -= 1
+        command.calls -= 1
+        engine.blocked.park(waiting)
+        if is_first:
+            engine.blocked.set_deadline(waiting)
+        return NO_REPLY
+
+    def discard_transaction(self) -> None:
+        """Leave MULTI, if in it, and watch nothing any more."""
+        self.queued = []
+        self.queued_flags = 0
+        self.mode &= ~(IN_MULTI | ABORTED | SPOILED)
+        if len(self.watched) > 0:
+            self.engine.watches.unwatch(self)
+
+    def spoil_transaction(self) -> None:
+        """A key this session watches was touched."""
+        self.mode |= SPOILED
+
+    def emit(self, reply: object) -> None:
+        """Append one of several replies of the command being executed, unless CLIENT REPLY says not to."""
+        if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
+            self._replies.reply(reply, self.resp3)
+
+    def emit_push(self, reply: object) -> None:
+        """The same for a reply that is a push, which CLIENT REPLY does not suppress."""
+        self._replies.reply(reply, self.resp3)
+
+    def emit_array_header(self, count: int) -> None:
+        """Append the head of an array whose items follow by `emit`."""
+        if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
+            self._replies.raw(b"*%d\r\n" % count)
+
+    def unsubscribe_all(self) -> None:
+        """Listen to nothing any more, without a word to the client."""
+        subscriptions = self.subscriptions
+        if subscriptions is None:
+            return
+        pubsub = self.engine.pubsub
+        for channel in subscriptions.channels:
+            remove_listener(pubsub.channels, channel, self)
+        for pattern in subscriptions.patterns:
+            remove_listener(pubsub.patterns, pattern, self)
+        for channel in subscriptions.shard_channels:
+            remove_listener(pubsub.shard_channels, channel, self)
+        self.set_subscriptions(None)
+
+    def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
+        """None, once it listens to nothing."""
+        self.subscriptions = subscriptions
+        if subscriptions is None:
+            self.mode &= ~SUBSCRIBED
+            self.engine.pubsub.listeners.pop(self.id, None)
+        else:
+            self.mode |= SUBSCRIBED
+            self.engine.pubsub.listeners[self.id] = self
+
+    # Services to the engine -----------------------------------------------------------------------
+
+    def push(self, wire: bytes) -> None:
+        """Append a message; CLIENT REPLY does not suppress those."""
+        if not self.is_closing:
+            self._replies.raw(wire)
+
+    def try_again(self, waiting: Waiting) -> None:
+        """A key this parked session waits for is ready, and it has left its queues: run its command again."""
+        self.mode &= ~PARKED
+        clock = self.clock
+        touching = clock.is_touching
+        clock.is_touching = not self.is_no_touch
+        reply = self.call(waiting.command, waiting.args)
+        clock.is_touching = touching
+        if self.mode & PARKED == 0:
+            self._answered(reply)
+
+    def give_up(self, reply: object) -> None:
+        """Answer a parked session that waits in vain: its time is up, or CLIENT UNBLOCK says so."""
+        waiting = self.waiting
+        assert waiting is not None
+        self.engine.blocked.remove(waiting)
+        self.mode &= ~PARKED
+        self.commands_executed += 1
+        waiting.command.calls += 1
+        self._answered(reply)
+
+    def unblock_with_error(self) -> None:
+        """CLIENT UNBLOCK ERROR."""
+        waiting = self.waiting
+        assert waiting is not None
+        waiting.command.failed_calls += 1
+        self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+
+    def _answered(self, reply: object) -> None:
+        waiting = self.waiting
+        assert waiting is not None
+        self.engine.blocked.forget_deadline(waiting)
+        self.waiting = None
+        self._append(reply)
+        self.engine.mark_pending(self)
 
     def _failure(self, message: bytes) -> SimpleError:
         reply = SimpleError(message)
@@ -164,12 +513,13 @@ class Session:
 
     def _append(self, reply: object) -> None:
         """Append a reply unless CLIENT REPLY says not to; then let SKIP take effect or wear off."""
-        if self.reply_mode & (REPLY_OFF | REPLY_SKIP) == 0:
+        mode = self.mode
+        if mode & (REPLY_OFF | REPLY_SKIP) == 0:
             self._replies.reply(reply, self.resp3)
-        mode = self.reply_mode & REPLY_OFF
-        if self.reply_mode & REPLY_SKIP_NEXT:
-            mode |= REPLY_SKIP
-        self.reply_mode = mode
+        if mode & (REPLY_SKIP | REPLY_SKIP_NEXT) != 0:
+            self.mode = mode & ~(REPLY_SKIP | REPLY_SKIP_NEXT)
+            if mode & REPLY_SKIP_NEXT:
+                self.mode |= REPLY_SKIP
 
     def take_output(self) -> list[bytes]:
         """Reply bytes since the last call: usually one element, [] when there are none.
@@ -190,9 +540,27 @@ class Session:
         if not self.is_closing:
             self._replies.clear()
             self.is_closing = True
+            self._leave()
             self.engine.mark_pending(self)
 
     def close(self) -> None:
         """The connection is gone: unregister. Safe to call twice."""
         self.is_closing = True
+        self._leave()
         self.engine.forget_session(self)
+
+    def _leave(self) -> None:
+        """Wait for nothing, watch nothing, listen to nothing."""
+        if self.mode == 0 and len(self.watched) == 0:
+            return
+        waiting = self.waiting
+        if waiting is not None:
+            if self.mode & PARKED:
+                self.engine.blocked.remove(waiting)
+            self.engine.blocked.forget_deadline(waiting)
+            self.waiting = None
+            self.mode &= ~PARKED
+        self._kept = None
+        self.kept_bytes = 0
+        self.discard_transaction()
+        self.unsubscribe_all()

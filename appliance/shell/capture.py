@@ -165,6 +165,9 @@ class CapturedLink(Link):
     def nap(self, wait_us: int) -> bool:
         return self._link.nap(wait_us)
 
+    def spin(self, wait_us: int) -> bool:
+        return self._link.spin(wait_us)
+
     def read_batch(self, limit: int) -> list[bytes]:
         frames = self._link.read_batch(limit)
         if frames:

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from appliance.errors import HostError
-from appliance.redis.replies import Map, ReplyBuffer, SimpleError, SimpleString
-from appliance.redis.resp import RequestParser
+from appliance.redis.registry import private_command
+from appliance.redis.replies import Map, SimpleError, SimpleString
 from appliance.shell.addresses import format_address, format_endpoint
 from appliance.shell.redis_service import serve_session
 from appliance.stack.tcp.state import rfc_name
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ControlServer",
-    "ControlSession",
     "bound_control_socket",
     "default_control_path",
     "encode_request",
@@ -144,66 +143,6 @@ def _remove_stale(target: str) -> None:
             raise HostError(f"an appliance is already running with the control socket {target}")
 
 
-class ControlSession:
-    """A session of the engine with `REDTAP` in front: requests in, replies out, no I/O, as `Session` itself.
-
-    Args:
-        session: Gets every request that is not REDTAP.
-        redtap: Gives the reply to a REDTAP request, as the engine's reply types.
-    """
-
-    def __init__(self, session: Session, redtap: Callable[[list[bytes]], object]) -> None:
-        self._session = session
-        self._redtap = redtap
-        self._parser = RequestParser()
-        self._output: list[bytes] = []
-
-    @property
-    def owner(self) -> object | None:
-        """The shell's, as `Session.owner`."""
-        return self._session.owner
-
-    @owner.setter
-    def owner(self, owner: object | None) -> None:
-        self._session.owner = owner
-
-    @property
-    def is_closing(self) -> bool:
-        """Send what `take_output` gives, then close."""
-        return self._session.is_closing
-
-    def data_received(self, data: bytes, now_us: int) -> None:
-        """Requests, split anyhow."""
-        session = self._session
-        parser = self._parser
-        parser.feed(data)
-        while not session.is_closing:
-            request = parser.next_request()
-            if request is None:
-                break
-            if request[0].upper() == b"REDTAP":
-                reply = ReplyBuffer()
-                reply.reply(self._redtap(request), session.resp3)
-                self._output += reply.take()
-            else:
-                session.data_received(encode_request(request), now_us)
-                self._output += session.take_output()
-        if parser.error is not None and not session.is_closing:
-            # The session knows what a protocol error is answered with, and that it ends the connection.
-            session.data_received(b"*x\r\n", now_us)
-
-    def take_output(self) -> list[bytes]:
-        """Replies since the last call, those that other clients caused included."""
-        output = self._output
-        self._output = []
-        output += self._session.take_output()
-        return output
-
-    def close(self) -> None:
-        """The client went away."""
-        self._session.close()
-
-
 class ControlServer:
     """Answers on the control socket.
 
@@ -234,7 +173,11 @@ class ControlServer:
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         clock = self._network.clock
         session = self._engine.create_session(remote="control:0", local="control:0", now_us=clock.unix_now())
-        await serve_session(ControlSession(session, self.answer), self._engine, stream, clock)
+        session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth"])])
+        await serve_session(session, self._engine, stream, clock)
+
+    def _redtap(self, _session: Session, request: list[bytes]) -> object:
+        return self.answer(request)
 
     def answer(self, request: list[bytes]) -> object:
         """The reply to one REDTAP request, as the engine's reply types."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
@@ -64,6 +65,10 @@ class Link(ABC):
         """Wait in the thread, without trio, up to that long; whether `read_batch` may give something."""
         return False
 
+    def spin(self, wait_us: int) -> bool:
+        """The same without sleeping: ask again and again."""
+        return False
+
     @abstractmethod
     def read_batch(self, limit: int) -> list[bytes]:
         """Up to `limit` frames that have arrived; empty when there are none."""
@@ -107,6 +112,13 @@ class TapLink(Link):
             return len(select.select([self._fd], (), (), wait_us / 1_000_000)[0]) > 0
         except (OSError, ValueError):
             return True  # closed, or gone: reading tells
+
+    def spin(self, wait_us: int) -> bool:
+        ends = time.perf_counter() + wait_us / 1_000_000
+        while not self.nap(0):
+            if time.perf_counter() >= ends:
+                return False
+        return True
 
     def read_batch(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []

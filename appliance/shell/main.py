@@ -73,6 +73,7 @@ async def serve(
     capture_path: str | os.PathLike[str] | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     grace_s: float = 2.0,
+    busy_poll_us: int = 0,
     catch_signals: bool = True,
     facts: Mapping[str, str | int] | None = None,
     on_ready: Callable[[Ready], None] | None = None,
@@ -96,6 +97,7 @@ async def serve(
         capture_path: A pcapng file to write every frame to; None for none.
         random_bytes: For the engine (hash keys, sampling); a seeded one makes a run repeatable.
         grace_s: Seconds between FIN and RST at shutdown.
+        busy_poll_us: How long the link is asked again and again before the pump sleeps; 0 not at all.
         catch_signals: Needs the main thread; switch it off in tests and when the caller has its own.
         facts: Shown as they are by REDTAP STATUS (namespace, TAP name …).
         on_ready: Called once, synchronously, when clients can connect: print the ready line here.
@@ -123,7 +125,9 @@ async def serve(
             running = _Running(ready, link, engine, stop, facts or {})
             outer.start_soon(_set_when_cancelled, stop)
             with trio.CancelScope(shield=True):
-                async with open_network(link, interface_config, clock=clock) as network:
+                async with open_network(
+                    link, interface_config, clock=clock, busy_poll_us=busy_poll_us
+                ) as network:
                     await running.run(
                         network,
                         server,

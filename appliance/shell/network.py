@@ -42,11 +42,19 @@ _FINISHED: Final = (CLOSED, TIME_WAIT)
 class Network:
     """One interface with its pump; `open_network` makes it."""
 
-    def __init__(self, link: Link, interface: Interface, clock: Clock, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        link: Link,
+        interface: Interface,
+        clock: Clock,
+        nursery: trio.Nursery,
+        *,
+        busy_poll_us: int = 0,
+    ) -> None:
         self.link = link
         self.interface = interface
         self.clock = clock
-        self.pump = Pump(link, interface, clock, nursery)
+        self.pump = Pump(link, interface, clock, nursery, busy_poll_us=busy_poll_us)
 
     def listen(self, port: int, *, address: int = 0, backlog: int = 512) -> Listener:
         """A listener of the core, for a service that is driven from the pump.
@@ -109,13 +117,14 @@ class Network:
 
 @asynccontextmanager
 async def open_network(
-    link: Link, config: InterfaceConfig, *, clock: Clock | None = None
+    link: Link, config: InterfaceConfig, *, clock: Clock | None = None, busy_poll_us: int = 0
 ) -> AsyncIterator[Network]:
     """Run one interface on `link` for the length of the block.
 
     Args:
         link: Stays the caller's to close.
         clock: Its wall clock matters only to services; None is the system's.
+        busy_poll_us: How long the pump asks the link again and again before it sleeps.
 
     Raises:
         HostError: The link is gone. It comes out of the block alone, not in an exception group, when nothing
@@ -126,7 +135,7 @@ async def open_network(
     interface = Interface(config, link.gathers)
     with ungrouped():
         async with trio.open_nursery() as nursery:
-            network = Network(link, interface, clock or Clock(), nursery)
+            network = Network(link, interface, clock or Clock(), nursery, busy_poll_us=busy_poll_us)
             pump = network.pump
             nursery.start_soon(pump.run, name="pump")
             nursery.start_soon(pump.run_flusher, name="flusher")

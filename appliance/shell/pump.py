@@ -134,14 +134,23 @@ class Pump(Stepper):
         nursery: Gets one child per connection.
         nap_us: How long the pump waits for the next frame in the thread itself before it lets trio wait.
             0: not at all.
+        busy_poll_us: How long after the latest step it asks the link again and again instead. 0: not at all.
     """
 
     def __init__(
-        self, link: Link, interface: Interface, clock: Clock, nursery: trio.Nursery, *, nap_us: int = NAP_US
+        self,
+        link: Link,
+        interface: Interface,
+        clock: Clock,
+        nursery: trio.Nursery,
+        *,
+        nap_us: int = NAP_US,
+        busy_poll_us: int = 0,
     ) -> None:
         super().__init__(link, interface, clock)
         self.nursery = nursery
         self.nap_us = nap_us
+        self.busy_poll_us = busy_poll_us
         self._flusher = Waiter()
         self._keeper = Waiter()
         self._keeper_nap: trio.CancelScope | None = None
@@ -164,20 +173,29 @@ class Pump(Stepper):
                     # A task was woken, or it is time to let the others look whether they are.
                     await trio.lowlevel.checkpoint()
                     turn_ends = clock_now() + _TURN_US
-                elif not self._nap(link, turn_ends):
+                elif self._wait_in_thread(link, turn_ends):
+                    continue
+                elif clock_now() - self.now < self.busy_poll_us:
+                    await trio.lowlevel.checkpoint()
+                    turn_ends = clock_now() + _TURN_US
+                else:
                     break
 
-    def _nap(self, link: Link, turn_ends: int) -> bool:
+    def _wait_in_thread(self, link: Link, turn_ends: int) -> bool:
         """Wait a little in the thread itself; whether there is something to read.
 
         A client that asks, waits and asks again would otherwise cost trio's way into epoll and out of it per
-        request. The others wait meanwhile, so a nap ends with the turn.
+        request. The others wait meanwhile, so this ends with the turn.
         """
-        if self.nap_us == 0 or self.is_flush_wanted:
+        if self.is_flush_wanted:
             return False
         now = self.clock.now()
-        left = min(self.nap_us, turn_ends - now, self.keeper_wakes_at - now)
-        return left > 0 and link.nap(left)
+        left = min(turn_ends, self.keeper_wakes_at) - now
+        if left <= 0:
+            return False
+        if self.busy_poll_us > 0:
+            return link.spin(min(left, self.busy_poll_us))
+        return self.nap_us > 0 and link.nap(min(left, self.nap_us))
 
     def flush_soon(self) -> None:
         """A step at the next scheduler round: for what may wait for more, as the ACK of data just read."""

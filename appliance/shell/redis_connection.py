@@ -8,6 +8,10 @@ Back-pressure: replies that the send buffer does not take are kept by reference,
 kernel makes it wait. The limit is high on purpose: a client that writes a long pipeline before it reads any
 reply works with redis-server, which does not stop reading at all, and must work here.
 
+A session that waits inside a command (BLPOP) is read on, up to `INPUT_LIMIT` bytes, so that the end of its
+connection is seen at once; a client that closes while it waits is not answered any more, as with
+redis-server.
+
 Closing: after QUIT, a protocol error or CLIENT KILL the replies go out, then FIN, and what the peer still
 sends is read and thrown away for `_LINGER_US`, because data that meets a closed connection is answered by
 RST and a RST can take the last reply out of the peer's receive buffer.
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
     from appliance.shell.stepper import Stepper
     from appliance.stack.tcp.connection import Connection
 
-__all__ = ["OUTPUT_LIMIT", "RedisConnection"]
+__all__ = ["INPUT_LIMIT", "OUTPUT_LIMIT", "RedisConnection"]
+
+INPUT_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of requests kept for one session that waits inside a command, before it is not read any more."""
 
 OUTPUT_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of replies kept for one client before it is not read any more."""
@@ -82,6 +89,7 @@ class RedisConnection:
         self.offset: i64 = 0  # bytes of output[0] that it has taken
         self.kept_bytes: i64 = 0
         self.is_finishing: bool = False  # no more requests are read: FIN follows the output
+        self.is_held: bool = False  # finishing, or its session waits inside a command
         self.linger_until: i64 = 0
         # Replies leave when the step ends, all of them in one go: Nagle could only add delay.
         connection.set_nodelay(True)
@@ -91,7 +99,7 @@ class RedisConnection:
     def on_events(self, connection: Connection) -> None:
         """Called by the pump, once for every request of a client that does not pipeline: keep it short."""
         events = connection.take_events()
-        if events != EVENT_READABLE or self.output is not None or self.is_finishing:
+        if events != EVENT_READABLE or self.output is not None or self.is_held:
             self._on_rare_events(connection, events)
             return
         session = self.session
@@ -111,7 +119,10 @@ class RedisConnection:
             self._write(output)
         if session.is_closing:
             self.finish()
-        elif len(data) >= WORTH_KEEPING_WHOLE:
+            return
+        if session.is_parked:
+            self.is_held = True
+        if len(data) >= WORTH_KEEPING_WHOLE:
             self._read(connection)  # there may be more
 
     def _on_rare_events(self, connection: Connection, events: int) -> None:
@@ -133,12 +144,16 @@ class RedisConnection:
         self._write(session.take_output())
         if session.is_closing:
             self.finish()
+        elif self.is_held and not session.is_parked:
+            self.is_held = False
+            self._read(self.connection)
         self.pump.flush()
 
     def finish(self) -> None:
         """Read no more requests; FIN after the replies."""
         if not self.is_finishing and not self.connection.is_closed:
             self.is_finishing = True
+            self.is_held = True
             self._close_session()
             self.linger_until = self.pump.clock.now() + _LINGER_US
             self.lingering.add(self)
@@ -162,7 +177,7 @@ class RedisConnection:
         """Serve what has been received, as far as the limit on unsent replies allows."""
         session = self.session
         limit = self.output_limit
-        while self.kept_bytes <= limit:
+        while self.kept_bytes <= limit and session.kept_bytes <= INPUT_LIMIT:
             data = connection.receive_piece(_READ_SIZE)
             if not data:
                 if connection.at_eof():
@@ -177,6 +192,11 @@ class RedisConnection:
             if session.is_closing:
                 self.finish()
                 return
+            if session.is_parked:
+                self.is_held = True
+        if session.is_parked and connection.is_fin_received:
+            # It will not be answered any more, so what it had still to say does not count.
+            self.finish()
 
     def _write(self, output: list[bytes]) -> None:
         send = self.connection.send

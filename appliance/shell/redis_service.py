@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from appliance.shell.redis_connection import OUTPUT_LIMIT, RedisConnection
+from appliance.shell.clock import trio_time
+from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisConnection
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
+    from appliance.redis.session import Session
     from appliance.shell.clock import Clock
     from appliance.shell.network import Network
     from appliance.shell.pump import ConnectionPort
@@ -44,19 +46,60 @@ def dispatch_pending(engine: Engine) -> None:
 
     Call it after anything that ran commands.
     """
-    for session in engine.take_pending_sessions():
-        owner: _SessionOwner | None = session.owner  # type: ignore[assignment]
-        if owner is not None:
-            owner.on_session_output()
+    sessions = engine.take_pending_sessions()
+    while sessions:
+        for session in sessions:
+            owner: _SessionOwner | None = session.owner  # type: ignore[assignment]
+            if owner is not None:
+                owner.on_session_output()
+        # They may have read on, and executed what concerns others again.
+        sessions = engine.take_pending_sessions()
 
 
 async def run_cron(engine: Engine, clock: Clock) -> None:
-    """The engine's housekeeping ten times a second, as redis-server's `hz 10`, until a SHUTDOWN."""
-    while not engine.shutdown_requested:
-        await trio.sleep(_CRON_S)
-        clock.resync()
-        engine.cron(clock.unix_now())
-        dispatch_pending(engine)
+    """The engine's time, until a SHUTDOWN.
+
+    Housekeeping ten times a second, as redis-server's `hz 10`, and the deadlines of commands that wait.
+    """
+    await _EngineTime(engine, clock).run()
+
+
+class _EngineTime:
+    """Sleeps until the engine's next deadline, which a command may move to be earlier."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.nap = trio.CancelScope()
+
+    async def run(self) -> None:
+        engine = self.engine
+        clock = self.clock
+        next_cron = trio.current_time() + _CRON_S
+        engine.on_earlier_timeout = self._wake_earlier
+        try:
+            while not engine.shutdown_requested:
+                with trio.CancelScope(deadline=min(next_cron, self._next_timeout())) as self.nap:
+                    await trio.sleep_forever()
+                if trio.current_time() >= next_cron:
+                    clock.resync()
+                    engine.cron(clock.unix_now())
+                    # Not from the last one's time: after a long pause one is enough.
+                    next_cron = trio.current_time() + _CRON_S
+                if self._next_timeout() <= trio.current_time():
+                    engine.handle_timeouts(clock.unix_now())
+                dispatch_pending(engine)
+        finally:
+            engine.on_earlier_timeout = None
+
+    def _next_timeout(self) -> float:
+        """On trio's clock."""
+        return trio_time(self.engine.next_timeout_us() - self.clock.unix_offset)
+
+    def _wake_earlier(self) -> None:
+        deadline = self._next_timeout()
+        if deadline < self.nap.deadline:
+            self.nap.deadline = deadline
 
 
 class RedisService:
@@ -123,30 +166,20 @@ class RedisService:
 
 
 class _StreamOwner:
-    """Owner of a session over a trio stream: wakes the task that writes what others caused."""
+    """Owner of a session over a trio stream: wakes the task that writes what others caused.
 
-    __slots__ = ("has_output",)
+    And the one that reads, when it has stopped because the session keeps too much input.
+    """
+
+    __slots__ = ("has_output", "has_room")
 
     def __init__(self) -> None:
         self.has_output = Waiter()
+        self.has_room = Waiter()
 
     def on_session_output(self) -> None:
         self.has_output.wake()
-
-
-class SessionLike(Protocol):
-    """What `serve_session` drives: the engine's `Session`, or something round one."""
-
-    owner: object | None
-
-    @property
-    def is_closing(self) -> bool: ...
-
-    def data_received(self, data: bytes, now_us: int) -> None: ...
-
-    def take_output(self) -> list[bytes]: ...
-
-    def close(self) -> None: ...
+        self.has_room.wake()
 
 
 async def serve_redis_stream(
@@ -163,11 +196,12 @@ async def serve_redis_stream(
     await serve_session(session, engine, stream, clock)
 
 
-async def serve_session(session: SessionLike, engine: Engine, stream: trio.abc.Stream, clock: Clock) -> None:
+async def serve_session(session: Session, engine: Engine, stream: trio.abc.Stream, clock: Clock) -> None:
     """Run `session` over `stream` until either side ends it; both are closed then.
 
     A peer that vanishes (`trio.BrokenResourceError`) is a normal end. Back-pressure is the stream's: while it
-    does not take the replies, nothing is read.
+    does not take the replies, nothing is read. While the session waits inside a command it is read on, so
+    that the end of the stream is seen.
     """
     owner = _StreamOwner()
     session.owner = owner
@@ -202,6 +236,8 @@ async def serve_session(session: SessionLike, engine: Engine, stream: trio.abc.S
                         await stream.send_all(output[0] if len(output) == 1 else b"".join(output))
                     finally:
                         sending.release()
+                while session.kept_bytes > INPUT_LIMIT and not session.is_closing:
+                    await owner.has_room.wait()
             nursery.cancel_scope.cancel()
     except* trio.BrokenResourceError:
         pass

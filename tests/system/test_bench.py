@@ -13,6 +13,7 @@ import pytest
 from appliance.bench.echo_bench import measure_echo, why_no_pytcp
 from appliance.bench.memory import measure_memory
 from appliance.bench.peers import LABELS, Peers, why_unavailable
+from appliance.errors import HostError
 from netns.inside import RUN_NETNS
 from tests.support.machine import environment
 from tests.support.running import needs_program
@@ -73,6 +74,16 @@ def test_the_floor_keeps_many_clients_apart() -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert b"requests per second" in out
+
+
+def test_kernels_of_every_peer_use_the_congestion_control_that_was_asked_for() -> None:
+    with Peers(["redtap", "redis-server"], "cubic") as started:
+        for peer in started.peers:
+            process = peer.run(["ip", "route"], stdout=subprocess.PIPE)
+            assert b"congctl cubic" in process.communicate(timeout=20)[0]
+    with pytest.raises(HostError, match="--congestion nonsense: the kernel refuses it"):
+        with Peers(["redis-server"], "nonsense"):
+            pass
 
 
 def test_echo_services_echo() -> None:

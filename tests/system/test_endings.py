@@ -361,3 +361,12 @@ def test_namespace_whose_name_is_taken_away_serves_on_and_ends_well(tmp_path: Pa
         subprocess.run(["ip", "netns", "del", appliance.namespace], check=True, timeout=20)
         ask(client, _PING, _PONG)
         assert appliance.control("PING") == "PONG"
+
+
+@pytest.mark.parametrize("busy_poll", ["50", "20000"])
+def test_busy_poll_leaves_the_control_socket_and_the_timers_alive(tmp_path: Path, busy_poll: str) -> None:
+    with running_appliance(tmp_path, "--busy-poll", busy_poll) as appliance, appliance.connect() as client:
+        for number in range(50):
+            ask(client, b"INCR n\r\n", b":%d\r\n" % (number + 1))
+            if number % 10 == 0:
+                assert len(appliance.connections()) == 1

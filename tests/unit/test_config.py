@@ -61,6 +61,7 @@ WRONG = [
     ("log_level", "loud", "'loud' is not known; takes one of debug, info, warning, error, critical"),
     ("log_format", "xml", "'xml' is not known; takes one of text, json"),
     ("max_connections", "0", "'0' is out of range; takes 1 to 1000000"),
+    ("busy_poll", "1000001", "'1000001' is out of range; takes 0 to 1000000"),
     ("control", "x" * 108, "cannot name a unix socket; takes a path of 1 to 107 bytes"),
     ("databases", "0", "'0' is out of range; takes 1 to 65536"),
     ("takeover", "eth 0", "'eth 0' is not a link name; takes 1 to 15"),

@@ -17,12 +17,15 @@ from appliance.redis.commands import (
     hyperloglog,
     lists,
     memory,
+    pubsub,
     server,
     sets,
     sort,
     sorted_sets,
     streams,
     strings,
+    transactions,
+    waiting,
 )
 from appliance.redis.registry import bind
 
@@ -41,12 +44,15 @@ _MODULES = (
     hyperloglog,
     lists,
     memory,
+    pubsub,
     server,
     sets,
     sort,
     sorted_sets,
     streams,
     strings,
+    transactions,
+    waiting,
 )
 
 

@@ -14,7 +14,16 @@ from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
-from appliance.redis.session import REPLY_OFF, REPLY_SKIP_NEXT, Session
+from appliance.redis.session import (
+    IN_MULTI,
+    PARKED,
+    REPLY_OFF,
+    REPLY_SKIP,
+    REPLY_SKIP_NEXT,
+    SPOILED,
+    SUBSCRIBED,
+    Session,
+)
 
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
@@ -23,11 +32,11 @@ _TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 
 def ping(session: Session, args: list[bytes]) -> object:
-    if len(args) == 1:
-        return PONG
     if len(args) > 2:
         raise CommandError(errors.wrong_arity(b"ping"))
-    return args[1]
+    if session.mode & SUBSCRIBED and not session.resp3:
+        return [b"pong", args[1] if len(args) == 2 else b""]
+    return PONG if len(args) == 1 else args[1]
 
 
 def echo(session: Session, args: list[bytes]) -> object:
@@ -43,20 +52,17 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.db = session.engine.databases[0]
     session.resp3 = False
     session.name = b""
-    session.reply_mode = 0
+    session.discard_transaction()
+    session.unsubscribe_all()
+    session.mode &= ~(REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT)
     session.is_no_evict = False
     session.is_no_touch = False
     session.clock.is_touching = True
-    _set_authenticated(session, session.engine.configuration.requirepass == b"")
+    session.set_authenticated(session.engine.configuration.requirepass == b"")
     return RESET
 
 
 # Authentication -----------------------------------------------------------------------------------
-
-
-def _set_authenticated(session: Session, authenticated: bool) -> None:
-    session.must_authenticate = not authenticated
-    session.parser.is_restricted = not authenticated
 
 
 def _authenticate(session: Session, user: bytes, password: bytes) -> None:
@@ -64,7 +70,7 @@ def _authenticate(session: Session, user: bytes, password: bytes) -> None:
     # The comparison must not tell by its time how much of a guess was right.
     if user != b"default" or (required != b"" and not compare_digest(password, required)):
         raise CommandError(errors.WRONG_PASS)
-    _set_authenticated(session, True)
+    session.set_authenticated(True)
 
 
 def auth(session: Session, args: list[bytes]) -> object:
@@ -187,6 +193,14 @@ def client_line(session: Session) -> bytes:
     age = max(0, now_us - session.created_us) // 1_000_000
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
     flags = ""
+    if session.mode & SUBSCRIBED:
+        flags += "P"
+    if session.mode & IN_MULTI:
+        flags += "x"
+    if session.mode & PARKED:
+        flags += "b"
+    if session.mode & SPOILED:
+        flags += "d"
     if session.is_closing:
         flags += "A"
     if session.is_no_evict:
@@ -194,7 +208,8 @@ def client_line(session: Session) -> bytes:
     if session.is_no_touch:
         flags += "T"
     command = session.last_command
-    pending = session.parser.pending_bytes()
+    pending = session.parser.pending_bytes() + session.kept_bytes
+    listens = session.subscriptions
     fields = [
         f"id={session.id}",
         f"addr={session.remote}",
@@ -205,11 +220,11 @@ def client_line(session: Session) -> bytes:
         f"idle={idle}",
         f"flags={flags or 'N'}",
         f"db={session.db.index}",
-        "sub=0",
-        "psub=0",
-        "ssub=0",
-        "multi=-1",
-        "watch=0",
+        f"sub={0 if listens is None else len(listens.channels)}",
+        f"psub={0 if listens is None else len(listens.patterns)}",
+        f"ssub={0 if listens is None else len(listens.shard_channels)}",
+        f"multi={len(session.queued) if session.mode & IN_MULTI else -1}",
+        f"watch={len(session.watched)}",
         f"qbuf={pending}",
         "qbuf-free=0",
         "argv-mem=0",
@@ -246,11 +261,15 @@ def _client_type(text: bytes) -> bytes:
     return wanted
 
 
+def _type_of(session: Session) -> bytes:
+    return b"pubsub" if session.mode & SUBSCRIBED else b"normal"
+
+
 def client_list(session: Session, args: list[bytes]) -> object:
     sessions = list(session.engine.sessions.values())
     if len(args) == 4 and args[2].lower() == b"type":
-        if _client_type(args[3]) != b"normal":
-            sessions = []
+        wanted = _client_type(args[3])
+        sessions = [each for each in sessions if _type_of(each) == wanted]
     elif len(args) > 3 and args[2].lower() == b"id":
         by_id = session.engine.sessions
         sessions = []
@@ -283,7 +302,7 @@ class _KillFilter:
             return False
         if self.local is not None and session.local.encode() != self.local:
             return False
-        if self.type is not None and self.type != b"normal":
+        if self.type is not None and self.type != _type_of(session):
             return False
         if self.max_age_s is not None:
             age = (session.clock.now_us - session.created_us) // 1_000_000
@@ -377,25 +396,37 @@ def client_no_touch(session: Session, args: list[bytes]) -> object:
 def client_reply(session: Session, args: list[bytes]) -> object:
     mode = args[2].lower()
     if mode == b"on":
-        session.reply_mode = 0
+        session.mode &= ~(REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT)
         return OK
     if mode == b"off":
-        session.reply_mode |= REPLY_OFF
+        session.mode |= REPLY_OFF
     elif mode == b"skip":
-        if session.reply_mode & REPLY_OFF == 0:
-            session.reply_mode |= REPLY_SKIP_NEXT
+        if session.mode & REPLY_OFF == 0:
+            session.mode |= REPLY_SKIP_NEXT
     else:
         raise CommandError(errors.SYNTAX)
     return NO_REPLY
 
 
 def client_unblock(session: Session, args: list[bytes]) -> object:
-    if len(args) > 4 or (len(args) == 4 and args[3].lower() not in (b"timeout", b"error")):
-        raise CommandError(
-            b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR" if len(args) == 4 else errors.SYNTAX
-        )
-    integer_argument(args[2])
-    return 0  # no command blocks
+    with_error = False
+    if len(args) == 4:
+        reason = args[3].lower()
+        if reason not in (b"timeout", b"error"):
+            raise CommandError(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+        with_error = reason == b"error"
+    elif len(args) > 4:
+        raise CommandError(errors.unknown_subcommand_or_arity(b"client", args[1]))
+    target = session.engine.sessions.get(integer_argument(args[2]))
+    if target is None or not target.is_parked:
+        return 0
+    if with_error:
+        target.unblock_with_error()
+    else:
+        waiting = target.waiting
+        assert waiting is not None
+        target.give_up(waiting.timeout_reply)
+    return 1
 
 
 HANDLERS: Final[dict[str, Handler]] = {

@@ -17,6 +17,7 @@ from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry
+from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
 
@@ -57,8 +58,9 @@ def delete(session: Session, args: list[bytes]) -> object:
     while at < count:
         if db.delete(args[at]):
             deleted += 1
+            session.changed(args[at])
+            session.notify(NOTIFY_GENERIC, b"del", args[at])
         at += 1
-    session.engine.dirty += deleted
     result: int = deleted
     return result
 
@@ -72,7 +74,7 @@ def exists(session: Session, args: list[bytes]) -> object:
 
 
 def type_(session: Session, args: list[bytes]) -> object:
-    entry = session.db.find(args[1])
+    entry = session.db.peek(args[1])
     return SimpleString(b"none" if entry is None else type_name(entry.value))
 
 
@@ -127,9 +129,12 @@ def _expire(session: Session, args: list[bytes], base_ms: int, seconds: bool, na
         return 0
     if when <= session.clock.now_ms:
         db.delete(args[1])
+        session.changed(args[1])
+        session.notify(NOTIFY_GENERIC, b"del", args[1])
     else:
         db.set_expiry(entry, when)
-    session.engine.dirty += 1
+        session.changed(args[1])
+        session.notify(NOTIFY_GENERIC, b"expire", args[1])
     return 1
 
 
@@ -163,7 +168,7 @@ def pexpireat(session: Session, args: list[bytes]) -> object:
 
 def _time_left(session: Session, key: bytes) -> int:
     """Milliseconds left, -1 without an expire time, -2 without the key."""
-    entry = session.db.find(key)
+    entry = session.db.peek(key)
     if entry is None:
         return -2
     if entry.expire_at_ms == NO_EXPIRY:
@@ -188,7 +193,7 @@ def expiretime(session: Session, args: list[bytes]) -> object:
 
 
 def pexpiretime(session: Session, args: list[bytes]) -> object:
-    entry = session.db.find(args[1])
+    entry = session.db.peek(args[1])
     if entry is None:
         return -2
     when: int = entry.expire_at_ms
@@ -200,7 +205,8 @@ def persist(session: Session, args: list[bytes]) -> object:
     if entry is None or entry.expire_at_ms == NO_EXPIRY:
         return 0
     session.db.clear_expiry(entry)
-    session.engine.dirty += 1
+    session.changed(args[1])
+    session.notify(NOTIFY_GENERIC, b"persist", args[1])
     return 1
 
 
@@ -213,14 +219,23 @@ def _rename(session: Session, args: list[bytes], only_if_free: bool) -> bool:
         return not only_if_free
     if only_if_free and db.find(args[2]) is not None:
         return False
-    value = entry.value
-    expire_at_ms = entry.expire_at_ms
-    db.delete(args[1])
-    renamed = db.set_value(args[2], value)
-    session.engine.field_schedules[db.index].note(args[2], value)
-    if expire_at_ms != NO_EXPIRY:
-        db.set_expiry(renamed, expire_at_ms)
-    session.engine.dirty += 1
+    replaced = db.find(args[2])
+    old = None
+    if replaced is not None:
+        old = replaced.value
+        db.delete(args[2])
+    moved = db.take(args[1])
+    assert moved is not None
+    renamed = db.add(args[2], moved.value)
+    session.engine.field_schedules[db.index].note(args[2], moved.value)
+    if moved.expire_at_ms != NO_EXPIRY:
+        db.set_expiry(renamed, moved.expire_at_ms)
+    session.changed(args[1])
+    session.changed(args[2], 0)
+    session.notify(NOTIFY_GENERIC, b"rename_from", args[1])
+    session.notify(NOTIFY_GENERIC, b"rename_to", args[2])
+    if old is not None:
+        db.tell_overwritten(args[2], old, moved.value)
     return True
 
 
@@ -252,13 +267,24 @@ def copy(session: Session, args: list[bytes]) -> object:
     entry = session.db.read_entry(args[1])
     if entry is None:
         return 0
-    if target.find(args[2]) is not None and not replace:
-        return 0
-    made = target.set_value(args[2], copied(entry.value))
-    session.engine.field_schedules[target.index].note(args[2], made.value)
-    if entry.expire_at_ms != NO_EXPIRY:
-        target.set_expiry(made, entry.expire_at_ms)
-    session.engine.dirty += 1
+    replaced = target.find(args[2])
+    old = None
+    if replaced is not None:
+        if not replace:
+            return 0
+        old = replaced.value
+    value = copied(entry.value)
+    expire_at_ms = entry.expire_at_ms
+    if old is not None:
+        target.delete(args[2])
+    made = target.add(args[2], value)
+    session.engine.field_schedules[target.index].note(args[2], value)
+    if expire_at_ms != NO_EXPIRY:
+        target.set_expiry(made, expire_at_ms)
+    session.changed_in(target, args[2])
+    session.notify_in(target, NOTIFY_GENERIC, b"copy_to", args[2])
+    if old is not None:
+        target.tell_overwritten(args[2], old, value)
     return 1
 
 
@@ -271,10 +297,14 @@ def move(session: Session, args: list[bytes]) -> object:
         return 0
     moved = target.add(args[1], entry.value)
     session.engine.field_schedules[target.index].note(args[1], entry.value)
-    if entry.expire_at_ms != NO_EXPIRY:
-        target.set_expiry(moved, entry.expire_at_ms)
-    session.db.delete(args[1])
-    session.engine.dirty += 1
+    taken = session.db.take(args[1])
+    assert taken is not None
+    if taken.expire_at_ms != NO_EXPIRY:
+        target.set_expiry(moved, taken.expire_at_ms)
+    session.changed(args[1])
+    session.changed_in(target, args[1], 0)
+    session.notify(NOTIFY_GENERIC, b"move_from", args[1])
+    session.notify_in(target, NOTIFY_GENERIC, b"move_to", args[1])
     return 1
 
 
@@ -356,13 +386,14 @@ def dbsize(session: Session, args: list[bytes]) -> object:
 
 
 def _flush_mode(args: list[bytes]) -> None:
-    """ASYNC and SYNC are the same here: releasing a table is left to Python either way."""
+    """ASYNC and SYNC are the same here: either way the keys are let go of a piece at a time."""
     if len(args) > 2 or (len(args) == 2 and args[1].lower() not in (b"async", b"sync")):
         raise CommandError(errors.SYNTAX)
 
 
 def flushdb(session: Session, args: list[bytes]) -> object:
     _flush_mode(args)
+    session.engine.database_replaced(session.db.index, None)
     session.engine.dirty += session.db.clear()
     return OK
 
@@ -370,6 +401,7 @@ def flushdb(session: Session, args: list[bytes]) -> object:
 def flushall(session: Session, args: list[bytes]) -> object:
     _flush_mode(args)
     for database in session.engine.databases:
+        session.engine.database_replaced(database.index, None)
         session.engine.dirty += database.clear()
     return OK
 
@@ -385,6 +417,8 @@ def swapdb(session: Session, args: list[bytes]) -> object:
     one = _database(session, first)
     other = _database(session, second)
     if one is not other:
+        session.engine.database_replaced(first, other)
+        session.engine.database_replaced(second, one)
         one.swap_with(other)
         schedules = session.engine.field_schedules
         schedules[first].swap_with(schedules[second])

@@ -307,7 +307,7 @@ def hscan(session: Session, args: list[bytes]) -> object:
     pattern = options.pattern
     if value.encoding_id == HASHTABLE:
         entries: list[Entry] = []
-        cursor = scan_entries(value.scan, cursor, options.count, entries)
+        cursor = scan_entries(value.table, cursor, options.count, entries)
         for entry in entries:
             if entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < now_ms:
                 continue
@@ -411,12 +411,12 @@ def _random_pairs(session: Session, value: Hash, number: int) -> list[object]:
                 found.append(items[at * 2 + 1])
         return found
     if count * _DRAW_FACTOR > size:
-        fields = value.fields(now_ms)
-        shuffle_head(fields, count, random)
-        for field in fields[:count]:
-            assert isinstance(field, bytes)
-            found.append(field)
-            found.append(value.get(field))
+        everything: list[object] = list(value.table.entries())
+        shuffle_head(everything, count, random)
+        for item in everything[:count]:
+            assert isinstance(item, Entry)
+            found.append(item.key)
+            found.append(item.value)
         return found
     taken: dict[bytes, object] = {}
     while len(taken) < count:
@@ -456,7 +456,8 @@ def _expire_time(session: Session, text: bytes, unit: int, name: bytes) -> int:
     if unit & SECONDS:
         value *= 1000
     if unit & RELATIVE:
-        value += session.clock.now_ms
+        now_ms: int = session.clock.now_ms  # as int: the sum may be beyond 64 bits
+        value += now_ms
     if value > _LATEST_EXPIRY:
         raise CommandError(errors.invalid_expire(name))
     return value
@@ -646,6 +647,8 @@ def hgetex(session: Session, args: list[bytes]) -> object:
     if unit != 0:
         when = _expire_time(session, args[3], unit, b"hgetex")
         at = 4
+        if len(args) == 5:
+            raise CommandError(errors.wrong_arity(b"hgetex"))
     elif word == b"persist":
         unit = PERSIST
         at = 3

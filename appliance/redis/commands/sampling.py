@@ -21,7 +21,7 @@ from appliance.redis.integers import I64_MAX, I64_MIN, U64_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.keyspace import Entry, Table
 
 _OUT_OF_RANGE: Final = b"ERR value is out of range, value must between %d and %d" % (-I64_MAX, I64_MAX)
 # Beyond, the server would fill its memory with one reply.
@@ -121,12 +121,12 @@ class ScanOptions:
                 raise CommandError(errors.SYNTAX)
 
 
-def scan_entries(scan: Callable[[int, list[Entry]], int], cursor: int, count: int, out: list[Entry]) -> int:
+def scan_entries(table: Table, cursor: int, count: int, out: list[Entry]) -> int:
     """Collect about `count` entries of a table from a cursor on; the next cursor."""
     # As many home slots as COUNT asks for entries, and some more when the table is sparse.
     steps = min(count, I64_MAX // 10) * 10
     while True:
-        cursor = scan(cursor, out)
+        cursor = table.scan(cursor, out)
         steps -= 1
         if cursor == 0 or steps <= 0 or len(out) >= count:
             return cursor

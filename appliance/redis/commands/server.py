@@ -71,10 +71,14 @@ def _clients(session: Session) -> Facts:
         "maxclients": engine.configuration.integer("maxclients"),
         "peak_connected_clients": engine.peak_sessions,
         "client_recent_max_input_buffer": largest_input,
-        "blocked_clients": 0,
+        "blocked_clients": engine.blocked.count,
         "tracking_clients": 0,
-        "pubsub_clients": 0,
-        "watching_clients": 0,
+        "pubsub_clients": len(engine.pubsub.listeners),
+        "watching_clients": len(engine.watches.sessions),
+        "clients_in_timeout_table": engine.blocked.timed_count,
+        "total_watched_keys": engine.watches.keys_count(),
+        "total_blocking_keys": engine.blocked.keys_count(),
+        "total_blocking_keys_on_nokey": engine.blocked.keys_watched_for_deletion(),
     }
 
 
@@ -85,6 +89,7 @@ def _memory(session: Session) -> Facts:
         "maxmemory_policy": engine.configuration.text("maxmemory-policy").decode(),
         "keyspace_slots": sum(database.slots_allocated() for database in engine.databases),
         "mem_allocator": "python",
+        "lazyfree_pending_objects": len(engine.releases),
     }
 
 
@@ -108,12 +113,14 @@ def _stats(session: Session) -> Facts:
         "instantaneous_ops_per_sec": engine.ops_per_second,
         "total_net_input_bytes": engine.total_bytes_in() - engine.reset_bytes_in,
         "total_net_output_bytes": engine.total_bytes_out() - engine.reset_bytes_out,
+        "expired_subkeys": stats.expired_fields,
         "expired_keys": stats.expired_keys,
         "evicted_keys": 0,
         "keyspace_hits": stats.hits,
         "keyspace_misses": stats.misses,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
+        "pubsub_channels": len(engine.pubsub.channels),
+        "pubsub_patterns": len(engine.pubsub.patterns),
+        "pubsubshard_channels": len(engine.pubsub.shard_channels),
         "total_error_replies": sum(engine.error_counts.values()),
     }
 
@@ -135,8 +142,10 @@ def _keyspace(session: Session) -> Facts:
     facts: Facts = {}
     for database in session.engine.databases:
         if len(database):
+            scheduled = len(session.engine.field_schedules[database.index])
             facts[f"db{database.index}"] = (
-                f"keys={len(database)},expires={database.expiring_count},avg_ttl={database.average_ttl_ms},subexpiry=0"
+                f"keys={len(database)},expires={database.expiring_count},avg_ttl={database.average_ttl_ms},"
+                f"subexpiry={scheduled}"
             )
     return facts
 

@@ -281,7 +281,7 @@ def sscan(session: Session, args: list[bytes]) -> object:
     options = ScanOptions(args, is_hash=False)
     if value.encoding_id == HASHTABLE:
         entries: list[Entry] = []
-        cursor = scan_entries(value.scan, cursor, options.count, entries)
+        cursor = scan_entries(value.table, cursor, options.count, entries)
         members: list[object] = [entry.key for entry in entries]
     else:
         cursor = 0

@@ -18,10 +18,14 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.commands.hashes import _field as live_field
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_LIST
+from appliance.redis.types.hashes import Hash
 from appliance.redis.types.lists import ListValue
+from appliance.redis.types.sets import Set
+from appliance.redis.types.sorted_sets import SortedSet
 from appliance.redis.values import is_string, string_text
 
 if TYPE_CHECKING:
@@ -111,17 +115,13 @@ class _Pattern:
             return element
         if self.is_constant:
             return None
-        value = session.db.lookup_read(self.prefix + element + self.suffix)
+        key = self.prefix + element + self.suffix
+        value = session.db.lookup_read(key)
         if value is None:
             return None
         if len(self.field) > 0:
-            return _field(session, value, self.field)
+            return live_field(session, key, value, self.field) if isinstance(value, Hash) else None
         return string_text(value) if is_string(value) else None
-
-
-def _field(session: Session, value: object, field: bytes) -> bytes | None:
-    """The value of a field, if that is a hash that has it."""
-    return None
 
 
 def sort(session: Session, args: list[bytes]) -> object:
@@ -166,20 +166,40 @@ def _chosen(session: Session, value: object, order: _Order) -> list[bytes]:
     """The elements that are asked for, in order."""
     if value is None:
         return []
-    if not isinstance(value, ListValue):
+    if isinstance(value, SortedSet):
+        value.is_listpack = False  # the server turns it into a skiplist before it looks at it
+    elif isinstance(value, Set):
+        if not order.is_sorting and order.store is not None:
+            # What is stored must not depend on the order within a hash table.
+            order.is_sorting = True
+            order.alpha = True
+            order.by = None
+    elif not isinstance(value, ListValue):
         raise CommandError(errors.WRONG_TYPE)
     length = len(value)
     first = min(max(order.start, 0), length)
     last = length if order.count < 0 else min(first + order.count, length)
-    if not order.is_sorting:
-        if first >= last:
-            return []
-        if not order.descending:
-            return value.elements(first, last - 1)
-        backwards = value.elements(length - last, length - first - 1)
-        backwards.reverse()
-        return backwards
-    return _sorted(session, value.everything(), order)[first:last]
+    if order.is_sorting:
+        return _sorted(session, _elements(value, 0, length), order)[first:last]
+    if first >= last:
+        return []
+    if not order.descending or isinstance(value, Set):
+        return _elements(value, first, last)
+    backwards = _elements(value, length - last, length - first)
+    backwards.reverse()
+    return backwards
+
+
+def _elements(value: object, first: int, last: int) -> list[bytes]:
+    """The elements from a position on and before another, in the order of the value itself."""
+    if first >= last:
+        return []
+    if isinstance(value, ListValue):
+        return value.elements(first, last - 1)
+    if isinstance(value, SortedSet):
+        return [member.name for member in value.slice(first, last)]
+    assert isinstance(value, Set)
+    return [member for member in value.members()[first:last] if isinstance(member, bytes)]
 
 
 def _sorted(session: Session, elements: list[bytes], order: _Order) -> list[bytes]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
-from appliance.redis.doubles import double_text, parse_bound, parse_double
+from appliance.redis.commands.sampling import ScanOptions, check_repetitions, count_argument, cursor_argument
+from appliance.redis.doubles import NAN, double_text, parse_bound, parse_double
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
-from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
+from appliance.redis.integers import I64_MAX, parse_integer
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_ZSET
 from appliance.redis.replies import NULL_ARRAY
+from appliance.redis.types.sets import Set
 from appliance.redis.types.sorted_sets import (
     A_NAME,
     GREATEST,
@@ -485,26 +487,28 @@ def _select(zset: SortedSet, options: _RangeOptions) -> list[Member]:
         if options.is_reverse:
             start, stop = total - stop, total - start
     else:
+        if options.offset < 0:
+            return []
+        offset = options.offset
         scores = options.scores
         names = options.names
         if scores is not None:
             start, stop = zset.ranks_of_scores(scores)
         else:
             assert names is not None
-            start, stop = zset.ranks_of_names(names, options.is_reverse)
-        if options.offset < 0:
-            return []
-        wanted = max(0, stop - start - options.offset)
+            start, stop = zset.ranks_of_names(names, options.is_reverse, offset)
+            offset = 0
+        wanted = max(0, stop - start - offset)
         if 0 <= options.limit < wanted:
             wanted = options.limit
-        if wanted == 0:
-            return []
         if options.is_reverse:
-            stop -= options.offset
+            stop -= offset
             start = stop - wanted
         else:
-            start += options.offset
+            start += offset
             stop = start + wanted
+        if wanted == 0:
+            return []
     members = zset.slice(start, stop)
     if options.is_reverse:
         members.reverse()
@@ -686,26 +690,48 @@ _MAX: Final = 2
 class _Source:
     """One of the keys of ZUNION and its kin: a sorted set, a set whose members count 1, or nothing."""
 
-    def __init__(self, zset: SortedSet | None, weight: float) -> None:
+    def __init__(self, zset: SortedSet | None, plain: Set | None) -> None:
         self.zset = zset
-        self.weight = weight
+        self.plain = plain
+        self.weight = 1.0
 
     def __len__(self) -> int:
+        if self.plain is not None:
+            return len(self.plain)
         return 0 if self.zset is None else len(self.zset)
 
     def members(self) -> list[Member]:
         """All members; not to be changed or kept."""
+        plain = self.plain
+        if plain is not None:
+            made: list[Member] = []
+            for name in plain.members():
+                assert isinstance(name, bytes)
+                made.append(Member(name, 1.0))
+            return made
         zset = self.zset
         return [] if zset is None else zset.slice(0, len(zset))
 
-    def find(self, name: bytes) -> Member | None:
-        return None if self.zset is None else self.zset.find(name)
+    def score(self, name: bytes) -> float:
+        """The score of a member, a NaN if there is none."""
+        plain = self.plain
+        if plain is not None:
+            return 1.0 if name in plain else NAN
+        zset = self.zset
+        member = None if zset is None else zset.find(name)
+        return NAN if member is None else member.score
+
+    def has(self, name: bytes) -> bool:
+        score = self.score(name)
+        return score == score
 
 
 def _source(session: Session, key: bytes) -> _Source:
     value = session.db.lookup_read(key)
     if value is None or isinstance(value, SortedSet):
-        return _Source(value, 1.0)
+        return _Source(value, None)
+    if isinstance(value, Set):
+        return _Source(None, value)
     raise CommandError(errors.WRONG_TYPE)
 
 
@@ -809,11 +835,11 @@ def _inter(parsed: _SetOperation) -> list[Member]:
         score = _weighted(smallest.weight, member.score)
         is_everywhere = True
         for source in others:
-            other = source.find(member.name)
-            if other is None:
+            other = source.score(member.name)
+            if other != other:
                 is_everywhere = False
                 break
-            score = _aggregated(parsed.aggregate, score, source.weight * other.score)
+            score = _aggregated(parsed.aggregate, score, source.weight * other)
         if is_everywhere:
             result.append(Member(member.name, score))
     return result
@@ -825,7 +851,7 @@ def _diff(parsed: _SetOperation) -> list[Member]:
     for member in parsed.sources[0].members():
         is_elsewhere = False
         for source in others:
-            if source.find(member.name) is not None:
+            if source.has(member.name):
                 is_elsewhere = True
                 break
         if not is_elsewhere:
@@ -883,7 +909,7 @@ def zintercard(session: Session, args: list[bytes]) -> object:
     for member in sources[0].members():
         is_everywhere = True
         for source in others:
-            if source.find(member.name) is None:
+            if not source.has(member.name):
                 is_everywhere = False
                 break
         if is_everywhere:
@@ -900,9 +926,7 @@ def zrandmember(session: Session, args: list[bytes]) -> object:
     if len(args) == 2:
         zset = read_set(session, args[1])
         return None if zset is None else zset.at_rank(session.engine.random() % len(zset)).name
-    count = integer_argument(args[2])
-    if count < -I64_MAX:
-        raise CommandError(b"ERR value is out of range, value must between %d and %d" % (-I64_MAX, I64_MAX))
+    count = count_argument(args[2])
     if len(args) > 4 or (len(args) == 4 and args[3].lower() != b"withscores"):
         raise CommandError(errors.SYNTAX)
     with_scores = len(args) == 4
@@ -923,8 +947,9 @@ def _random_members(session: Session, zset: SortedSet, count: int) -> list[Membe
         return members
     random = session.engine.random
     if count < 0:
+        check_repetitions(-count)
         return [zset.at_rank(random() % total) for _ in range(-count)]
-    # Floyd: the last of the chosen is drawn from all, the one before from one less …
+    # Floyd: each time one more may be drawn, and stands for one that was drawn before.
     chosen: set[int] = set()
     for last in range(total - count, total):
         drawn = random() % (last + 1)
@@ -935,47 +960,25 @@ def _random_members(session: Session, zset: SortedSet, count: int) -> list[Membe
     return [zset.at_rank(rank) for rank in chosen]
 
 
-def _cursor(text: bytes) -> int:
-    digits = text[1:] if text.startswith(b"+") else text
-    if not digits.isdigit() or len(digits) > 40 or int(digits) > U64_MAX:
-        raise CommandError(errors.INVALID_CURSOR)
-    return int(digits)
-
-
 def zscan(session: Session, args: list[bytes]) -> object:
-    cursor = _cursor(args[2])
+    cursor = cursor_argument(args[2])
     zset = read_set(session, args[1])
     if zset is None:
         return [b"0", []]
-    count = 10
-    pattern: bytes | None = None
-    at = 3
-    while at < len(args):
-        option = args[at].lower()
-        if option == b"novalues":
-            raise CommandError(b"ERR NOVALUES option can only be used in HSCAN")
-        if at + 1 >= len(args):
-            raise CommandError(errors.SYNTAX)
-        if option == b"count":
-            count = integer_argument(args[at + 1])
-            if count < 1:
-                raise CommandError(errors.SYNTAX)
-        elif option == b"match":
-            pattern = None if args[at + 1] == b"*" else args[at + 1]
-        else:
-            raise CommandError(errors.SYNTAX)
-        at += 2
+    options = ScanOptions(args, is_hash=False)
     members: list[Member] = []
     if zset.is_listpack:
         members = zset.slice(0, len(zset))
         cursor = 0
     else:
-        steps = min(count, I64_MAX // 10) * 10
+        # As many buckets as COUNT asks for members, and some more when they are sparse.
+        steps = min(options.count, I64_MAX // 10) * 10
         while True:
             cursor = zset.scan(cursor, members)
             steps -= 1
-            if cursor == 0 or steps <= 0 or len(members) >= count:
+            if cursor == 0 or steps <= 0 or len(members) >= options.count:
                 break
+    pattern = options.pattern
     found: list[object] = []
     for member in members:
         if pattern is None or glob_match(pattern, member.name):

@@ -28,6 +28,7 @@ from appliance.redis.arguments import (
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
 from appliance.redis.longdouble import LongDouble, parse_long_double
+from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_STRING
 from appliance.redis.replies import OK, Map
 from appliance.redis.values import (
     StringBuffer,
@@ -102,7 +103,7 @@ def _parse_options(args: list[bytes], start: int, allowed: int) -> _SetOptions:
 def set_(session: Session, args: list[bytes]) -> object:
     if len(args) == 3:
         session.db.set_value(args[1], string_value(args[2]))
-        session.engine.dirty += 1
+        session.wrote(args[1], NOTIFY_STRING, b"set")
         return OK
     options = _parse_options(args, 3, NX | XX | GET | KEEPTTL | _EXPIRE_OPTIONS)
     flags = options.flags
@@ -119,12 +120,13 @@ def set_(session: Session, args: list[bytes]) -> object:
     if (flags & NX and entry is not None) or (flags & XX and entry is None):
         return previous
     if flags & KEEPTTL and entry is not None:
-        entry.value = string_value(args[2])
+        session.db.replace_value(entry, string_value(args[2]))
     else:
         entry = session.db.set_value(key, string_value(args[2]))
+    session.wrote(key, NOTIFY_STRING, b"set")
     if flags & _EXPIRE_OPTIONS:
         session.db.set_expiry(entry, expire_at_ms)
-    session.engine.dirty += 1
+        session.notify(NOTIFY_GENERIC, b"expire", key)
     return previous if flags & GET else OK
 
 
@@ -132,15 +134,16 @@ def setnx(session: Session, args: list[bytes]) -> object:
     if session.db.lookup_write(args[1]) is not None:
         return 0
     session.db.add(args[1], string_value(args[2]))
-    session.engine.dirty += 1
+    session.wrote(args[1], NOTIFY_STRING, b"set")
     return 1
 
 
 def _set_with_expiry(session: Session, args: list[bytes], unit: int, name: bytes) -> object:
     expire_at_ms = expire_argument(args[2], unit, session.clock.now_ms, name)
     entry = session.db.set_value(args[1], string_value(args[3]))
+    session.wrote(args[1], NOTIFY_STRING, b"set")
     session.db.set_expiry(entry, expire_at_ms)
-    session.engine.dirty += 1
+    session.notify(NOTIFY_GENERIC, b"expire", args[1])
     return OK
 
 
@@ -164,12 +167,16 @@ def getex(session: Session, args: list[bytes]) -> object:
         expire_at_ms = expire_argument(options.expire, flags & _EXPIRE_OPTIONS, now_ms, b"getex")
         if flags & (EXAT | PXAT) and expire_at_ms <= now_ms:
             session.db.delete(args[1])
+            session.changed(args[1])
+            session.notify(NOTIFY_GENERIC, b"del", args[1])
         else:
             session.db.set_expiry(entry, expire_at_ms)
-        session.engine.dirty += 1
+            session.changed(args[1])
+            session.notify(NOTIFY_GENERIC, b"expire", args[1])
     elif flags & PERSIST and entry.expire_index >= 0:
         session.db.clear_expiry(entry)
-        session.engine.dirty += 1
+        session.changed(args[1])
+        session.notify(NOTIFY_GENERIC, b"persist", args[1])
     return text
 
 
@@ -179,7 +186,8 @@ def getdel(session: Session, args: list[bytes]) -> object:
         return None
     text = string_text(value)
     session.db.delete(args[1])
-    session.engine.dirty += 1
+    session.changed(args[1])
+    session.notify(NOTIFY_GENERIC, b"del", args[1])
     return text
 
 
@@ -187,7 +195,7 @@ def getset(session: Session, args: list[bytes]) -> object:
     value = session.db.lookup_read(args[1])
     previous: object = None if value is None else string_text(value)
     session.db.set_value(args[1], string_value(args[2]))
-    session.engine.dirty += 1
+    session.wrote(args[1], NOTIFY_STRING, b"set")
     return previous
 
 
@@ -236,7 +244,7 @@ def setrange(session: Session, args: list[bytes]) -> object:
     buffer.grow(offset)
     data = buffer.data
     data[offset : offset + len(patch)] = patch
-    session.engine.dirty += 1
+    session.wrote(args[1], NOTIFY_STRING, b"setrange")
     return len(data)
 
 
@@ -250,12 +258,12 @@ def append(session: Session, args: list[bytes]) -> object:
     entry = session.db.lookup_write(args[1])
     if entry is None:
         session.db.add(args[1], string_value(addition))
-        session.engine.dirty += 1
+        session.wrote(args[1], NOTIFY_STRING, b"append")
         return len(addition)
     _check_length(session, string_length(entry.value), len(addition))
     data = writable_buffer(entry).data
     data.extend(addition)
-    session.engine.dirty += 1
+    session.wrote(args[1], NOTIFY_STRING, b"append")
     return len(data)
 
 
@@ -277,14 +285,14 @@ def _increment(session: Session, key: bytes, amount: int) -> object:
     entry = db.lookup_write(key)
     if entry is None:
         db.add(key, amount)
-        session.engine.dirty += 1
+        session.wrote(key, NOTIFY_STRING, b"incrby")
         return amount
     value = _integer_of(entry.value) + amount
     # The first comparison is with numbers that fit a machine word, the others are with long ones.
     if not -_SMALL < value < _SMALL and (value > I64_MAX or value < I64_MIN):
         raise CommandError(errors.OVERFLOW)
     entry.value = value
-    session.engine.dirty += 1
+    session.wrote(key, NOTIFY_STRING, b"incrby")
     return value
 
 
@@ -325,7 +333,7 @@ def incrbyfloat(session: Session, args: list[bytes]) -> object:
         session.db.add(args[1], text)
     else:
         entry.value = text
-    session.engine.dirty += 1
+    session.wrote(args[1], NOTIFY_STRING, b"incrbyfloat")
     return text
 
 
@@ -349,8 +357,8 @@ def mset(session: Session, args: list[bytes]) -> object:
     at: i64 = 1
     while at < count:
         db.set_value(args[at], string_value(args[at + 1]))
+        session.wrote(args[at], NOTIFY_STRING, b"set")
         at += 2
-    session.engine.dirty += count // 2
     return OK
 
 
@@ -362,7 +370,7 @@ def msetnx(session: Session, args: list[bytes]) -> object:
             return 0
     for at in range(1, len(args), 2):
         session.db.set_value(args[at], string_value(args[at + 1]))
-    session.engine.dirty += len(args) // 2
+        session.wrote(args[at], NOTIFY_STRING, b"set")
     return 1
 
 

@@ -106,6 +106,22 @@ class Hash(Collection):
             self._heap_remove(entry)
         return False
 
+    def load(self, field: bytes, value: bytes) -> bool:
+        """Add a field of a listpack that was restored; whether it is new.
+
+        redis-server takes over such a listpack whatever the length of its strings.
+        """
+        if self._table is None and len(self._small) < self.limits.hash_max_listpack_entries:
+            if field in self._small:
+                return False
+            self._small[field] = value
+            return True
+        table = self.convert() if self._table is None else self._table
+        if table.find(field) is not None:
+            return False
+        table.insert(field, value)
+        return True
+
     def delete(self, field: bytes) -> bool:
         """Remove a field; whether it was there."""
         table = self._table
@@ -362,10 +378,12 @@ class Hash(Collection):
         assert entry is not None
         return entry
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
-        """One step of a SCAN through a hashtable: see Table.scan. Entries may have expired."""
-        assert self._table is not None
-        return self._table.scan(cursor, out)
+    @property
+    def table(self) -> Table:
+        """Of a hashtable. Its entries may have expired."""
+        table = self._table
+        assert table is not None
+        return table
 
     # The keyspace's business ----------------------------------------------------------------------
 
@@ -398,7 +416,7 @@ class Hash(Collection):
         if table is not None:
             if len(self._heap) > 0:
                 del self._heap[-budget:]
-                return len(self._heap) + len(table)
+                return len(self._heap) + table.slots_allocated()
             return table.release(budget)
         self._times = {}
         left = budget

@@ -294,12 +294,16 @@ def raise_registers(found: vec[i64], data: bytearray) -> None:
         while index < REGISTERS:
             three: i64 = text[at] | text[at + 1] << 8 | text[at + 2] << 16
             at += 3
-            limit = index + 4
-            while index < limit:
+            if three != 0:
                 if three & 63 > found[index]:
                     found[index] = three & 63
-                three >>= 6
-                index += 1
+                if three >> 6 & 63 > found[index + 1]:
+                    found[index + 1] = three >> 6 & 63
+                if three >> 12 & 63 > found[index + 2]:
+                    found[index + 2] = three >> 12 & 63
+                if three >> 18 > found[index + 3]:
+                    found[index + 3] = three >> 18
+            index += 4
         return
     end: i64 = len(text)
     while at < end:
@@ -412,17 +416,18 @@ def _tau(x: float) -> float:
 
 def estimate(found: vec[i64]) -> int:
     """How many different elements make such registers."""
-    histogram: list[int] = [0] * 64
+    histogram: vec[i64] = vec[i64]([0] * 64)
     index: i64 = 0
     while index < REGISTERS:
-        histogram[found[index]] += 1
+        value = found[index]
+        histogram[value] = histogram[value] + 1
         index += 1
     m = float(REGISTERS)
-    z = m * _tau((m - histogram[_VALUE_BITS + 1]) / m)
-    for value in range(_VALUE_BITS, 0, -1):
-        z += histogram[value]
+    z = m * _tau((m - float(histogram[_VALUE_BITS + 1])) / m)
+    for larger in range(_VALUE_BITS, 0, -1):
+        z += float(histogram[larger])
         z *= 0.5
-    z += m * _sigma(histogram[0] / m)
+    z += m * _sigma(float(histogram[0]) / m)
     if z == 0.0:
         return _LLONG_MIN  # what C makes of an infinite number
     return math.floor(_ALPHA * m * m / z + 0.5)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.integers import parse_integer
-from appliance.redis.keyspace import Entry, Table
+from appliance.redis.keyspace import Table
 from appliance.redis.replies import integer_text
 from appliance.redis.types.collection import Collection, EncodingLimits
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size
@@ -126,6 +126,18 @@ class Set(Collection):
         assert table is not None
         table.insert(member, None)
         return True
+
+    def load(self, member: bytes) -> bool:
+        """Add a member of a listpack that was restored; whether it is new.
+
+        redis-server takes over such a listpack whatever the length of its strings.
+        """
+        if self.encoding_id == LISTPACK and len(self._small) < self.limits.set_max_listpack_entries:
+            if member in self._small:
+                return False
+            self._small[member] = None
+            return True
+        return self.add(member)
 
     def add_integer(self, number: int) -> bool:
         """Add the member that spells `number` to an intset; whether it is new."""
@@ -240,10 +252,12 @@ class Set(Collection):
             assert isinstance(member, bytes)
             self.add(member)
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
-        """One step of a SCAN through a hashtable: see Table.scan."""
-        assert self._table is not None
-        return self._table.scan(cursor, out)
+    @property
+    def table(self) -> Table:
+        """Of a hashtable."""
+        table = self._table
+        assert table is not None
+        return table
 
     # The keyspace's business ----------------------------------------------------------------------
 

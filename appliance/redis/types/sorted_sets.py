@@ -735,17 +735,25 @@ class SortedSet(Collection):
                 high = middle
         return rank + low
 
-    def ranks_of_names(self, wanted: NameRange, backwards: bool = False) -> tuple[int, int]:
+    def ranks_of_names(self, wanted: NameRange, backwards: bool = False, skip: int = 0) -> tuple[int, int]:
         """The ranks of the members with a name in a range, where all have the same score.
 
         With different scores it is one stretch of the set that begins (or, backwards, ends) as
         redis-server's would: it looks at each member of a listpack, from that side.
+
+        Args:
+            backwards: whether the members will be read from the last one on.
+            skip: how many of those that come first in that direction to leave out; 0 or more. The server does
+                not look at them, which shows when scores differ.
         """
         if wanted.is_empty():
             return 0, 0
         if not self.is_listpack:
             start = self._rank_by_name(wanted, False)
-            return start, max(start, self._rank_by_name(wanted, True))
+            stop = self._rank_by_name(wanted, True)
+            if stop - start <= skip:
+                return 0, 0
+            return (start, stop - skip) if backwards else (start + skip, stop)
         members = self.slice(0, len(self))
         total = len(members)
         if (
@@ -758,6 +766,9 @@ class SortedSet(Collection):
             stop = total
             while stop > 0 and not wanted.is_below_high(members[stop - 1].name):
                 stop -= 1
+            if stop == 0 or not wanted.is_above_low(members[stop - 1].name):
+                return 0, 0
+            stop -= min(skip, stop)
             at = stop
             while at > 0 and wanted.is_above_low(members[at - 1].name):
                 at -= 1
@@ -765,6 +776,9 @@ class SortedSet(Collection):
         at = 0
         while at < total and not wanted.is_above_low(members[at].name):
             at += 1
+        if at == total or not wanted.is_below_high(members[at].name):
+            return 0, 0
+        at += min(skip, total - at)
         stop = at
         while stop < total and wanted.is_below_high(members[stop].name):
             stop += 1

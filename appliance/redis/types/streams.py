@@ -247,7 +247,7 @@ class Group:
             self.entries_read += 1
         elif stream.entries_added > 0:
             self.entries_read = stream.entries_up_to(entry_id)
-        self.last_id = entry_id
+        stream.move_group(self, entry_id)
 
     def nack(self, entry_id: int) -> Nack | None:
         found = self.pending.get(entry_id)
@@ -341,6 +341,8 @@ class Stream(Collection):
         self.blocks = IdMap()
         self.groups: dict[bytes, Group] = {}
         self._tail: Block | None = None  # the last block
+        self._slowest_id = 0  # the smallest last ID of the groups: see is_referenced
+        self._slowest_is_known = False
 
     def __len__(self) -> int:
         return self.length
@@ -618,11 +620,34 @@ class Stream(Collection):
         self.first_id = self.first_living()
 
     def is_referenced(self, entry_id: int) -> bool:
-        """Whether a group has still to read an entry, or to acknowledge it."""
-        for group in self.groups.values():
-            if entry_id > group.last_id or group.pending.contains(entry_id):
-                return True
-        return False
+        """Whether a group has still to read an entry, or to acknowledge it.
+
+        What the slowest group has read is remembered from one question to the next, as in redis-server: also
+        when that group has been destroyed meanwhile.
+        """
+        if len(self.groups) == 0:
+            return False
+        if not self._slowest_is_known:
+            self._slowest_id = min([group.last_id for group in self.groups.values()])
+            self._slowest_is_known = True
+        if entry_id > self._slowest_id:
+            return True
+        return any([group.pending.contains(entry_id) for group in self.groups.values()])
+
+    def add_group(self, name: bytes, group: Group) -> None:
+        """Put in a new group."""
+        self.groups[name] = group
+        if self._slowest_is_known and group.last_id < self._slowest_id:
+            self._slowest_id = group.last_id
+
+    def move_group(self, group: Group, last_id: int) -> None:
+        """Say that a group has read up to an ID."""
+        if self._slowest_is_known:
+            if group.last_id == self._slowest_id:
+                self._slowest_is_known = False
+            elif last_id < self._slowest_id:
+                self._slowest_id = last_id
+        group.last_id = last_id
 
     def delete_references(self, entry_id: int) -> None:
         """Let every group forget that an entry is pending."""
@@ -824,6 +849,8 @@ class Stream(Collection):
         remaining = len(self.blocks) * 100 + 1
         for group in self.groups.values():
             remaining += len(group.pending)
+            for consumer in group.consumers.values():
+                remaining += len(consumer.pending) + 1
         return remaining
 
     def check_invariants(self) -> None:

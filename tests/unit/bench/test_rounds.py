@@ -138,6 +138,7 @@ def summary_of(rates: dict[str, tuple[float, float]], memory: float = 5000.0) ->
         "machine": machine_facts(),
         "rounds": 3,
         "seconds": 0.1,
+        "congestion_control": "cubic",
         "waited_for_the_machine_s": 0.0,
         "peers": dict.fromkeys(rates, "1"),
         "labels": dict.fromkeys(rates, ""),

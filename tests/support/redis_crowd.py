@@ -1,0 +1,157 @@
+"""Several clients of our engine and as many of a real redis-server, in step: who is told what, and when.
+
+A step is one client's bytes; after it everything that every client got is compared, raw. A client may have
+been told nothing (it waits inside a command), or several may have been told something.
+
+How the server is known to have finished: bytes written to a unix socket lie in its queue at once, and it
+writes the replies of one turn of its loop before it begins the next. So when a third party has had two
+answers, the step is over.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.support.redis_pair import Argument, OurClient, RealServer, encode_request, make_engine, now_us
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+
+    from appliance.redis import Engine
+
+
+class Crowd:
+    """Clients by name, made when they are first spoken of.
+
+    Args:
+        server: Is emptied.
+        resp3: Names of the clients that speak RESP3.
+    """
+
+    def __init__(self, server: RealServer, resp3: str = "") -> None:
+        self.server = server
+        self.resp3 = resp3.split()
+        self.engine: Engine = make_engine()
+        self._ours: dict[str, OurClient] = {}
+        self._theirs: dict[str, socket.socket] = {}
+        self._numbers: dict[str, tuple[int, int]] = {}
+        self._control = server.connect()
+        # A test that failed may have left something behind.
+        self._ask_control(b"CONFIG SET maxmemory 0 maxmemory-policy noeviction notify-keyspace-events ''\r\n")
+        self._ask_control(b"FLUSHALL\r\n")
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection in self._theirs.values():
+            connection.close()
+        self._settle()
+        self._control.close()
+
+    def say(self, name: str, *args: Argument) -> dict[str, bytes]:
+        """One client's request; what each client got, which is the same on both sides.
+
+        Clients that got nothing are left out.
+        """
+        return self.send(name, encode_request(args))
+
+    def send(self, name: str, data: bytes) -> dict[str, bytes]:
+        """The same with raw bytes."""
+        if name not in self._ours:
+            self._make(name)
+        self._theirs[name].sendall(data)
+        self._settle()
+        self._ours[name].session.data_received(data, now_us())
+        return self._compare(f"{name}: {data!r}")
+
+    def close(self, name: str) -> dict[str, bytes]:
+        """One client goes away."""
+        self._theirs.pop(name).close()
+        self._ours.pop(name).session.close()
+        self._settle()
+        return self._compare(f"{name} closes")
+
+    def say_about(self, name: str, about: str, *args: Argument) -> dict[str, bytes]:
+        """As `say`; `@` among the arguments stands for another client's number, which differs by side.
+
+        The other client must have been introduced by `introduce`.
+        """
+        ours, theirs = self._numbers[about]
+        self._theirs[name].sendall(encode_request(tuple(theirs if arg == "@" else arg for arg in args)))
+        self._settle()
+        request = encode_request(tuple(ours if arg == "@" else arg for arg in args))
+        self._ours[name].session.data_received(request, now_us())
+        return self._compare(f"{name}: {args!r}")
+
+    def introduce(self, *names: str) -> None:
+        """Make clients and ask for their numbers, while they can still answer."""
+        for name in names:
+            if name not in self._ours:
+                self._make(name)
+            theirs = self._theirs[name]
+            theirs.sendall(b"CLIENT ID\r\n")
+            self._numbers[name] = (self._ours[name].session.id, int(theirs.recv(64)[1:]))
+
+    def time_passes(self) -> dict[str, bytes]:
+        """Nothing is said; what is due by now is done on both sides."""
+        self._settle()
+        self.engine.handle_timeouts(now_us())
+        return self._compare("time passes")
+
+    def is_parked(self, name: str) -> bool:
+        return self._ours[name].session.is_parked
+
+    def _make(self, name: str) -> None:
+        self._ours[name] = OurClient(self.engine)
+        self._theirs[name] = self.server.connect()
+        if name in self.resp3:
+            self._theirs[name].sendall(b"HELLO 3\r\n")
+            self._settle()
+            self._theirs[name].recv(1 << 16)
+            self._ours[name].send(b"HELLO 3\r\n")
+
+    def _ask_control(self, data: bytes) -> None:
+        self._control.sendall(data)
+        self._control.recv(1 << 16)
+
+    def _settle(self) -> None:
+        for _ in range(3):
+            self._ask_control(b"PING\r\n")
+
+    def _compare(self, step: str) -> dict[str, bytes]:
+        self.engine.take_pending_sessions()
+        ours = {name: b"".join(client.session.take_output()) for name, client in self._ours.items()}
+        theirs = {name: _received(connection) for name, connection in self._theirs.items()}
+        # A flush is answered by a thread of the server's own, some time later.
+        deadline = time.monotonic() + 2
+        while ours != theirs and len(b"".join(theirs.values())) < len(b"".join(ours.values())):
+            if time.monotonic() > deadline:
+                break
+            self._settle()
+            for name, connection in self._theirs.items():
+                theirs[name] += _received(connection)
+        assert ours == theirs, f"{step}\nours         {ours!r}\nredis-server {theirs!r}"
+        self.engine.blocked.check_invariants(list(self.engine.sessions.values()))
+        return {name: data for name, data in ours.items() if data}
+
+
+def _received(connection: socket.socket) -> bytes:
+    """What has come, without waiting."""
+    received = b""
+    connection.setblocking(False)
+    try:
+        while True:
+            chunk = connection.recv(1 << 20)
+            if not chunk:
+                break
+            received += chunk
+    except BlockingIOError:
+        pass
+    finally:
+        connection.settimeout(20)
+    return received
