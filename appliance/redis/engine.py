@@ -231,6 +231,10 @@ class Engine:
         """Tell those who watch a key, or wait for it."""
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
+        self.key_ready(database, key)
+
+    def key_ready(self, database: int, key: bytes) -> None:
+        """Let those who wait for a key look again."""
         if self.blocked.key_changed(database, key):
             self.attention |= _READY_KEYS
 

@@ -322,6 +322,12 @@ class Session:
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
 
+    def wake(self, key: bytes) -> None:
+        """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""
+        engine = self.engine
+        if engine.interest != 0:
+            engine.key_ready(self.db.index, key)
+
     def wrote(self, key: bytes, event_class: i64, event: bytes) -> None:
         """`changed` by one and `notify` in one go, for the commands that are most of the traffic."""
         self.engine.dirty += 1
