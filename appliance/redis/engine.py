@@ -21,6 +21,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
@@ -34,14 +35,16 @@ from appliance.redis.watch import WatchRegistry
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
-# One call of cron looks at no more keys, and moves no more table slots, than this.
-_EXPIRE_BUDGET: Final = 4000
+# One piece of housekeeping looks at no more keys, and at no more slots of tables, than this: each about a
+# quarter of a millisecond.
+_EXPIRE_BUDGET: Final = 80
 _EXPIRE_SAMPLE: Final = 20
 _FIELD_EXPIRY_BUDGET: Final = 20_000  # fields removed, and hashes looked at
-_RESIZE_BUDGET: Final = 16384
-# Elements of released values let go at once, about a millisecond's worth, and how soon the next follow.
-_RELEASE_BUDGET: Final = 10_000
-_RELEASE_EVERY_US: Final = 5_000
+_SLOTS_BUDGET: Final = 1024
+# Elements of released values let go at once, about half a millisecond's worth, and how soon the next follow.
+_RELEASE_BUDGET: Final = 2_000
+_RELEASE_EVERY_US: Final = 1_500
+_WORK_EVERY_US: Final = 1_500
 
 # What `attention` says is left to do.
 _MESSAGES: Final = 1
@@ -151,7 +154,7 @@ class Engine:
         self.started_us: i64 = 0
         self.error_counts: dict[bytes, int] = {}
         self.connections_received: i64 = 0
-        self.commands_by_closed: i64 = 0
+        self.commands_executed: i64 = 0  # by all sessions, so that no cron has to ask ten thousand of them
         self.bytes_in_by_closed: i64 = 0
         self.bytes_out_by_closed: i64 = 0
         self.reset_commands: i64 = 0  # totals at the last CONFIG RESETSTAT
@@ -167,18 +170,26 @@ class Engine:
         self._sampled_us: i64 = 0
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
+        # Housekeeping has not come to its end: call `work` soon.
+        self.has_work = False
+        self._work_at_us: i64 = NEVER_US
         self._release_at_us: i64 = NEVER_US
+        self.memory = Memory(self)
+        self.max_sessions: i64 = settings.maxclients
+        self.rejected_connections: i64 = 0
         self._follow_configuration()
 
     # Sessions -------------------------------------------------------------------------------------
 
-    def create_session(self, *, remote: str, local: str, now_us: int) -> Session:
+    def create_session(self, *, remote: str, local: str, now_us: int, is_privileged: bool = False) -> Session:
         """A session for a new connection.
 
         Args:
             remote: the peer as CLIENT LIST shows it, `10.77.0.1:4711`.
             local: our end, in the same form.
             now_us: wall clock, Unix microseconds.
+            is_privileged: `maxclients` is not for this one. Others get a session that has the refusal as its
+                output and is closing already.
         """
         self.clock.set_us(now_us)
         if self.started_us == 0:
@@ -186,8 +197,12 @@ class Engine:
         session_id = self._next_session_id
         self._next_session_id += 1
         session = Session(self, session_id, remote, local, now_us, self.configuration.requirepass != b"")
-        self.sessions[session_id] = session
         self.connections_received += 1
+        if len(self.sessions) >= self.max_sessions and not is_privileged:
+            self.rejected_connections += 1
+            session.refuse(b"ERR max number of clients reached")
+            return session
+        self.sessions[session_id] = session
         if len(self.sessions) > self.peak_sessions:
             self.peak_sessions = len(self.sessions)
         return session
@@ -195,7 +210,6 @@ class Engine:
     def forget_session(self, session: Session) -> None:
         """Drop a closed session, keeping what it counted."""
         if self.sessions.pop(session.id, None) is not None:
-            self.commands_by_closed += session.commands_executed
             self.bytes_in_by_closed += session.bytes_in
             self.bytes_out_by_closed += session.bytes_out
 
@@ -229,8 +243,14 @@ class Engine:
 
     def key_changed(self, database: int, key: bytes) -> None:
         """Tell those who watch a key, or wait for it."""
+        if self.mode != 0:
+            self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
+        self.key_ready(database, key)
+
+    def key_ready(self, database: int, key: bytes) -> None:
+        """Let those who wait for a key look again."""
         if self.blocked.key_changed(database, key):
             self.attention |= _READY_KEYS
 
@@ -238,6 +258,11 @@ class Engine:
         """To be called before all keys of a database go; `new` is what takes their place."""
         if self.interest == 0:
             return
+        if self.mode != 0:
+            if new is None:
+                self.memory.database_emptied(database)
+            elif database < new.index:  # of a swap one hears twice
+                self.memory.databases_swapped(database, new.index)
         self.watches.database_replaced(database, new)
         if self.blocked.database_changed(database):
             self.attention |= _READY_KEYS
@@ -264,23 +289,42 @@ class Engine:
     # Time -----------------------------------------------------------------------------------------
 
     def cron(self, now_us: int) -> None:
-        """Bounded housekeeping, to be called about every 100 ms: active expiry, resizing, rates."""
+        """Housekeeping, to be called about every 100 ms: rates, and the first piece of `work`."""
         self.clock.set_us(now_us)
         if self.started_us == 0:
             self.started_us = now_us
-        self._active_expiry()
         self._expire_fields()
+        self._sample_rate(now_us)
+        self.work(now_us)
+
+    def work(self, now_us: int) -> bool:
+        """A piece, about half a millisecond, of active expiry, resizing and packing.
+
+        Returns:
+            Whether there is more that should not wait for the next `cron`.
+        """
+        self.clock.set_us(now_us)
+        self.has_work = self._active_expiry()
+        left: i64 = _SLOTS_BUDGET
+        for database in self.databases:
+            if database.has_work and left > 0:
+                database.work(left)
+                left -= _SLOTS_BUDGET // 4
+                if database.has_work:
+                    self.has_work = True
+        self._work_at_us = now_us + _WORK_EVERY_US if self.has_work else NEVER_US
         if self.attention != 0:
             self.settle(None)
-        left: i64 = _RESIZE_BUDGET
-        for database in self.databases:
-            if left > 0 and database.work(left):
-                left -= _RESIZE_BUDGET // 4
-        self._sample_rate(now_us)
+        return self.has_work
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is housekeeping that does not wait for the next `cron`."""
+        return self.has_work or not self.releases.is_empty()
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
-        return min(self.blocked.earliest_us, self._release_at_us)
+        return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
@@ -290,6 +334,8 @@ class Engine:
         if self._release_at_us <= now_us:
             more = self.releases.work(_RELEASE_BUDGET)
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
+        if self._work_at_us <= now_us:
+            self.work(now_us)
 
     def release_soon(self) -> None:
         """There is something to be let go of."""
@@ -302,10 +348,13 @@ class Engine:
         if self.on_earlier_timeout is not None:
             self.on_earlier_timeout()
 
-    def _active_expiry(self) -> None:
+    def _active_expiry(self) -> bool:
         """Sample keys with an expire time; go on with a database while a quarter of its sample had expired.
 
         The databases take turns at being first, so a busy one cannot use up the budget of all for ever.
+
+        Returns:
+            Whether the budget ended it.
         """
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
@@ -319,6 +368,7 @@ class Engine:
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
+        return budget <= 0
 
     def _expire_fields(self) -> None:
         """Remove fields of hashes whose time is past, those that expired first before others."""
@@ -385,10 +435,7 @@ class Engine:
         self.error_counts[code] = self.error_counts.get(code, 0) + 1
 
     def commands_processed(self) -> i64:
-        total = self.commands_by_closed
-        for session in self.sessions.values():
-            total += session.commands_executed
-        return total
+        return self.commands_executed
 
     def total_bytes_in(self) -> i64:
         total = self.bytes_in_by_closed
@@ -403,8 +450,8 @@ class Engine:
         return total
 
     def has_room(self) -> bool:
-        """Whether the memory limit allows commands that need more memory."""
-        return True
+        """Whether the memory limit allows commands that need more memory; keys may go for it."""
+        return self.memory.make_room()
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
@@ -435,6 +482,13 @@ class Engine:
         flags = configuration.event_flags
         self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
         # Without a place nothing is published: then nobody needs to make events.
+        limit = configuration.integer("maxmemory")
+        self.memory.configure(
+            limit, configuration.text("maxmemory-policy"), configuration.integer("maxmemory-samples")
+        )
+        self.interest += (limit != 0) - (self.mode != 0)
+        self.mode = int(limit != 0)
+        self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
         self.observer.event_classes = classes

@@ -1,43 +1,57 @@
 """The keyspace: a Robin Hood hash table per database, and the times at which keys expire.
 
-One flat list of entries, open addressing, linear probing. An entry sits at or behind its home slot
-`hash & mask`, and along a run the homes never decrease; an insertion takes the place of the first entry that
-is nearer to its home (Celis, "Robin Hood Hashing", 1986) and a deletion shifts the rest of the run back by
-one, so there are no tombstones and a lookup may stop at the first entry nearer to its home than the key
-would be.
+Open addressing, linear probing. A record sits at or behind its home slot `hash & mask`, and along a run the
+homes never decrease; an insertion takes the place of the first record that is nearer to its home (Celis,
+"Robin Hood Hashing", 1986) and a deletion shifts the rest of the run back by one, so there are no tombstones
+and a lookup may stop at the first record nearer to its home than the key would be.
 
-A second flat list with the hashes alone would save cache misses (random GETs among a million keys took 12 %
-less time), but a `librt.vecs.vec` of the next size is cleared when it is made: 8 ms at that size, in one
-write. So the hash is kept in the entry, and a list of entries grows without such a pause.
+A slot is two words in two flat arrays (ADR 0015):
 
-Resizing is incremental. The list of the next size is grown by a bounded number of slots per write
-(PREPARING), then every write moves a bounded number of slots over (MOVING); the old list shrinks as it
-drains, so neither allocation nor release of a large list ever happens at once. While moving, new entries go
-to the new list and lookups try both.
+    tag     62 bits: hash (32), access clock (24), length of a packed key (6; 63: it is an Entry); 0: empty
+    record  the key and its short value packed into one bytes object, or an Entry
 
-The old list is drained downwards, from the end of a run: its last entry can leave without shifting any other.
+A probe reads tags alone, one cache line for eight slots, and touches a record only when all 32 bits of the
+hash agree. Packing saves the two or three objects that a key, a value and their Entry would be: 130 bytes a
+key instead of 240 at a million keys of 16 bytes with values of 32. What cannot be packed (a collection, an
+integer, a long string, a key that expires) has an Entry. So has, for a while, a packed key whose Entry a
+handler asked for: `find` unpacks it in place, and `work` packs it again.
+
+The value in a packed record is in wire form, header and CR LF included: GET's reply is a slice of the record,
+and costs no joining of pieces.
+
+Resizing is incremental. The arrays come in segments of 16384 slots: those of the next size are made one after
+another while writes go on (PREPARING), then every write moves a bounded number of slots over (MOVING), and
+the old segments are given back one by one as they drain. So neither allocation nor release of a large array
+ever happens at once. While moving, new records go to the new segments and lookups try both.
+
+The old segments are drained downwards, from the end of a run: its last record can leave without shifting any
+other.
 
 SCAN walks *home slots* in reversed-binary order (Pieter Noordhuis's cursor in Redis): a cursor is a home
 slot with its bits carried from the top down, so growing and shrinking split and merge home slots the walk
-has either wholly passed or wholly before it. All entries of a home slot lie in one run, in order, so they
+has either wholly passed or wholly before it. All records of a home slot lie in one run, in order, so they
 are found in O(run).
 
 Hash:       keyed. Python's hash of bytes is SipHash-1-3 under a key drawn per process, unless
             PYTHONHASHSEED pins it; so its halves go through a multiply-add by two secret odd numbers of
             this table (a universal family), and flooding a slot needs full 64-bit collisions of SipHash
             instead of equal low bits.
-Units:      milliseconds of the wall clock for expiry (int, Unix time), seconds for the access clock.
+Units:      milliseconds of the wall clock for expiry (int, Unix time); the access clock is 24 bits, seconds
+            of Unix time modulo 2**24 as redis-server keeps them (194 days; `idle_s` takes the difference).
 Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
 Errors:     none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from librt.strings import BytesWriter
+from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
 from appliance.redis.notifications import (
+    NOTIFY_EVICTED,
     NOTIFY_EXPIRED,
     NOTIFY_KEY_MISS,
     NOTIFY_NEW,
@@ -45,6 +59,7 @@ from appliance.redis.notifications import (
     NOTIFY_TYPE_CHANGED,
     NOTIFY_WRITTEN,
 )
+from appliance.redis.replies import BULK_HEADERS, CRLF, Bulk
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import type_name
 
@@ -52,38 +67,84 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_SLOTS: Final = 16
-# Up to here a list is allocated in one go.
+SEGMENT_SLOTS: Final = 1 << 14
+_SHIFT: Final = 14
+_INNER: Final = (1 << 14) - 1
+# Up to here the next size is made in one go.
 _AT_ONCE: Final = 1024
 # Slots prepared per write: growing starts at 5/8 full; 2n slots are ready after n/32 writes, at 21/32.
 _PREPARE_PER_WRITE: Final = 64
-# Old slots visited per write while moving: n writes / 16, by when the new list is less than half full.
+# Old slots visited per write while moving: n writes / 16, by when the new arrays are less than half full.
 _MOVE_PER_WRITE: Final = 16
 
-_PREPARED: Final[list[Entry | None]] = [None] * _PREPARE_PER_WRITE
+# The tag of a slot; 0 is an empty one.
+_HASH: Final = 0xFFFF_FFFF
+_CLOCK_SHIFT: Final = 32
+CLOCK_MASK: Final = 0xFF_FFFF
+_CLOCK: Final = 0xFF_FFFF << 32
+_LENGTH_SHIFT: Final = 56  # 6 bits; with a seventh a tag would need a boxed integer
+_ENTRY: Final = 63  # in place of a length: the record is an Entry
+_ENTRY_TAG: Final = 63 << 56
+
+LONGEST_PACKED_KEY: Final = 62
+# A packed value is copied when it is read; from about here on that costs more than an object saves.
+LONGEST_PACKED_VALUE: Final = 128
+
+_WRITER: Final = BytesWriter()
 
 NO_EXPIRY: Final = -1
 # A sum of as many times to live as a cron samples must stay within 64 bits.
 _LONGEST_AVERAGED_MS: Final = 1 << 48
+# Unpacked keys that wait for `work`: beyond, the next command that asks for an entry packs some.
+_MANY_UNPACKED: Final = 4096
+_PACK_PER_COMMAND: Final = 1024
 
 
 @mypyc_attr(acyclic=True)
 class Entry:
-    """One key with its value. Never hold one across commands: the key may have gone."""
+    """One key with its value. Never hold one across commands: the key may have gone, or been packed.
 
-    def __init__(self, key: bytes, value: object, hash_: i64) -> None:
+    One that came from `scan`, `entries` or `random_entry` is for reading only: it may be a copy.
+    """
+
+    def __init__(self, key: bytes, value: object) -> None:
         self.key = key
         self.value = value
-        self.hash: i64 = hash_
         self.expire_at_ms: i64 = NO_EXPIRY
         self.expire_index: i64 = -1  # place in Database._expiring
-        self.accessed_s: i64 = 0
+        self.accessed_s: i64 = 0  # 24 bits
 
     def __repr__(self) -> str:
         return f"Entry({self.key!r}, {self.value!r})"
 
 
+def idle_s(now_s: i64, accessed_s: i64) -> i64:
+    """Seconds since a key was used, from its access clock; right up to 194 days."""
+    return (now_s - accessed_s) & CLOCK_MASK
+
+
+class _Segment:
+    """A stretch of the two arrays."""
+
+    def __init__(self, size: i64) -> None:
+        self.tags: vec[i64] = vec[i64]([0] * size)
+        self.records: list[object] = [None] * size
+
+
+def _is_packable(key_length: i64, value: object) -> bool:
+    return (
+        isinstance(value, bytes)
+        and 0 < key_length <= LONGEST_PACKED_KEY
+        and len(value) <= LONGEST_PACKED_VALUE
+    )
+
+
 class Table:
-    """The hash table alone: no expiry, no clock."""
+    """The hash table alone: no expiry, no clock.
+
+    Two ways to use it, which may be mixed: values (`get`, `put`, `has`, `discard`) in the smallest form, and
+    entries (`find`, `insert`, `remove`), whose value may be changed in place.
+    """
 
     def __init__(self, secret: bytes) -> None:
         """An empty table.
@@ -94,18 +155,21 @@ class Table:
         # 30 bits each: products with 32 bits of a hash, and their sum, stay within a signed 64-bit integer.
         self._secret_low: i64 = (int.from_bytes(secret[0:4], "little") & 0x3FFF_FFFF) | 1
         self._secret_high: i64 = (int.from_bytes(secret[4:8], "little") & 0x3FFF_FFFF) | 1
-        self._slots: list[Entry | None] = [None] * MIN_SLOTS
+        self._segments: list[_Segment] = [_Segment(MIN_SLOTS)]
         self._mask: i64 = MIN_SLOTS - 1
-        self._used: i64 = 0  # entries in _slots
-        # While moving: the list being drained. It was _old_mask + 1 long and loses its tail.
+        self._used: i64 = 0  # records in _segments
+        # While moving: the segments being drained. They had _old_mask + 1 slots and lose their tail.
         self._is_moving = False
-        self._old: list[Entry | None] = []
+        self._old: list[_Segment] = []
         self._old_mask: i64 = 0
+        self._old_length: i64 = 0  # slots that are left
         self._old_used: i64 = 0
-        self._head: i64 = -1  # slots _head, _head - 1 … 0 of the old list are drained first
-        # While preparing: the list to come.
+        self._head: i64 = -1  # slots _head, _head - 1 … 0 of the old ones are drained first
+        # While preparing: the segments to come.
         self._next_size: i64 = 0
-        self._next: list[Entry | None] = []
+        self._next: list[_Segment] = []
+        self._next_credit: i64 = 0  # slots that writes have paid for
+        self._unpacked: list[Entry] = []  # by `find`, and not looked at since
 
     def __len__(self) -> int:
         return self._used + self._old_used
@@ -116,53 +180,279 @@ class Table:
         mixed = (h & 0xFFFF_FFFF) * self._secret_low + ((h >> 32) & 0xFFFF_FFFF) * self._secret_high
         return (mixed >> 30) & 0xFFFF_FFFF
 
-    def find(self, key: bytes) -> Entry | None:
-        h = self.hash_of(key)
-        slots = self._slots
+    # Finding --------------------------------------------------------------------------------------
+
+    def _locate(self, key: bytes, h: i64) -> i64:
+        """The slot of key; `-2 - slot` when it is an old one, -1 when there is none."""
+        segments = self._segments
         mask = self._mask
         at = h & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
         distance: i64 = 0
         while True:
-            entry = slots[at]
-            if entry is None:
+            tag = tags[at & _INNER]
+            if tag & _HASH == h and tag != 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
+                    if cast("Entry", segment.records[at & _INNER]).key == key:
+                        return at
+                elif length == len(key) and cast("bytes", segment.records[at & _INNER]).startswith(key):
+                    return at
+            elif tag == 0:
                 break
-            if entry.hash == h and entry.key == key:
-                return entry
-            if (at - entry.hash) & mask < distance:
+            if (at - tag) & mask < distance:
                 break
             at = (at + 1) & mask
             distance += 1
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
         if self._is_moving:
-            at = self._find_old(key, h)
+            at = self._locate_old(key, h)
             if at >= 0:
-                return self._old[at]
-        return None
+                return -2 - at
+        return -1
 
-    def _find_old(self, key: bytes, h: i64) -> i64:
-        """The slot of the old list that holds key, or -1."""
+    def _locate_old(self, key: bytes, h: i64) -> i64:
+        """The old slot that holds key, or -1."""
         old = self._old
         mask = self._old_mask
-        length: i64 = len(old)
+        length = self._old_length
         at = h & mask
         distance: i64 = 0
         while at < length:
-            entry = old[at]
-            if entry is None:
+            segment = old[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            if tag == 0:
                 break
-            if entry.hash == h and entry.key == key:
-                return at
-            if (at - entry.hash) & mask < distance:
+            if tag & _HASH == h:
+                record = segment.records[at & _INNER]
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
+                    if cast("Entry", record).key == key:
+                        return at
+                elif key_length == len(key) and cast("bytes", record).startswith(key):
+                    return at
+            if (at - tag) & mask < distance:
                 break
             # Once the tail is gone the run cannot go on at 0: slots 0 … _head were drained before it.
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
         return -1
 
+    def _segment_of(self, at: i64) -> _Segment:
+        """Where a slot that `_locate` gave is."""
+        if at >= 0:
+            return self._segments[at >> _SHIFT]
+        return self._old[(-2 - at) >> _SHIFT]
+
+    def read(self, key: bytes, clock: i64, as_reply: bool = False) -> object:
+        """What there is of key, without unpacking it: its value, its Entry if it has one, or None.
+
+        Args:
+            key: of any length.
+            clock: the access clock of a packed key becomes this; -1 leaves it. An Entry's is the caller's.
+            as_reply: a packed value comes as a `Bulk`.
+        """
+        # `_locate` once more, for the sake of GET: its answer would have to be taken apart again.
+        h = self.hash_of(key)
+        key_length: i64 = len(key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        inner = at & _INNER
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
+                    entry = cast("Entry", segment.records[inner])
+                    if entry.key == key:
+                        return entry
+                elif length == key_length:
+                    record = cast("bytes", segment.records[inner])
+                    if record.startswith(key):
+                        if clock >= 0:
+                            tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        if as_reply:
+                            return Bulk(record[length:])
+                        return _value_of(record, length)
+            elif tag == 0:
+                break
+            if (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            inner = at & _INNER
+            if inner == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            at = self._locate_old(key, h)
+            if at >= 0:
+                segment = self._old[at >> _SHIFT]
+                inner = at & _INNER
+                tag = segment.tags[inner]
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
+                    return segment.records[inner]
+                if clock >= 0:
+                    segment.tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                record = cast("bytes", segment.records[inner])
+                return Bulk(record[length:]) if as_reply else _value_of(record, length)
+        return None
+
+    def has(self, key: bytes) -> bool:
+        return self._locate(key, self.hash_of(key)) != -1
+
+    def get(self, key: bytes) -> object:
+        """The value of key, or None."""
+        found = self.read(key, -1)
+        return found.value if isinstance(found, Entry) else found
+
+    def access_clock(self, key: bytes) -> int:
+        """The access clock of key, -1 when it is not there."""
+        at = self._locate(key, self.hash_of(key))
+        if at == -1:
+            return -1
+        segment = self._segment_of(at)
+        if at < 0:
+            at = -2 - at
+        tag = segment.tags[at & _INNER]
+        if tag >> _LENGTH_SHIFT == _ENTRY:
+            return cast("Entry", segment.records[at & _INNER]).accessed_s
+        return (tag >> _CLOCK_SHIFT) & CLOCK_MASK
+
+    def set_access_clock(self, key: bytes, clock: i64) -> None:
+        """Set the access clock of key, if it is there."""
+        found = self.read(key, clock)
+        if isinstance(found, Entry):
+            found.accessed_s = clock
+
+    def find(self, key: bytes) -> Entry | None:
+        """The entry of key, or None. A packed key is unpacked; `work` packs it again."""
+        at = self._locate(key, self.hash_of(key))
+        if at == -1:
+            return None
+        segment = self._segment_of(at)
+        if at < 0:
+            at = -2 - at
+        at &= _INNER
+        tag = segment.tags[at]
+        record = segment.records[at]
+        if tag >> _LENGTH_SHIFT == _ENTRY:
+            return cast("Entry", record)
+        entry = _view(tag, record)
+        segment.tags[at] = _ENTRY_TAG | (tag & (_CLOCK | _HASH))
+        segment.records[at] = entry
+        self._unpacked.append(entry)
+        return entry
+
+    # Changing -------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: object, clock: i64) -> Entry | None:
+        """Give key a value, whether or not it had one, in the smallest form.
+
+        Args:
+            key: of any length.
+            value: not an Entry, not None.
+            clock: its access clock, 24 bits.
+
+        Returns:
+            The entry the key had before, if it had one. Its expire time, if it has one, is the caller's to
+            take off. A value that is neither bytes nor int is still in it; otherwise it may stay in use.
+        """
+        h = self.hash_of(key)
+        key_length: i64 = len(key)
+        # `_locate` once more, for the sake of SET.
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        inner = at & _INNER
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                length = tag >> _LENGTH_SHIFT
+                if length == _ENTRY:
+                    if cast("Entry", segment.records[inner]).key == key:
+                        return _put_over(segment, inner, h, key, value, clock)
+                elif length == key_length and cast("bytes", segment.records[inner]).startswith(key):
+                    if isinstance(value, bytes) and len(value) <= LONGEST_PACKED_VALUE:
+                        tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        segment.records[inner] = _packed(key, value)
+                        return None
+                    return _put_over(segment, inner, h, key, value, clock)
+            elif tag == 0:
+                break
+            if (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            inner = at & _INNER
+            if inner == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            at = self._locate_old(key, h)
+            if at >= 0:
+                return _put_over(self._old[at >> _SHIFT], at & _INNER, h, key, value, clock)
+        self._make_room()
+        if (
+            isinstance(value, bytes)
+            and len(value) <= LONGEST_PACKED_VALUE
+            and key_length > 0
+            and key_length <= LONGEST_PACKED_KEY
+        ):
+            self._place(_packed_tag(h, key_length, clock), _packed(key, value))
+        else:
+            self._place(_ENTRY_TAG | h, _entry(key, value, clock))
+        return None
+
     def insert(self, key: bytes, value: object) -> Entry:
-        """Add a key that is not in the table."""
-        entry = Entry(key, value, self.hash_of(key))
-        size = self._mask + 1
-        used = self._used
+        """Add a key that is not in the table, as an entry."""
+        entry = Entry(key, value)
+        self._make_room()
+        self._place(_ENTRY_TAG | self.hash_of(key), entry)
+        return entry
+
+    def pack_later(self, entry: Entry) -> None:
+        """Let `work` look whether the key of this entry can be packed."""
+        if _is_packable(len(entry.key), entry.value):
+            self._unpacked.append(entry)
+
+    def pack(self, count: i64) -> None:
+        """Pack up to `count` of the keys that were unpacked. Nobody may hold their entries."""
+        unpacked = self._unpacked
+        while count > 0 and len(unpacked) > 0:
+            count -= 1
+            entry = unpacked.pop()
+            value = entry.value
+            if entry.expire_at_ms != NO_EXPIRY or not _is_packable(len(entry.key), value):
+                continue
+            h = self.hash_of(entry.key)
+            at = self._locate(entry.key, h)
+            if at == -1:
+                continue
+            segment = self._segment_of(at)
+            if at < 0:
+                at = -2 - at
+            at &= _INNER
+            if segment.records[at] is entry:
+                segment.tags[at] = _packed_tag(h, len(entry.key), entry.accessed_s)
+                segment.records[at] = _packed(entry.key, cast("bytes", value))
+
+    def has_many_unpacked(self) -> bool:
+        return len(self._unpacked) > _MANY_UNPACKED
+
+    def _make_room(self) -> None:
+        """Before one more record is placed: the share of a resize under way, or its beginning."""
         if self._is_moving or self._next_size != 0:
             self._work(_MOVE_PER_WRITE)
             # Never seen, by the arithmetic at the constants; the table stays correct if it is wrong.
@@ -172,100 +462,114 @@ class Table:
                 self._prepare((self._mask + 1) * 2)
                 while self._next_size != 0:
                     self._work(_MOVE_PER_WRITE)
-        elif (used + 1) * 8 > size * 5:
-            self._prepare(size * 2)
-        self._place(entry)
-        return entry
+        elif (self._used + 1) * 8 > (self._mask + 1) * 5:
+            self._prepare((self._mask + 1) * 2)
 
-    def _place(self, entry: Entry) -> None:
-        slots = self._slots
+    def _place(self, tag: i64, record: object) -> None:
+        segments = self._segments
         mask = self._mask
-        at = entry.hash & mask
+        at = tag & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
         distance: i64 = 0
-        while True:
-            other = slots[at]
-            if other is None:
-                slots[at] = entry
-                self._used += 1
-                return
-            if (at - other.hash) & mask < distance:
-                break
-            at = (at + 1) & mask
-            distance += 1
-        # The rest of the run moves back by one.
-        carried: Entry = entry
-        while True:
-            other = slots[at]
-            slots[at] = carried
-            if other is None:
-                break
-            carried = other
-            at = (at + 1) & mask
         self._used += 1
-
-    def remove(self, key: bytes) -> Entry | None:
-        """Take the key out; its entry, or None when there was none."""
-        h = self.hash_of(key)
-        slots = self._slots
-        mask = self._mask
-        at = h & mask
-        distance: i64 = 0
-        removed: Entry | None = None
         while True:
-            entry = slots[at]
-            if entry is None:
-                break
-            if entry.hash == h and entry.key == key:
-                removed = entry
-                break
-            if (at - entry.hash) & mask < distance:
+            other = tags[at & _INNER]
+            if other == 0:
+                tags[at & _INNER] = tag
+                segment.records[at & _INNER] = record
+                return
+            if (at - other) & mask < distance:
                 break
             at = (at + 1) & mask
             distance += 1
-        if removed is not None:
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        # The rest of the run moves back by one.
+        carried = record
+        while True:
+            other = tags[at & _INNER]
+            tags[at & _INNER] = tag
+            if other == 0:
+                segment.records[at & _INNER] = carried
+                return
+            displaced = segment.records[at & _INNER]
+            segment.records[at & _INNER] = carried
+            carried = displaced
+            tag = other
+            at = (at + 1) & mask
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+
+    def take(self, key: bytes) -> object:
+        """Take the key out; its Entry or its packed form, or None when there was none."""
+        at = self._locate(key, self.hash_of(key))
+        if at == -1:
+            return None
+        segment = self._segment_of(at)
+        if at >= 0:
+            record = segment.records[at & _INNER]
             self._close_gap(at)
             self._used -= 1
-        elif self._is_moving:
-            at = self._find_old(key, h)
-            if at < 0:
-                return None
-            removed = self._old[at]
+        else:
+            at = -2 - at
+            record = segment.records[at & _INNER]
             self._close_old_gap(at)
             self._old_used -= 1
-        else:
-            return None
         if self._is_moving or self._next_size != 0:
             self._work(_MOVE_PER_WRITE)
         else:
             self._shrink_if_sparse()
-        return removed
+        return record
+
+    def discard(self, key: bytes) -> bool:
+        """Take the key out; whether it was there."""
+        return self.take(key) is not None
+
+    def remove(self, key: bytes) -> Entry | None:
+        """Take the key out; its entry, or None when there was none."""
+        record = self.take(key)
+        if record is None or isinstance(record, Entry):
+            return record
+        return Entry(key, _value_of(cast("bytes", record), len(key)))
 
     def _close_gap(self, at: i64) -> None:
-        slots = self._slots
+        segments = self._segments
         mask = self._mask
+        segment = segments[at >> _SHIFT]
         while True:
             following = (at + 1) & mask
-            entry = slots[following]
-            if entry is None or (following - entry.hash) & mask == 0:
-                slots[at] = None
+            next_segment = segment
+            if following & _INNER == 0:
+                next_segment = segments[following >> _SHIFT]
+            tag = next_segment.tags[following & _INNER]
+            if tag == 0 or (following - tag) & mask == 0:
+                segment.tags[at & _INNER] = 0
+                segment.records[at & _INNER] = None
                 return
-            slots[at] = entry
+            segment.tags[at & _INNER] = tag
+            segment.records[at & _INNER] = next_segment.records[following & _INNER]
             at = following
+            segment = next_segment
 
     def _close_old_gap(self, at: i64) -> None:
         old = self._old
         mask = self._old_mask
-        length: i64 = len(old)
+        length = self._old_length
         while True:
+            segment = old[at >> _SHIFT]
             following = (at + 1) & mask if length > mask else at + 1
-            if following >= length:
-                old[at] = None
+            tag: i64 = 0
+            if following < length:
+                tag = old[following >> _SHIFT].tags[following & _INNER]
+            if tag == 0 or (following - tag) & mask == 0:
+                segment.tags[at & _INNER] = 0
+                segment.records[at & _INNER] = None
                 return
-            entry = old[following]
-            if entry is None or (following - entry.hash) & mask == 0:
-                old[at] = None
-                return
-            old[at] = entry
+            segment.tags[at & _INNER] = tag
+            segment.records[at & _INNER] = old[following >> _SHIFT].records[following & _INNER]
             at = following
 
     # Resizing -------------------------------------------------------------------------------------
@@ -274,32 +578,52 @@ class Table:
     def is_resizing(self) -> bool:
         return self._is_moving or self._next_size != 0
 
+    def has_work(self) -> bool:
+        """Whether `work` would do anything."""
+        return (
+            self._is_moving
+            or self._next_size != 0
+            or len(self._unpacked) > 0
+            or (self._mask >= MIN_SLOTS and self._used * 8 < self._mask + 1)
+        )
+
     def work(self, slots: int) -> bool:
-        """Do a bounded piece of a resize, begun here if the table is sparse; whether there is more to do."""
+        """Do a bounded piece of what can wait, a resize or packing, begun here if the table is sparse.
+
+        Returns:
+            Whether there is more to do.
+        """
+        left: i64 = slots
+        if len(self._unpacked) > 0:
+            before: i64 = len(self._unpacked)
+            self.pack(left // 8 + 1)
+            left -= (before - len(self._unpacked)) * 8
         if self._next_size == 0 and not self._is_moving:
             self._shrink_if_sparse()
-        if self._next_size != 0 or self._is_moving:
-            left: i64 = slots
-            while left > 0 and self._next_size != 0:
-                self._work(_MOVE_PER_WRITE)
-                left -= _PREPARE_PER_WRITE
-            if left > 0 and self._is_moving:
-                self._move(left)
-        return self._is_moving or self._next_size != 0
+        while left > 0 and self._next_size != 0:
+            self._work(_MOVE_PER_WRITE)
+            left -= _PREPARE_PER_WRITE
+        if left > 0 and self._is_moving:
+            self._move(left)
+        return self._is_moving or self._next_size != 0 or len(self._unpacked) > 0
 
     def _work(self, slots: i64) -> None:
         if self._next_size != 0:
-            self._next.extend(_PREPARED)
-            if len(self._next) >= self._next_size:
-                self._begin_move()
+            self._next_credit += _PREPARE_PER_WRITE
+            size = min(self._next_size, SEGMENT_SLOTS)
+            if self._next_credit >= size:
+                self._next_credit -= size
+                self._next.append(_Segment(size))
+                if len(self._next) * size >= self._next_size:
+                    self._begin_move()
         elif self._is_moving:
             self._move(slots)
 
     def _shrink_if_sparse(self) -> None:
         """Begin to shrink a table less than 1/8 full, to a quarter at most.
 
-        A larger step could let the new list fill up before the old one is drained; as it is, at most
-        1/8 + 1/16 of the old size comes into a new list of 1/4. What is still too large shrinks again.
+        A larger step could let the new slots fill up before the old ones are drained; as it is, at most
+        1/8 + 1/16 of the old size comes into a new one of 1/4. What is still too large shrinks again.
         """
         current = self._mask + 1
         if current <= MIN_SLOTS or self._used * 8 >= current:
@@ -311,8 +635,9 @@ class Table:
 
     def _prepare(self, size: i64) -> None:
         self._next_size = size
+        self._next_credit = 0
         if size <= _AT_ONCE:
-            self._next = [None] * size
+            self._next = [_Segment(size)]
             self._begin_move()
         else:
             self._next = []
@@ -322,10 +647,11 @@ class Table:
         incoming = self._next
         self._next_size = 0
         self._next = []
-        self._old = self._slots
+        self._old = self._segments
         self._old_mask = self._mask
+        self._old_length = self._mask + 1
         self._old_used = self._used
-        self._slots = incoming
+        self._segments = incoming
         self._mask = size - 1
         self._used = 0
         self._is_moving = True
@@ -334,67 +660,82 @@ class Table:
         mask = self._old_mask
         head: i64 = -1
         while head < mask:
-            entry = old[head + 1]
-            if entry is None or (head + 1 - entry.hash) & mask == 0:
+            tag = old[(head + 1) >> _SHIFT].tags[(head + 1) & _INNER]
+            if tag == 0 or (head + 1 - tag) & mask == 0:
                 break
             head += 1
         self._head = head
 
     def _move(self, slots: i64) -> None:
-        """Drain up to `slots` slots of the old list into the new one."""
+        """Drain up to `slots` old slots into the new ones."""
         old = self._old
         left = slots
-        while left > 0 and self._head >= 0:
-            entry = old[self._head]
-            if entry is not None:
-                old[self._head] = None
-                self._old_used -= 1
-                self._place(entry)
-            self._head -= 1
-            left -= 1
         while left > 0 and self._old_used > 0:
-            entry = old.pop()
-            if entry is not None:
-                self._old_used -= 1
-                self._place(entry)
-            left -= 1
-        if self._old_used == 0:
-            # What is left of the list is empty: give its tail back in pieces too.
-            keep: i64 = len(old) - left * 64
-            if keep > 0:
-                del old[keep:]
+            # The head first, then from the end downwards.
+            if self._head >= 0:
+                at = self._head
+                self._head -= 1
             else:
-                self._old = []
+                at = self._old_length - 1
+                self._old_length = at
+            segment = old[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            if tag != 0:
+                record = segment.records[at & _INNER]
+                segment.tags[at & _INNER] = 0
+                segment.records[at & _INNER] = None
+                self._old_used -= 1
+                self._place(tag, record)
+            if at & _INNER == 0 and self._old_length == at:
+                old.pop()
+            left -= 1
+        if self._old_used == 0 and left > 0:
+            # What is left is empty: give it back in pieces too.
+            while left > 0 and len(old) > 0:
+                old.pop()
+                left -= SEGMENT_SLOTS // 64
+            if len(old) > 0:
+                self._old_length = min(self._old_length, len(old) * SEGMENT_SLOTS)
+            else:
+                self._old_length = 0
                 self._is_moving = False
                 self._head = -1
 
     # Looking at everything ------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """All entries, in no order."""
-        found = [entry for entry in self._slots if entry is not None]
-        found.extend([entry for entry in self._old if entry is not None])
+        """All entries, in no order; for reading only."""
+        found: list[Entry] = []
+        for segment in self._segments:
+            _append_views(segment, found)
+        for segment in self._old:
+            _append_views(segment, found)
         return found
 
     def random_entry(self, random: Callable[[], int]) -> Entry | None:
-        """An entry chosen uniformly: slots are drawn until one is taken, about twice on average.
+        """An entry chosen uniformly, for reading only: about two slots are drawn.
 
         Args:
             random: gives a non-negative int below 2**31 or larger at each call.
         """
         if self._used + self._old_used == 0:
             return None
-        size: i64 = len(self._slots)
-        total: i64 = size + len(self._old)
+        size = self._mask + 1
+        total = size + self._old_length
         while True:
             drawn: i64 = random()
             at = drawn % total
-            entry = self._slots[at] if at < size else self._old[at - size]
-            if entry is not None:
-                return entry
+            if at < size:
+                segment = self._segments[at >> _SHIFT]
+            else:
+                at -= size
+                segment = self._old[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            if tag != 0:
+                return _view(tag, segment.records[at & _INNER])
 
     def scan(self, cursor: int, out: list[Entry]) -> int:
-        """Append the entries of one step of a SCAN to out; the next cursor, 0 at the end.
+        """Append the entries of one step of a SCAN to out, for reading only; the next cursor, 0 at the end.
 
         An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at
         least once.
@@ -415,7 +756,7 @@ class Table:
         else:
             self._emit_old_home(state & small, out)
         state &= large
-        # Every home of the larger list that the smaller one folds into the one just seen.
+        # Every home of the larger table that the smaller one folds into the one just seen.
         while True:
             if small_is_new:
                 self._emit_old_home(state, out)
@@ -426,100 +767,204 @@ class Table:
                 return state
 
     def _emit_home(self, home: i64, out: list[Entry]) -> None:
-        slots = self._slots
+        segments = self._segments
         mask = self._mask
         at = home
         distance: i64 = 0
         while True:
-            entry = slots[at]
-            if entry is None:
+            segment = segments[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            if tag == 0:
                 return
-            actual = (at - entry.hash) & mask
+            actual = (at - tag) & mask
             if actual < distance:
                 return
             if actual == distance:
-                out.append(entry)
+                out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask
             distance += 1
 
     def _emit_old_home(self, home: i64, out: list[Entry]) -> None:
         old = self._old
         mask = self._old_mask
-        length: i64 = len(old)
+        length = self._old_length
         at = home
         distance: i64 = 0
         while at < length:
-            entry = old[at]
-            if entry is None:
+            segment = old[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            if tag == 0:
                 return
-            actual = (at - entry.hash) & mask
+            actual = (at - tag) & mask
             if actual < distance:
                 return
             if actual == distance:
-                out.append(entry)
+                out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
     def dismantle(self, budget: int, leaving: Callable[[object], None]) -> int:
-        """Drop up to about `budget` slots of a table that nobody uses any more.
+        """Drop up to `budget` slots of a table that nobody uses any more.
 
         Args:
             budget: slots to look at.
-            leaving: called with each value that is no string; it may be big itself.
+            leaving: called with each value that is neither bytes nor int; it may be large itself.
 
         Returns:
             Slots left.
         """
-        left: i64 = budget
-        for slots in (self._slots, self._old):
-            while left > 0 and len(slots) > 0:
-                entry = slots.pop()
-                left -= 1
-                if entry is not None and not isinstance(entry.value, bytes):
-                    leaving(entry.value)
-        return len(self._slots) + len(self._old)
-
-    def release(self, slots: int) -> int:
-        """Let go of up to `slots` slots of a table that nobody uses any more; how many are left."""
+        self._unpacked = []
         self._next = []
         self._next_size = 0
-        left = slots - min(slots, len(self._old))
-        del self._old[-slots:]
+        left = _dismantle(self._old, budget, leaving)
         if left > 0:
-            del self._slots[-left:]
-        return len(self._slots) + len(self._old)
+            _dismantle(self._segments, left, leaving)
+        return self.slots_allocated()
+
+    def release(self, slots: int) -> int:
+        """As `dismantle`, for values that are small; how many slots are left."""
+        return self.dismantle(slots, _let_go)
 
     def slots_allocated(self) -> int:
-        """Slots of all lists, for INFO and tests."""
-        return len(self._slots) + len(self._old) + len(self._next)
+        """Slots of all segments, for INFO and tests."""
+        total = 0
+        for segment in self._segments:
+            total += len(segment.records)
+        for segment in self._old:
+            total += len(segment.records)
+        for segment in self._next:
+            total += len(segment.records)
+        return total
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the structure is broken. O(n): tests only."""
         mask = self._mask
-        assert len(self._slots) == mask + 1
+        assert sum(len(segment.records) for segment in self._segments) == mask + 1
         assert (mask + 1) & mask == 0
         used: i64 = 0
-        for index in range(len(self._slots)):
-            entry = self._slots[index]
-            if entry is None:
-                continue
-            used += 1
-            at: i64 = index
-            distance = (at - entry.hash) & mask
-            previous = self._slots[(at - 1) & mask]
-            if distance > 0:
-                assert previous is not None, "a gap between an entry and its home"
-                assert (at - 1 - previous.hash) & mask >= distance - 1, "homes decrease along a run"
-            assert self.find(entry.key) is entry
+        at: i64 = 0
+        while at <= mask:
+            segment = self._segments[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            record = segment.records[at & _INNER]
+            assert (tag == 0) == (record is None)
+            if tag != 0:
+                used += 1
+                distance = (at - tag) & mask
+                previous = self._segments[((at - 1) & mask) >> _SHIFT].tags[(at - 1) & mask & _INNER]
+                if distance > 0:
+                    assert previous != 0, "a gap between a record and its home"
+                    assert (at - 1 - previous) & mask >= distance - 1, "homes decrease along a run"
+                assert self._locate(_view(tag, record).key, tag & _HASH) == at
+                assert self.hash_of(_view(tag, record).key) == tag & _HASH
+            at += 1
         assert used == self._used
         old_used: i64 = 0
-        for entry in self._old:
-            if entry is not None:
+        at = 0
+        while at < self._old_length:
+            segment = self._old[at >> _SHIFT]
+            tag = segment.tags[at & _INNER]
+            record = segment.records[at & _INNER]
+            assert (tag == 0) == (record is None)
+            if tag != 0:
                 old_used += 1
-                assert self.find(entry.key) is entry
+                assert self._locate(_view(tag, record).key, tag & _HASH) == -2 - at
+            at += 1
         assert old_used == self._old_used
         assert self._is_moving or (self._old_used == 0 and len(self._old) == 0)
         assert not (self._is_moving and self._next_size != 0)
+
+
+def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, clock: i64) -> Entry | None:
+    """Give the key in a slot another value; the entry it had."""
+    previous: Entry | None = None
+    if segment.tags[inner] >> _LENGTH_SHIFT == _ENTRY:
+        previous = cast("Entry", segment.records[inner])
+    length: i64 = len(key)
+    if _is_packable(length, value):
+        segment.tags[inner] = _packed_tag(h, length, clock)
+        segment.records[inner] = _packed(key, cast("bytes", value))
+    elif previous is not None and isinstance(previous.value, (bytes, int)):
+        previous.value = value
+        previous.accessed_s = clock
+    else:
+        segment.tags[inner] = _ENTRY_TAG | h
+        segment.records[inner] = _entry(key, value, clock)
+    return previous
+
+
+def _packed(key: bytes, value: bytes) -> bytes:
+    writer = _WRITER
+    writer.truncate(0)
+    writer.write(key)
+    writer.write(BULK_HEADERS[len(value)])
+    writer.write(value)
+    writer.write(CRLF)
+    return writer.getvalue()
+
+
+def _value_of(record: bytes, key_length: i64) -> bytes:
+    """The value in a packed record."""
+    size: i64 = len(record)
+    rest = size - key_length  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
+    start = key_length + (4 if rest < 16 else 5 if rest < 107 else 6)
+    return record[start : size - 2]
+
+
+def _packed_tag(h: i64, length: i64, clock: i64) -> i64:
+    return length << _LENGTH_SHIFT | (clock & CLOCK_MASK) << _CLOCK_SHIFT | h
+
+
+def _entry(key: bytes, value: object, clock: i64) -> Entry:
+    entry = Entry(key, value)
+    entry.accessed_s = clock
+    return entry
+
+
+def _view(tag: i64, record: object) -> Entry:
+    """The Entry of a slot, or a copy of what is packed there."""
+    length = tag >> _LENGTH_SHIFT
+    if length == _ENTRY:
+        return cast("Entry", record)
+    packed = cast("bytes", record)
+    entry = Entry(packed[:length], _value_of(packed, length))
+    entry.accessed_s = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
+    return entry
+
+
+def _append_views(segment: _Segment, out: list[Entry]) -> None:
+    tags = segment.tags
+    records = segment.records
+    at: i64 = 0
+    size: i64 = len(records)
+    while at < size:
+        tag = tags[at]
+        if tag != 0:
+            out.append(_view(tag, records[at]))
+        at += 1
+
+
+def _let_go(_value: object) -> None:
+    """Nobody else has to."""
+
+
+def _dismantle(segments: list[_Segment], slots: i64, leaving: Callable[[object], None]) -> i64:
+    """Take slots away from the end; how many of the budget are left."""
+    while slots > 0 and len(segments) > 0:
+        records = segments[len(segments) - 1].records
+        size: i64 = len(records)
+        keep = max(size - slots, 0)
+        at = keep
+        while at < size:
+            record = records[at]
+            if isinstance(record, Entry) and not isinstance(record.value, (bytes, int)):
+                leaving(record.value)
+            at += 1
+        del records[keep:]
+        slots -= size - keep
+        if keep == 0:
+            segments.pop()
+    return slots
 
 
 def _advance(state: i64, mask: i64) -> i64:
@@ -541,6 +986,7 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
+        self.access_clock: i64 = 0  # what a touched key's access clock becomes: 24 bits
         # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
         self.is_touching = True
 
@@ -548,6 +994,7 @@ class Clock:
         self.now_us = now_us
         self.now_ms = now_us // 1000
         self.now_s = now_us // 1_000_000
+        self.access_clock = self.now_s & CLOCK_MASK
 
 
 class KeyspaceStats:
@@ -561,6 +1008,7 @@ class KeyspaceStats:
         self.misses: i64 = 0
         self.expired_keys: i64 = 0
         self.expired_lazily: i64 = 0
+        self.evicted_keys: i64 = 0
         self.expired_fields: i64 = 0
 
 
@@ -579,7 +1027,7 @@ class KeyspaceObserver:
         """A keyspace event of a class in `event_classes`."""
 
     def removed(self, database: int, key: bytes) -> None:
-        """A key that expired has been removed, by no command."""
+        """A key that expired, or had to make room, has been removed, by no command."""
 
     def released(self, value: object) -> None:
         """Nothing refers to this Collection any more."""
@@ -611,6 +1059,7 @@ class Database:
         # Entries with an expire time, dense, so that sampling is O(1); Entry.expire_index is the place.
         self._expiring: list[Entry] = []
         self.average_ttl_ms: i64 = 0
+        self._found_us: i64 = -1  # the time of the command that last asked for an entry
 
     def __len__(self) -> int:
         return len(self._table)
@@ -623,12 +1072,60 @@ class Database:
 
     def find(self, key: bytes) -> Entry | None:
         """The live entry of key, or None. Touches neither access time nor the hit counters."""
-        entry = self._table.find(key)
+        table = self._table
+        if self._found_us != self._clock.now_us:
+            # Another command's time: nobody holds the entries that were unpacked before.
+            self._found_us = self._clock.now_us
+            if table.has_many_unpacked():
+                table.pack(_PACK_PER_COMMAND)
+        entry = table.find(key)
         if entry is not None and entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms:
             self._expire(entry)
             self._stats.expired_lazily += 1
             return None
         return entry
+
+    def _found(self, key: bytes) -> object:
+        """As `find`, without unpacking: a value, an Entry, or None."""
+        found = self._table.read(key, -1)
+        if isinstance(found, Entry) and self.is_expired(found):
+            self._expire(found)
+            self._stats.expired_lazily += 1
+            return None
+        return found
+
+    def find_value(self, key: bytes) -> object:
+        """The live value of key, or None. Touches neither access time nor the hit counters."""
+        found = self._found(key)
+        return found.value if isinstance(found, Entry) else found
+
+    def find_expire_time(self, key: bytes) -> i64:
+        """As `expire_time`, leaving the hit counters alone."""
+        found = self._found(key)
+        if isinstance(found, Entry):
+            return found.expire_at_ms
+        return -2 if found is None else NO_EXPIRY
+
+    def peek_value(self, key: bytes) -> object:
+        """As lookup_read, for a command that asks about the key: the access time stays."""
+        value = self.find_value(key)
+        if value is None:
+            self._missed(key)
+        else:
+            self._stats.hits += 1
+        return value
+
+    def expire_time(self, key: bytes) -> i64:
+        """When key expires, in milliseconds; -1 (NO_EXPIRY): never; -2: there is no such key.
+
+        Counts a hit or a miss; the access time stays.
+        """
+        when = self.find_expire_time(key)
+        if when == -2:
+            self._missed(key)
+        else:
+            self._stats.hits += 1
+        return when
 
     def peek_raw(self, key: bytes) -> Entry | None:
         """The entry of key, expired or not, or None; nothing is removed, touched or counted."""
@@ -636,17 +1133,36 @@ class Database:
 
     def _touch(self, entry: Entry) -> None:
         if self._clock.is_touching:
-            entry.accessed_s = self._clock.now_s
+            entry.accessed_s = self._clock.access_clock
 
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
-        entry = self.find(key)
-        if entry is None:
+        return self._lookup(key, False)
+
+    def lookup_reply(self, key: bytes) -> object:
+        """As lookup_read; a string may come as a `Bulk`, which is cheaper where it is only to be sent."""
+        return self._lookup(key, True)
+
+    def _lookup(self, key: bytes, as_reply: bool) -> object:
+        clock = self._clock
+        access_clock: i64 = -1
+        if clock.is_touching:
+            access_clock = clock.access_clock
+        found = self._table.read(key, access_clock, as_reply)
+        if isinstance(found, Entry):
+            if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
+                self._expire(found)
+                self._stats.expired_lazily += 1
+                self._missed(key)
+                return None
+            self._stats.hits += 1
+            self._touch(found)
+            return found.value
+        if found is None:
             self._missed(key)
             return None
         self._stats.hits += 1
-        self._touch(entry)
-        return entry.value
+        return found
 
     def lookup_write(self, key: bytes) -> Entry | None:
         """The entry of key for a command that will change it, or None."""
@@ -686,7 +1202,7 @@ class Database:
         entry = self.find(key)
         if entry is None:
             return self.add(key, value)
-        entry.accessed_s = self._clock.now_s
+        entry.accessed_s = self._clock.access_clock
         if entry.expire_at_ms != NO_EXPIRY:
             self.clear_expiry(entry)
         if isinstance(entry.value, bytes) and self._observer.event_classes == 0:
@@ -695,13 +1211,31 @@ class Database:
             old = entry.value
             entry.value = value
             self._replaced(key, old, value)
+        self._table.pack_later(entry)
         return entry
+
+    def put(self, key: bytes, value: object) -> None:
+        """As set_value, in the smallest form: for whoever does not need the entry."""
+        if self._observer.event_classes != 0:
+            self.set_value(key, value)
+            return
+        previous = self._table.put(key, value, self._clock.access_clock)
+        if previous is not None:
+            old = previous.value
+            if not isinstance(old, bytes) and isinstance(old, Collection):
+                self._observer.released(old)
+            if previous.expire_at_ms != NO_EXPIRY:
+                is_expired = previous.expire_at_ms < self._clock.now_ms
+                self._forget_expiry(previous)
+                if is_expired:
+                    self._stats.expired_lazily += 1
+                    self._tell_expired(key)
 
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""
         old = entry.value
         entry.value = value
-        entry.accessed_s = self._clock.now_s
+        entry.accessed_s = self._clock.access_clock
         self._replaced(entry.key, old, value)
 
     def _replaced(self, key: bytes, old: object, new: object) -> None:
@@ -721,26 +1255,27 @@ class Database:
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
         entry = self._table.insert(key, value)
-        entry.accessed_s = self._clock.now_s
+        entry.accessed_s = self._clock.access_clock
         if self._observer.event_classes & NOTIFY_NEW:
             self._observer.event(self.index, NOTIFY_NEW, b"new", key)
+        self._table.pack_later(entry)
         return entry
 
     def delete(self, key: bytes) -> bool:
         """Remove the key; whether it was there (and alive)."""
-        entry = self._table.remove(key)
-        if entry is None:
-            return False
-        value = entry.value
-        if not isinstance(value, bytes) and isinstance(value, Collection):
-            self._observer.released(value)
-        if entry.expire_at_ms != NO_EXPIRY:
-            expired = entry.expire_at_ms < self._clock.now_ms
-            self.clear_expiry(entry)
-            if expired:
-                self._tell_expired(key)
-                return False
-        return True
+        record = self._table.take(key)
+        if isinstance(record, Entry):
+            value = record.value
+            if not isinstance(value, bytes) and isinstance(value, Collection):
+                self._observer.released(value)
+            if record.expire_at_ms != NO_EXPIRY:
+                expired = record.expire_at_ms < self._clock.now_ms
+                self._forget_expiry(record)
+                if expired:
+                    self._tell_expired(key)
+                    return False
+            return True
+        return record is not None
 
     def take(self, key: bytes) -> Entry | None:
         """Remove a live key and give its entry, whose value goes on to live under another key.
@@ -751,8 +1286,8 @@ class Database:
         if entry is None:
             return None
         expire_at_ms = entry.expire_at_ms
-        self._table.remove(key)
-        self.clear_expiry(entry)
+        self._table.take(key)
+        self._forget_expiry(entry)
         entry.expire_at_ms = expire_at_ms
         return entry
 
@@ -763,6 +1298,11 @@ class Database:
         entry.expire_at_ms = expire_at_ms
 
     def clear_expiry(self, entry: Entry) -> None:
+        """The key lives for ever from now on."""
+        self._forget_expiry(entry)
+        self._table.pack_later(entry)
+
+    def _forget_expiry(self, entry: Entry) -> None:
         at = entry.expire_index
         if at < 0:
             return
@@ -774,7 +1314,7 @@ class Database:
         entry.expire_at_ms = NO_EXPIRY
 
     def clear(self) -> int:
-        """Remove everything; how many keys there were."""
+        """Remove everything; how many keys there were. The observer lets go of the table."""
         count = len(self._table)
         if count > 0:
             self._observer.emptied(self._table, self._expiring)
@@ -792,8 +1332,8 @@ class Database:
     # Expiry ---------------------------------------------------------------------------------------
 
     def _expire(self, entry: Entry) -> None:
-        self.clear_expiry(entry)
-        self._table.remove(entry.key)
+        self._forget_expiry(entry)
+        self._table.take(entry.key)
         value = entry.value
         if not isinstance(value, bytes) and isinstance(value, Collection):
             self._observer.released(value)
@@ -841,6 +1381,32 @@ class Database:
         """All entries, expired ones not yet removed included, in no order."""
         return self._table.entries()
 
+    def random_entry(self, random: Callable[[], int]) -> Entry | None:
+        """An entry chosen uniformly, expired or not, or None when there is none."""
+        return self._table.random_entry(random)
+
+    def random_expiring(self, random: Callable[[], int]) -> Entry | None:
+        """An entry with an expire time chosen uniformly, or None when there is none."""
+        total: i64 = len(self._expiring)
+        if total == 0:
+            return None
+        drawn: i64 = random()
+        return self._expiring[drawn % total]
+
+    def evict(self, key: bytes) -> None:
+        """Remove a key to make room."""
+        entry = self._table.remove(key)
+        if entry is None:
+            return
+        self._forget_expiry(entry)
+        value = entry.value
+        if not isinstance(value, bytes) and isinstance(value, Collection):
+            self._observer.released(value)
+        self._stats.evicted_keys += 1
+        self._observer.removed(self.index, key)
+        if self._observer.event_classes & NOTIFY_EVICTED:
+            self._observer.event(self.index, NOTIFY_EVICTED, b"evicted", key)
+
     def random_key(self, random: Callable[[], int]) -> bytes | None:
         """A live key chosen uniformly, or None when there is none."""
         while True:
@@ -858,9 +1424,33 @@ class Database:
     def is_expired(self, entry: Entry) -> bool:
         return entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms
 
+    def live_keys(self) -> list[bytes]:
+        """All live keys, in no order."""
+        return [entry.key for entry in self._table.entries() if not self.is_expired(entry)]
+
+    def access_clock(self, key: bytes) -> int:
+        """The access clock of key, -1 when it is not there."""
+        return self._table.access_clock(key)
+
+    def set_access_clock(self, key: bytes, clock: i64) -> None:
+        """Set the access clock of key, 24 bits, if it is there."""
+        self._table.set_access_clock(key, clock)
+
     def work(self, slots: int) -> bool:
-        """A bounded piece of a resize under way; whether there is more to do."""
+        """A bounded piece of what can wait: resizing and packing.
+
+        To be called between commands only, since it packs entries.
+
+        Returns:
+            Whether there is more to do.
+        """
+        self._found_us = self._clock.now_us
         return self._table.work(slots)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` would do anything."""
+        return self._table.has_work()
 
     @property
     def is_resizing(self) -> bool:

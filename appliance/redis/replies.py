@@ -3,7 +3,7 @@
 A handler returns a value whose *type* says what goes on the wire; nothing is guessed from its text:
 
     value a handler returns      RESP2                RESP3
-    bytes                        bulk string          bulk string
+    bytes, Bulk                  bulk string          bulk string
     int                          integer              integer
     None                         $-1                  _
     bool                         :1 / :0              #t / #f
@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import Final
 
 from librt.strings import BytesWriter
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from appliance.redis.doubles import double_text
 
@@ -68,6 +68,14 @@ class SimpleError:
 
     def __repr__(self) -> str:
         return f"SimpleError({self.text!r})"
+
+
+@mypyc_attr(acyclic=True)
+class Bulk:
+    """A bulk string that is in wire form already: `$3 CR LF foo CR LF`."""
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
 
 
 class NullArray:
@@ -168,6 +176,8 @@ class ReplyBuffer:
         """
         if isinstance(reply, bytes):
             self.bulk(reply)
+        elif isinstance(reply, Bulk):  # noqa: SIM114 (a union of the two is slower, compiled)
+            self._parts.append(reply.wire)
         elif isinstance(reply, SimpleString):
             self._parts.append(reply.wire)
         elif reply is None:

@@ -218,6 +218,7 @@ class Session:
             return
         self.last_command = command
         self.commands_executed += 1
+        self.engine.commands_executed += 1
         command.calls += 1
         try:
             reply = command.function(self, args)
@@ -321,6 +322,12 @@ class Session:
         engine.dirty += count
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
+
+    def wake(self, key: bytes) -> None:
+        """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""
+        engine = self.engine
+        if engine.interest != 0:
+            engine.key_ready(self.db.index, key)
 
     def wrote(self, key: bytes, event_class: i64, event: bytes) -> None:
         """`changed` by one and `notify` in one go, for the commands that are most of the traffic."""
@@ -528,6 +535,11 @@ class Session:
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()
+
+    def refuse(self, message: bytes) -> None:
+        """End the session before it begins."""
+        self._replies.reply(SimpleError(message), False)
+        self.is_closing = True
 
     def kill(self) -> None:
         """End the session from outside; replies not taken yet are dropped, as the server does."""

@@ -27,6 +27,7 @@ from appliance.shell.clock import Clock
 from appliance.shell.control import ControlServer, bound_control_socket, default_control_path
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
+from appliance.shell.memory import settled
 from appliance.shell.network import open_network
 from appliance.shell.redis_service import RedisService, run_cron
 
@@ -119,6 +120,7 @@ async def serve(
             writer = CaptureWriter(capture, interface_name=name)
             resources.callback(writer.close)
             link = CapturedLink(link, writer, clock)
+        resources.enter_context(settled())
         async with trio.open_nursery() as outer:
             # The caller's cancellation reaches `outer` at once and tells `running` to stop; what has to go on
             # through the grace, the pump first of all, is shielded from it.

@@ -101,29 +101,28 @@ DETACHED: Final = _Detached()
 
 
 class ConnectionPort:
-    """What the shell knows of one connection; `Connection.owner` points to it."""
+    """What the shell knows of one connection; `Connection.owner` points to it.
 
-    __slots__ = ("_sleeper", "connection", "handler")
+    Invariant: it does not point back, so that a dead connection is freed without the collector's help.
+    """
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    __slots__ = ("handler", "sleeper")
+
+    def __init__(self) -> None:
         self.handler: Handler = _UNCLAIMED
-        self._sleeper: trio.lowlevel.Task | None = None
-
-    async def sleep(self) -> None:
-        """For the child: until `wake`."""
-        self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort_sleep)
+        self.sleeper: trio.lowlevel.Task | None = None
+        """The connection's child, while it sleeps."""
 
     def wake(self) -> None:
         """End the child's sleep, if it sleeps; else it is about to look anyway."""
-        sleeper = self._sleeper
+        sleeper = self.sleeper
         if sleeper is not None:
-            self._sleeper = None
+            self.sleeper = None
             trio.lowlevel.reschedule(sleeper)
 
-    def _abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-        self._sleeper = None
+    def abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        """The child is cancelled."""
+        self.sleeper = None
         return trio.lowlevel.Abort.SUCCEEDED
 
 
@@ -168,11 +167,16 @@ class Pump(Stepper):
         while True:
             await link.wait_readable()
             turn_ends = clock_now() + _TURN_US
+            has_woken = False
             while True:
                 if self.drain(_TURN_US):
                     # A task was woken, or it is time to let the others look whether they are.
+                    has_woken = self.has_woken
+                    self.has_woken = False
                     await trio.lowlevel.checkpoint()
                     turn_ends = clock_now() + _TURN_US
+                elif has_woken:
+                    break  # the task may be at work still: to sleep here would keep it from running
                 elif self._wait_in_thread(link, turn_ends):
                     continue
                 elif clock_now() - self.now < self.busy_poll_us:
@@ -232,9 +236,8 @@ class Pump(Stepper):
         if self._keeper_nap is not None:
             self._keeper_nap.deadline = trio_time(deadline)
 
-    async def keep_time(self, port: ConnectionPort) -> None:
+    async def keep_time(self, port: ConnectionPort, connection: Connection) -> None:
         """The child of one connection: do what is due whenever something is, until it is closed."""
-        connection = port.connection
         try:
             while True:
                 now = self.clock.now()
@@ -244,8 +247,10 @@ class Pump(Stepper):
                     self.flush_soon()
                 if connection.is_closed:
                     break
-                self.schedule(port, connection.rearm())
-                await port.sleep()
+                self.schedule(connection, connection.rearm())
+                # Here and not in a method: a coroutine more would cost every idle connection 200 bytes.
+                port.sleeper = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(port.abort_sleep)
         finally:
             self.timer_tasks -= 1
 
@@ -257,8 +262,8 @@ class Pump(Stepper):
         return self.open_port(connection) if port is None else port
 
     def open_port(self, connection: Connection) -> ConnectionPort:
-        port = ConnectionPort(connection)
+        port = ConnectionPort()
         connection.owner = port
         self.timer_tasks += 1
-        self.nursery.start_soon(self.keep_time, port, name="tcp timer")
+        self.nursery.start_soon(self.keep_time, port, connection, name="tcp timer")
         return port

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from appliance.shell.clock import trio_time
+from appliance.shell.memory import Collector, give_back
 from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisConnection
 from appliance.shell.waiting import Waiter
 
@@ -32,6 +33,8 @@ __all__ = [
 
 _READ_SIZE: Final = 65_536
 _CRON_S: Final = 0.1
+_MANY_PIECES: Final = 50
+"""Of housekeeping, from which on freed pages go back to the system."""
 
 
 class _SessionOwner(Protocol):
@@ -59,7 +62,9 @@ def dispatch_pending(engine: Engine) -> None:
 async def run_cron(engine: Engine, clock: Clock) -> None:
     """The engine's time, until a SHUTDOWN.
 
-    Housekeeping ten times a second, as redis-server's `hz 10`, and the deadlines of commands that wait.
+    Housekeeping ten times a second, as redis-server's `hz 10`, and the deadlines of commands that wait. What
+    is much (a million keys that expire at once, a dropped database) goes in pieces, and clients have their
+    turn between two of them.
     """
     await _EngineTime(engine, clock).run()
 
@@ -75,6 +80,8 @@ class _EngineTime:
     async def run(self) -> None:
         engine = self.engine
         clock = self.clock
+        collector = Collector(clock.now())
+        pieces = 0  # of work since there was none
         next_cron = trio.current_time() + _CRON_S
         engine.on_earlier_timeout = self._wake_earlier
         try:
@@ -84,11 +91,18 @@ class _EngineTime:
                 if trio.current_time() >= next_cron:
                     clock.resync()
                     engine.cron(clock.unix_now())
+                    collector.look(clock.now(), engine.ops_per_second == 0)
                     # Not from the last one's time: after a long pause one is enough.
                     next_cron = trio.current_time() + _CRON_S
                 if self._next_timeout() <= trio.current_time():
                     engine.handle_timeouts(clock.unix_now())
                 dispatch_pending(engine)
+                if engine.is_busy:
+                    pieces += 1
+                else:
+                    if pieces >= _MANY_PIECES:
+                        give_back()  # a large table was resized or dropped, or many keys went
+                    pieces = 0
         finally:
             engine.on_earlier_timeout = None
 
@@ -157,6 +171,8 @@ class RedisService:
         while connection is not None:
             one = RedisConnection(self.pump, self.engine, connection, self.output_limit, self.lingering)
             self.pump.port_of(connection).handler = one
+            if one.session.is_closing:  # too many clients
+                one.on_session_output()
             # Bytes may have come with the handshake's last ACK, before anyone could be told.
             one.on_events(connection)
             connection = accept()
@@ -218,6 +234,8 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
 
     try:
         async with stream, trio.open_nursery() as nursery:
+            if session.is_closing:  # too many clients
+                await stream.send_all(b"".join(session.take_output()))
             nursery.start_soon(write_what_others_cause, nursery.cancel_scope)
             while not session.is_closing:
                 data = await stream.receive_some(_READ_SIZE)

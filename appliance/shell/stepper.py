@@ -55,7 +55,7 @@ class Stepper:
         self.unix_now: i64 = clock.unix_now()
         """The same on the wall clock."""
         self.has_woken: bool = False
-        """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
+        """A handler sets it when it has made a task runnable; the pump clears it and lets the task run."""
         self.steps: i64 = 0
         self.timer_tasks: int = 0
         """Children alive, one per connection that is not closed."""
@@ -65,8 +65,8 @@ class Stepper:
         """Until when the keeper sleeps; 0 while it does not."""
         self._hooks: list[Callable[[], None]] = []
         self._batch: i64 = 1
-        # A heap of (deadline, number, port); the number keeps equal deadlines in the order of their coming.
-        self._deadlines: list[tuple[int, int, Any]] = []
+        # A heap of (deadline, number, connection); the number keeps equal deadlines in order of their coming.
+        self._deadlines: list[tuple[int, int, Connection]] = []
         self._entries: i64 = 0
 
     # ---- what the tasks do
@@ -113,7 +113,6 @@ class Stepper:
             if turn_ends == 0:
                 turn_ends = now + turn_us
             if self.has_woken or now >= turn_ends:
-                self.has_woken = False
                 return True
             if count < limit:
                 self._batch = count
@@ -157,7 +156,7 @@ class Stepper:
                     # New, and its child will look for itself.
                     self.open_port(connection)
                 else:
-                    self.schedule(port, connection.armed_deadline)
+                    self.schedule(connection, connection.armed_deadline)
             if self.keeper_wakes_at > 0:
                 deadline: i64 = interface.link_deadline()
                 if deadline < self.keeper_wakes_at:
@@ -184,26 +183,26 @@ class Stepper:
             deadline: i64 = heap[0][0]
             if deadline > now:
                 return
-            port = heapq.heappop(heap)[2]
-            connection: Connection = port.connection
+            connection: Connection = heapq.heappop(heap)[2]
             if not _is_current(deadline, connection):
                 continue
             if connection.next_deadline() <= now:
+                port: Any = connection.owner
                 port.wake()
             else:
-                self.schedule(port, connection.rearm())
+                self.schedule(connection, connection.rearm())
 
-    def schedule(self, port: Any, deadline: i64) -> None:
-        """See to it that the keeper looks at the connection of `port` at `deadline`."""
+    def schedule(self, connection: Connection, deadline: i64) -> None:
+        """See to it that the keeper looks at the connection at `deadline`."""
         if deadline >= NEVER:
             return
         heap = self._deadlines
         if len(heap) > _SMALL_HEAP and len(heap) > 4 * self.timer_tasks:
             # Entries of dead connections and stale ones, with deadlines far away.
-            heap[:] = [one for one in heap if _is_current(one[0], one[2].connection)]
+            heap[:] = [one for one in heap if _is_current(one[0], one[2])]
             heapq.heapify(heap)
         self._entries += 1
-        heapq.heappush(heap, (deadline, self._entries, port))
+        heapq.heappush(heap, (deadline, self._entries, connection))
         if deadline < self.keeper_wakes_at:
             self.keeper_wakes_at = deadline
             self.wake_keeper_at(deadline)

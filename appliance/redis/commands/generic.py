@@ -16,7 +16,7 @@ from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
-from appliance.redis.keyspace import NO_EXPIRY, Database, Entry
+from appliance.redis.keyspace import NO_EXPIRY, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
@@ -74,8 +74,8 @@ def exists(session: Session, args: list[bytes]) -> object:
 
 
 def type_(session: Session, args: list[bytes]) -> object:
-    entry = session.db.peek(args[1])
-    return SimpleString(b"none" if entry is None else type_name(entry.value))
+    value = session.db.peek_value(args[1])
+    return SimpleString(b"none" if value is None else type_name(value))
 
 
 def touch(session: Session, args: list[bytes]) -> object:
@@ -168,12 +168,10 @@ def pexpireat(session: Session, args: list[bytes]) -> object:
 
 def _time_left(session: Session, key: bytes) -> int:
     """Milliseconds left, -1 without an expire time, -2 without the key."""
-    entry = session.db.peek(key)
-    if entry is None:
-        return -2
-    if entry.expire_at_ms == NO_EXPIRY:
-        return -1
-    left: int = entry.expire_at_ms - session.clock.now_ms
+    when = session.db.expire_time(key)
+    if when < 0:
+        return when
+    left: int = when - session.clock.now_ms
     return max(0, left)
 
 
@@ -193,10 +191,7 @@ def expiretime(session: Session, args: list[bytes]) -> object:
 
 
 def pexpiretime(session: Session, args: list[bytes]) -> object:
-    entry = session.db.peek(args[1])
-    if entry is None:
-        return -2
-    when: int = entry.expire_at_ms
+    when: int = session.db.expire_time(args[1])
     return when  # NO_EXPIRY is the reply's -1
 
 
@@ -316,11 +311,7 @@ def keys(session: Session, args: list[bytes]) -> object:
     db = session.db
     pattern = args[1]
     everything = pattern == b"*"
-    found: list[object] = [
-        entry.key
-        for entry in db.entries()
-        if (everything or glob_match(pattern, entry.key)) and not db.is_expired(entry)
-    ]
+    found: list[object] = [key for key in db.live_keys() if everything or glob_match(pattern, key)]
     return found
 
 
@@ -373,7 +364,7 @@ def scan(session: Session, args: list[bytes]) -> object:
             continue
         if wanted_type is not None and type_name(entry.value) != wanted_type:
             continue
-        if db.find(entry.key) is not None:  # removes an expired one
+        if not db.is_expired(entry) or db.find_value(entry.key) is not None:  # which removes an expired one
             found.append(entry.key)
     return [b"%d" % cursor, found]
 
@@ -435,12 +426,14 @@ _LFU_NOTE: Final = (
 
 
 def object_encoding(session: Session, args: list[bytes]) -> object:
-    entry = session.db.find(args[2])
-    return None if entry is None else encoding_name(entry.key, entry.value, entry.expire_at_ms != NO_EXPIRY)
+    value = session.db.find_value(args[2])
+    if value is None:
+        return None
+    return encoding_name(args[2], value, session.db.find_expire_time(args[2]) != NO_EXPIRY)
 
 
 def object_refcount(session: Session, args: list[bytes]) -> object:
-    return None if session.db.find(args[2]) is None else 1
+    return None if session.db.find_value(args[2]) is None else 1
 
 
 def _is_lfu(session: Session) -> bool:
@@ -448,17 +441,15 @@ def _is_lfu(session: Session) -> bool:
 
 
 def object_idletime(session: Session, args: list[bytes]) -> object:
-    entry = session.db.find(args[2])
-    if entry is None:
+    if session.db.find_value(args[2]) is None:
         return None
     if _is_lfu(session):
         raise CommandError(b"ERR An LFU maxmemory policy is selected, idle time not tracked." + _LFU_NOTE)
-    idle: int = session.clock.now_s - entry.accessed_s
-    return max(0, idle)
+    return idle_s(session.clock.now_s, session.db.access_clock(args[2]))
 
 
 def object_freq(session: Session, args: list[bytes]) -> object:
-    if session.db.find(args[2]) is None:
+    if session.db.find_value(args[2]) is None:
         return None
     if not _is_lfu(session):
         raise CommandError(

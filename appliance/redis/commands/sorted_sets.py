@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
-from appliance.redis.arguments import integer_argument
+from appliance.redis.arguments import integer_argument, timeout_argument
 from appliance.redis.commands.sampling import ScanOptions, check_repetitions, count_argument, cursor_argument
 from appliance.redis.doubles import NAN, double_text, parse_bound, parse_double
 from appliance.redis.errors import CommandError
@@ -677,6 +677,35 @@ def zmpop(session: Session, args: list[bytes]) -> object:
     return NULL_ARRAY if popped is None else popped
 
 
+# Waiting for members ------------------------------------------------------------------------------
+
+
+def _bzpop(session: Session, args: list[bytes], is_max: bool) -> object:
+    timeout_us = timeout_argument(args[-1], session.clock.now_ms)
+    keys = args[1:-1]
+    for key in keys:
+        zset = write_set(session, key)
+        if zset is not None:
+            member = _pop(session, key, zset, is_max, 1)[0]
+            return [key, member.name, member.score]
+    return session.block(keys, timeout_us, NULL_ARRAY, b"zset")
+
+
+def bzpopmin(session: Session, args: list[bytes]) -> object:
+    return _bzpop(session, args, False)
+
+
+def bzpopmax(session: Session, args: list[bytes]) -> object:
+    return _bzpop(session, args, True)
+
+
+def bzmpop(session: Session, args: list[bytes]) -> object:
+    wanted = _parse_multi_pop(args, 2)
+    timeout_us = timeout_argument(args[1], session.clock.now_ms)
+    popped = _multi_pop(session, wanted)
+    return session.block(wanted.keys, timeout_us, NULL_ARRAY, b"zset") if popped is None else popped
+
+
 # Sets of several keys -----------------------------------------------------------------------------
 
 _UNION: Final = 0
@@ -989,6 +1018,9 @@ def zscan(session: Session, args: list[bytes]) -> object:
 
 
 HANDLERS: Final[dict[str, Handler]] = {
+    "bzmpop": bzmpop,
+    "bzpopmax": bzpopmax,
+    "bzpopmin": bzpopmin,
     "zadd": zadd,
     "zcard": zcard,
     "zcount": zcount,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis import errors
-from appliance.redis.arguments import integer_argument
+from appliance.redis.arguments import integer_argument, timeout_ms_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.notifications import NOTIFY_STREAM
@@ -594,7 +594,8 @@ class _ReadArguments:
     """The options of XREAD and XREADGROUP."""
 
     def __init__(self) -> None:
-        self.timeout_ms = -1  # -1: does not block
+        self.is_blocking = False
+        self.timeout_us: i64 = 0  # 0: for ever
         self.count: i64 = 0
         self.first_key: i64 = 0
         self.streams: i64 = 0
@@ -602,18 +603,6 @@ class _ReadArguments:
         self.group: bytes = b""
         self.consumer: bytes = b""
         self.is_noack = False
-
-
-def _timeout_argument(session: Session, text: bytes) -> int:
-    """BLOCK's milliseconds."""
-    timeout = parse_integer(text)
-    if timeout is None:
-        raise CommandError(b"ERR timeout is not an integer or out of range")
-    if timeout < 0:
-        raise CommandError(b"ERR timeout is negative")
-    if timeout > I64_MAX - session.clock.now_ms:
-        raise CommandError(b"ERR timeout is out of range")
-    return timeout
 
 
 def _parse_read(session: Session, args: list[bytes], is_group: bool) -> _ReadArguments:
@@ -625,7 +614,8 @@ def _parse_read(session: Session, args: list[bytes], is_group: bool) -> _ReadArg
         more = count - at - 1
         if word == b"block" and more > 0:
             at += 1
-            parsed.timeout_ms = _timeout_argument(session, args[at])
+            parsed.timeout_us = timeout_ms_argument(args[at], session.clock.now_ms)
+            parsed.is_blocking = True
         elif word == b"count" and more > 0:
             at += 1
             parsed.count = max(integer_argument(args[at]), 0)
@@ -680,7 +670,7 @@ def xread(session: Session, args: list[bytes]) -> object:
         if text == b"$":
             last_id = 0 if stream is None else stream.last_id
             after.append(last_id)
-            if parsed.timeout_ms >= 0:
+            if parsed.is_blocking:
                 if resolved is None:
                     resolved = args.copy()
                 resolved[at + parsed.streams] = id_text(last_id)
@@ -705,7 +695,7 @@ def xread(session: Session, args: list[bytes]) -> object:
             stream.range(start + 1, MAX_ID, parsed.count, found)
             _add_stream(session, replies, args[parsed.first_key + index], found)
         index += 1
-    return _read_reply(session, args if resolved is None else resolved, parsed, replies)
+    return _read_reply(session, args if resolved is None else resolved, parsed, replies, resolved is not None)
 
 
 def _add_stream(session: Session, replies: list[object], key: bytes, found: list[object]) -> None:
@@ -716,11 +706,31 @@ def _add_stream(session: Session, replies: list[object], key: bytes, found: list
         replies.append([key, found])
 
 
-def _read_reply(session: Session, args: list[bytes], parsed: _ReadArguments, replies: list[object]) -> object:
-    """What was found; if nothing, wait for it, or say so."""
+def _read_reply(
+    session: Session, args: list[bytes], parsed: _ReadArguments, replies: list[object], resolved: bool
+) -> object:
+    """What was found; if nothing, wait for it, or say so.
+
+    Args:
+        session: whose request it is.
+        args: the request to try again with.
+        parsed: its options.
+        replies: what was found.
+        resolved: whether `args` is another request than came, because `$` means the last entry of now.
+    """
     if len(replies) > 0:
         return Map(replies) if session.resp3 else replies
-    return NULL_ARRAY
+    if not parsed.is_blocking:
+        return NULL_ARRAY
+    return session.block(
+        args[parsed.first_key : parsed.first_key + parsed.streams],
+        parsed.timeout_us,
+        NULL_ARRAY,
+        b"stream",
+        args if resolved else None,
+        # A consumer of a group is told when the group goes, with its key or without.
+        wakes_when_deleted=parsed.has_group,
+    )
 
 
 _MEANINGLESS: Final = (
@@ -776,7 +786,7 @@ def xreadgroup(session: Session, args: list[bytes]) -> object:
             _add_stream(session, replies, key, found)
             session.engine.dirty += 1
         index += 1
-    return _read_reply(session, args, parsed, replies)
+    return _read_reply(session, args, parsed, replies, False)
 
 
 def _consumer(session: Session, group: Group, name: bytes, key: bytes) -> Consumer:
@@ -923,6 +933,7 @@ def xgroup_destroy(session: Session, args: list[bytes]) -> object:
         return 0
     session.engine.dirty += 1
     session.notify(NOTIFY_STREAM, b"xgroup-destroy", key)
+    session.wake(key)
     return 1
 
 

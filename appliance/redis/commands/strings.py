@@ -29,7 +29,7 @@ from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_STRING
-from appliance.redis.replies import OK, Map
+from appliance.redis.replies import OK, Bulk, Map
 from appliance.redis.values import (
     StringBuffer,
     is_string,
@@ -47,8 +47,8 @@ _EXPIRE_OPTIONS: Final = EX | PX | EXAT | PXAT
 
 
 def get(session: Session, args: list[bytes]) -> object:
-    value = session.db.lookup_read(args[1])
-    if value is None or isinstance(value, bytes):
+    value = session.db.lookup_reply(args[1])
+    if value is None or isinstance(value, Bulk):
         return value
     return string_text(value)
 
@@ -102,7 +102,7 @@ def _parse_options(args: list[bytes], start: int, allowed: int) -> _SetOptions:
 
 def set_(session: Session, args: list[bytes]) -> object:
     if len(args) == 3:
-        session.db.set_value(args[1], string_value(args[2]))
+        session.db.put(args[1], string_value(args[2]))
         session.wrote(args[1], NOTIFY_STRING, b"set")
         return OK
     options = _parse_options(args, 3, NX | XX | GET | KEEPTTL | _EXPIRE_OPTIONS)
@@ -133,7 +133,7 @@ def set_(session: Session, args: list[bytes]) -> object:
 def setnx(session: Session, args: list[bytes]) -> object:
     if session.db.lookup_write(args[1]) is not None:
         return 0
-    session.db.add(args[1], string_value(args[2]))
+    session.db.put(args[1], string_value(args[2]))
     session.wrote(args[1], NOTIFY_STRING, b"set")
     return 1
 
@@ -194,7 +194,7 @@ def getdel(session: Session, args: list[bytes]) -> object:
 def getset(session: Session, args: list[bytes]) -> object:
     value = session.db.lookup_read(args[1])
     previous: object = None if value is None else string_text(value)
-    session.db.set_value(args[1], string_value(args[2]))
+    session.db.put(args[1], string_value(args[2]))
     session.wrote(args[1], NOTIFY_STRING, b"set")
     return previous
 
@@ -343,8 +343,11 @@ def mget(session: Session, args: list[bytes]) -> object:
     count: i64 = len(args)
     at: i64 = 1
     while at < count:
-        value = db.lookup_read(args[at])
-        values.append(string_text(value) if is_string(value) else None)
+        value = db.lookup_reply(args[at])
+        if isinstance(value, Bulk):
+            values.append(value)
+        else:
+            values.append(string_text(value) if is_string(value) else None)
         at += 1
     return values
 
@@ -356,7 +359,7 @@ def mset(session: Session, args: list[bytes]) -> object:
     db = session.db
     at: i64 = 1
     while at < count:
-        db.set_value(args[at], string_value(args[at + 1]))
+        db.put(args[at], string_value(args[at + 1]))
         session.wrote(args[at], NOTIFY_STRING, b"set")
         at += 2
     return OK
@@ -369,7 +372,7 @@ def msetnx(session: Session, args: list[bytes]) -> object:
         if session.db.lookup_write(args[at]) is not None:
             return 0
     for at in range(1, len(args), 2):
-        session.db.set_value(args[at], string_value(args[at + 1]))
+        session.db.put(args[at], string_value(args[at + 1]))
         session.wrote(args[at], NOTIFY_STRING, b"set")
     return 1
 

@@ -25,7 +25,7 @@ Invariants: `SortedSet.check_invariants`. No score is a NaN. A member is in one 
             through its set.
 Errors:     none; callers check ranges and NaNs.
 Not here:   parsing, replies (commands/sorted_sets.py).
-Why:        ADR 0016.
+Why:        ADR 0017.
 """
 
 from __future__ import annotations

@@ -632,10 +632,7 @@ class Stream(Collection):
             self._slowest_is_known = True
         if entry_id > self._slowest_id:
             return True
-        for group in self.groups.values():
-            if group.pending.contains(entry_id):
-                return True
-        return False
+        return any(group.pending.contains(entry_id) for group in self.groups.values())
 
     def add_group(self, name: bytes, group: Group) -> None:
         """Put in a new group."""

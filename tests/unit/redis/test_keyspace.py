@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from appliance.redis.keyspace import MIN_SLOTS, NO_EXPIRY, Clock, Database, Entry, KeyspaceStats, Table
+from appliance.redis.keyspace import (
+    LONGEST_PACKED_KEY,
+    LONGEST_PACKED_VALUE,
+    MIN_SLOTS,
+    NO_EXPIRY,
+    SEGMENT_SLOTS,
+    Clock,
+    Database,
+    Entry,
+    KeyspaceStats,
+    Table,
+    idle_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +50,12 @@ def sizes(table: Table) -> tuple[int, int]:
 
 
 class TableMachine(RuleBasedStateMachine):
-    """Inserts and removes in bulk: the table passes several sizes, with a SCAN on the way."""
+    """Inserts and removes in bulk, packed and not: the table passes several sizes, with a SCAN on the way."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = Table(SECRET)
-        self.model: dict[bytes, int] = {}
+        self.model: dict[bytes, object] = {}
         self.cursor: int | None = None  # of the SCAN under way
         self.must_be_seen: set[bytes] = set()
         self.seen: set[bytes] = set()
@@ -55,12 +67,44 @@ class TableMachine(RuleBasedStateMachine):
                 self.table.insert(key(number), number)
                 self.model[key(number)] = number
 
+    @rule(
+        first=st.integers(0, 3000),
+        size=st.sampled_from([1, 3, 40, 700]),
+        value=st.sampled_from([b"", b"short", b"x" * LONGEST_PACKED_VALUE, b"y" * 129, 7]),
+        clock=st.integers(0, 2**24 - 1),
+    )
+    def put(self, first: int, size: int, value: object, clock: int) -> None:
+        for number in range(first, first + size):
+            self.table.put(key(number), value, clock)
+            self.model[key(number)] = value
+            assert self.table.access_clock(key(number)) == clock
+
+    @rule(number=st.integers(0, 4000), value=st.sampled_from([b"", b"changed", 8]))
+    def change_in_place(self, number: int, value: object) -> None:
+        entry = self.table.find(key(number))
+        if entry is not None:
+            entry.value = value
+            self.model[key(number)] = value
+
+    @rule(number=st.integers(0, 4000))
+    def read(self, number: int) -> None:
+        assert self.table.get(key(number)) == self.model.get(key(number))
+        assert self.table.has(key(number)) == (key(number) in self.model)
+
+    @rule(first=st.integers(0, 3000), size=st.sampled_from([1, 40, 700]))
+    def unpack(self, first: int, size: int) -> None:
+        for number in range(first, first + size):
+            self.table.find(key(number))
+
+    @rule(keys=st.integers(1, 1000))
+    def pack(self, keys: int) -> None:
+        self.table.pack(keys)
+
     @rule(first=st.integers(0, 3000), size=st.sampled_from([1, 3, 40, 700, 4000]))
     def remove(self, first: int, size: int) -> None:
         for number in range(first, first + size):
             entry = self.table.remove(key(number))
-            assert (entry is not None) == (key(number) in self.model)
-            self.model.pop(key(number), None)
+            assert (None if entry is None else entry.value) == self.model.pop(key(number), None)
             self.must_be_seen.discard(key(number))
 
     @rule(number=st.integers(0, 4000))
@@ -121,12 +165,12 @@ class DatabaseMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.stats = KeyspaceStats()
         self.database = Database(0, SECRET, self.clock, self.stats)
-        self.model: dict[bytes, tuple[int, int]] = {}
+        self.model: dict[bytes, tuple[object, int]] = {}
         self.random = counter()
 
     keys = st.integers(0, 30).map(key)
 
-    def _live(self, name: bytes) -> tuple[int, int] | None:
+    def _live(self, name: bytes) -> tuple[object, int] | None:
         found = self.model.get(name)
         if found is not None and found[1] != NO_EXPIRY and found[1] < self.clock.now_ms:
             del self.model[name]
@@ -137,6 +181,21 @@ class DatabaseMachine(RuleBasedStateMachine):
     def set_value(self, name: bytes, value: int) -> None:
         self.database.set_value(name, value)
         self.model[name] = (value, NO_EXPIRY)
+
+    @rule(name=keys, value=st.sampled_from([b"", b"text", b"t" * 500, 5]))
+    def put(self, name: bytes, value: object) -> None:
+        self.database.put(name, value)
+        self.model[name] = (value, NO_EXPIRY)
+
+    @rule(slots=st.integers(1, 100))
+    def work(self, slots: int) -> None:
+        self.database.work(slots)
+
+    @rule(name=keys)
+    def look(self, name: bytes) -> None:
+        live = self._live(name)
+        assert self.database.peek_value(name) == (None if live is None else live[0])
+        assert self.database.expire_time(name) == (-2 if live is None else live[1])
 
     @rule(name=keys, left_ms=st.integers(0, 50))
     def set_expiry(self, name: bytes, left_ms: int) -> None:
@@ -206,14 +265,18 @@ TestDatabaseMachine = DatabaseMachine.TestCase
 
 
 def test_no_write_moves_or_allocates_more_than_a_bounded_number_of_slots() -> None:
-    """The next list grows by pieces, and the old one shrinks by pieces."""
+    """The next segments come one at a time, and the old ones go one at a time."""
     table = filled(1000)
     before = table.slots_allocated()
+    changed = -SEGMENT_SLOTS
     for number in range(1000, 60_000):
         table.insert(key(number), number)
         after = table.slots_allocated()
-        # Up to 1024 slots a list is made at once; beyond, 64 come, or some go, with a write.
-        assert abs(after - before) <= 1024, number
+        assert abs(after - before) <= SEGMENT_SLOTS, number
+        if after - before == SEGMENT_SLOTS:
+            # The writes since the last one have paid for it.
+            assert number - changed >= SEGMENT_SLOTS // 64
+            changed = number
         before = after
     assert len(table) == 60_000
 
@@ -288,6 +351,52 @@ def test_scan_of_a_table_at_rest_or_resizing_sees_each_key(size: int) -> None:
             break
     assert set(seen) == {key(number) for number in range(size)}
     assert len(seen) == size  # nothing changed meanwhile: no duplicates either
+
+
+@pytest.mark.parametrize("size", [1, 600, 30_000, 45_000])
+def test_dismantled_table_goes_in_pieces_and_hands_over_large_values(size: int) -> None:
+    table = filled(size)
+    large = [b"large"]
+    table.insert(b"list", large)
+    for number in range(50):
+        table.put(b"packed:%d" % number, b"value", 0)
+    values: list[object] = []
+    before = table.slots_allocated()
+    assert before >= size
+    while before > 0:
+        after = table.dismantle(1000, values.append)
+        assert after == max(before - 1000, 0)
+        before = after
+    assert values == [large]
+
+
+def test_keys_that_look_alike_when_packed_stay_apart() -> None:
+    table = Table(SECRET)
+    table.put(b"ab", b"cd", 1)
+    assert table.get(b"abc") is None
+    assert table.get(b"a") is None
+    table.put(b"abc", b"d", 2)
+    assert (table.get(b"ab"), table.get(b"abc")) == (b"cd", b"d")
+    for length in (0, 1, LONGEST_PACKED_KEY, LONGEST_PACKED_KEY + 1, 300):
+        table.put(b"k" * length, b"%d" % length, 3)
+    for length in (0, 1, LONGEST_PACKED_KEY, LONGEST_PACKED_KEY + 1, 300):
+        assert table.get(b"k" * length) == b"%d" % length
+    table.check_invariants()
+
+
+def test_entry_of_a_packed_key_can_be_changed_and_is_packed_again_later() -> None:
+    table = Table(SECRET)
+    table.put(b"k", b"v", 5)
+    entry = table.find(b"k")
+    assert entry is not None
+    assert entry.accessed_s == 5
+    assert table.find(b"k") is entry
+    entry.value = b"w"
+    entry.accessed_s = 6
+    table.work(16)
+    assert table.read(b"k", -1) == b"w"
+    assert table.access_clock(b"k") == 6
+    assert table.find(b"k") is not entry
 
 
 @given(st.integers(0, 2**64 - 1), st.sampled_from([0, 5, 700, 1300]))
@@ -373,3 +482,47 @@ def test_swap_exchanges_keys_and_expire_times_but_not_numbers() -> None:
     assert (one.index, other.index) == (0, 1)
     one.check_invariants()
     other.check_invariants()
+
+
+def test_access_clock_is_touched_by_reads_packed_or_not_and_left_by_no_touch() -> None:
+    database, clock, _ = database_at(5_000_000)
+    database.put(b"packed", b"v")
+    database.add(b"entry", 10**6)
+    for name in (b"packed", b"entry"):
+        assert database.access_clock(name) == 5000
+    clock.set_us(6_000_000_000)
+    clock.is_touching = False
+    for name in (b"packed", b"entry"):
+        database.lookup_read(name)
+        assert database.access_clock(name) == 5000
+    clock.is_touching = True
+    for name in (b"packed", b"entry"):
+        database.lookup_read(name)
+        assert idle_s(clock.now_s, database.access_clock(name)) == 0
+        database.set_access_clock(name, 17)
+        assert database.access_clock(name) == 17
+    assert database.access_clock(b"none") == -1
+    assert idle_s((1 << 24) + 5, (1 << 24) - 3) == 8
+
+
+def test_put_over_an_expired_key_counts_it_as_expired() -> None:
+    database, clock, stats = database_at()
+    database.set_expiry(database.set_value(b"k", b"v"), 1001)
+    clock.set_us(2_000_000)
+    database.put(b"k", b"w")
+    assert (stats.expired_keys, database.expiring_count, database.expire_time(b"k")) == (1, 0, NO_EXPIRY)
+    database.check_invariants()
+
+
+def test_unpacked_keys_are_packed_again_by_later_commands_when_they_are_many() -> None:
+    database, clock, _ = database_at()
+    for number in range(20_000):
+        database.put(key(number), b"v")
+    for number in range(20_000):
+        clock.set_us(clock.now_us + 1)
+        entry = database.find(key(number))
+        assert entry is not None
+        entry.value = b"w"
+    packed = sum(1 for number in range(20_000) if database._table.read(key(number), -1) == b"w")
+    assert packed >= 20_000 - 4097
+    assert {entry.value for entry in database.entries()} == {b"w"}
