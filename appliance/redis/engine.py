@@ -24,7 +24,7 @@ from appliance.redis.config import Configuration
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
-from appliance.redis.notifications import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
+from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Registry
 from appliance.redis.release import ReleaseQueue
@@ -397,9 +397,18 @@ class Engine:
         schedule.reschedule(key, value.next_expiry_ms)
         if expired > 0:
             self.stats.expired_fields += expired
+            self._event(database, NOTIFY_HASH, b"hexpired", key)
             if len(value) == 0:
                 database.delete(key)
+                self._event(database, NOTIFY_GENERIC, b"del", key)
+            if self.interest != 0:
+                self.key_changed(database.index, key)
         return expired
+
+    def _event(self, database: Database, event_class: i64, name: bytes, key: bytes) -> None:
+        """A keyspace event that no command has caused."""
+        if self.observer.event_classes & event_class:
+            self.observer.event(database.index, event_class, name, key)
 
     def _sample_rate(self, now_us: i64) -> None:
         elapsed = now_us - self._sampled_us
