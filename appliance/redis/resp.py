@@ -50,6 +50,28 @@ _WAIT_BULK: Final = 2  # _chunks hold the first bytes of a bulk string of _bulk_
 _BAD_LENGTH: Final = -(1 << 62)
 
 
+# The names of commands that came lately, as objects to use again: a new one would have to be made and hashed
+# for every request. A name's place is made from its bytes; whoever comes to it last stays.
+_LONGEST_KEPT_NAME: Final = 8
+_names: Final[list[bytes]] = [b""] * 256
+_IS_COMPILED: Final = not __file__.endswith(".py")  # interpreted, a slice costs less than all this
+
+
+def _name(data: bytes, pos: i64, length: i64) -> bytes:
+    """data[pos : pos + length], as the same object for the same name; at least one byte."""
+    place = (i64(data[pos]) ^ (i64(data[pos + length - 1]) << 3) ^ (length << 5)) & 255
+    kept = _names[place]
+    if len(kept) == length:
+        index: i64 = 0
+        while kept[index] == data[pos + index]:
+            index += 1
+            if index == length:
+                return kept
+    kept = data[pos : pos + length]
+    _names[place] = kept
+    return kept
+
+
 # A part of a bulk string is kept as a view of the frame it came in, unless a copy is cheaper.
 _VIEW_FROM: Final = 4096
 _JOIN_CHUNKS: Final = 256
@@ -245,7 +267,10 @@ class RequestParser:
                 self._remaining = remaining
                 self._keep_bulk(data, pos, end, length)
                 return None
-            args.append(data[pos : pos + length])
+            if _IS_COMPILED and 0 < length <= _LONGEST_KEPT_NAME and len(args) == 0:
+                args.append(_name(data, pos, length))
+            else:
+                args.append(data[pos : pos + length])
             pos += length + 2
             remaining -= 1
         self._remaining = 0

@@ -168,11 +168,16 @@ class Pump(Stepper):
         while True:
             await link.wait_readable()
             turn_ends = clock_now() + _TURN_US
+            has_woken = False
             while True:
                 if self.drain(_TURN_US):
                     # A task was woken, or it is time to let the others look whether they are.
+                    has_woken = self.has_woken
+                    self.has_woken = False
                     await trio.lowlevel.checkpoint()
                     turn_ends = clock_now() + _TURN_US
+                elif has_woken:
+                    break  # the task may be at work still: to sleep here would keep it from running
                 elif self._wait_in_thread(link, turn_ends):
                     continue
                 elif clock_now() - self.now < self.busy_poll_us:

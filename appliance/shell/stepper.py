@@ -55,7 +55,7 @@ class Stepper:
         self.unix_now: i64 = clock.unix_now()
         """The same on the wall clock."""
         self.has_woken: bool = False
-        """A handler sets it when it has made a task runnable: the task then runs before the next batch."""
+        """A handler sets it when it has made a task runnable; the pump clears it and lets the task run."""
         self.steps: i64 = 0
         self.timer_tasks: int = 0
         """Children alive, one per connection that is not closed."""
@@ -113,7 +113,6 @@ class Stepper:
             if turn_ends == 0:
                 turn_ends = now + turn_us
             if self.has_woken or now >= turn_ends:
-                self.has_woken = False
                 return True
             if count < limit:
                 self._batch = count
