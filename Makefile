@@ -86,7 +86,7 @@ clean: remove-extensions ## remove .venv and everything that was built
 	@find appliance netns tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 remove-extensions:
-	@rm -rf build redtap__mypyc*.so; find appliance -name '*.so' -delete
+	@rm -rf build redtap__mypyc*.so redtap_types__mypyc*.so; find appliance -name '*.so' -delete
 
 # --- the stamps --------------------------------------------------------------------------------------------------
 

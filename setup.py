@@ -16,45 +16,61 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# Patterns, relative to this file. A module is here because each frame or each request passes through it.
-COMPILED = [
-    "appliance/bench/canned.py",
-    "appliance/wire/*.py",
-    "appliance/stack/**/*.py",
-    "appliance/redis/arguments.py",
-    "appliance/redis/bits.py",
-    "appliance/redis/commands/*.py",
-    "appliance/redis/crc64.py",
-    "appliance/redis/doubles.py",
-    "appliance/redis/dump.py",
-    "appliance/redis/engine.py",
-    "appliance/redis/field_expiry.py",
-    "appliance/redis/geohash.py",
-    "appliance/redis/glob.py",
-    "appliance/redis/integers.py",
-    "appliance/redis/keyspace.py",
-    "appliance/redis/listpack.py",
-    "appliance/redis/lzf.py",
-    "appliance/redis/notifications.py",
-    "appliance/redis/partial_sort.py",
-    "appliance/redis/registry.py",
-    "appliance/redis/replies.py",
-    "appliance/redis/resp.py",
-    "appliance/redis/session.py",
-    "appliance/redis/types/*.py",
-    "appliance/redis/values.py",
-    "appliance/shell/link.py",
-    "appliance/shell/redis_connection.py",
-    "appliance/shell/stepper.py",
-]
+# Patterns, relative to this file, in groups that are one C file each. Within a group calls are C calls, and small
+# functions are inlined. What each frame and each simple request passes through is in the first; in one file with
+# the rest the C compiler took minutes and more than a gigabyte. A module belongs to the first group that names it.
+GROUPS = {
+    "redtap": [
+        "appliance/bench/canned.py",
+        "appliance/wire/*.py",
+        "appliance/stack/**/*.py",
+        "appliance/redis/arguments.py",
+        "appliance/redis/commands/connection.py",
+        "appliance/redis/commands/generic.py",
+        "appliance/redis/commands/server.py",
+        "appliance/redis/commands/strings.py",
+        "appliance/redis/doubles.py",
+        "appliance/redis/engine.py",
+        "appliance/redis/glob.py",
+        "appliance/redis/integers.py",
+        "appliance/redis/keyspace.py",
+        "appliance/redis/notifications.py",
+        "appliance/redis/registry.py",
+        "appliance/redis/replies.py",
+        "appliance/redis/resp.py",
+        "appliance/redis/session.py",
+        "appliance/redis/types/collection.py",
+        "appliance/redis/values.py",
+        "appliance/shell/link.py",
+        "appliance/shell/redis_connection.py",
+        "appliance/shell/stepper.py",
+    ],
+    "redtap_types": [
+        "appliance/redis/bits.py",
+        "appliance/redis/commands/*.py",
+        "appliance/redis/crc64.py",
+        "appliance/redis/dump.py",
+        "appliance/redis/field_expiry.py",
+        "appliance/redis/geohash.py",
+        "appliance/redis/listpack.py",
+        "appliance/redis/lzf.py",
+        "appliance/redis/partial_sort.py",
+        "appliance/redis/types/*.py",
+    ],
+}
 # A package's `__init__` only re-exports, and as source keeps its path plain; the other is for the pure build.
 NOT_COMPILED = {"__init__.py", "_fields_struct.py"}
 
 
-def compiled_sources() -> list[str]:
-    """The files that COMPILED names and that exist, sorted so that every machine builds the same group."""
-    found = {path for pattern in COMPILED for path in glob.glob(pattern, recursive=True)}
-    return sorted(path for path in found if Path(path).name not in NOT_COMPILED)
+def compiled_sources() -> dict[str, list[str]]:
+    """The files of each group that exist, sorted so that every machine builds the same."""
+    groups: dict[str, list[str]] = {}
+    seen = set()
+    for name, patterns in GROUPS.items():
+        found = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+        groups[name] = sorted(path for path in found - seen if Path(path).name not in NOT_COMPILED)
+        seen |= found
+    return {name: paths for name, paths in groups.items() if paths}
 
 
 def why_not_compiled() -> str | None:
@@ -98,11 +114,17 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
-    # One group, so that calls between our modules are C calls. Its shared part is the module `redtap__mypyc`.
+    # The shared part of a group is the module `<group>__mypyc`.
     # No configuration file: what `make check` is strict about is no reason to refuse a build.
-    print(f"redtap: compiling {len(sources)} modules", file=sys.stderr)
+    paths = [path for group in sources.values() for path in group]
+    print(f"redtap: compiling {len(paths)} modules", file=sys.stderr)
     try:
-        return mypycify(["--config-file=", *sources], opt_level="3", debug_level="0", group_name="redtap")
+        return mypycify(
+            ["--config-file=", *paths],
+            opt_level="3",
+            debug_level="0",
+            separate=[(group, name) for name, group in sources.items()],
+        )
     except SystemExit:
         print("redtap: mypyc refused the sources, see above; REDTAP_PURE=1 goes without", file=sys.stderr)
         raise
