@@ -21,9 +21,10 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
-from appliance.redis.notifications import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
+from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Registry
 from appliance.redis.release import ReleaseQueue
@@ -173,17 +174,22 @@ class Engine:
         self.has_work = False
         self._work_at_us: i64 = NEVER_US
         self._release_at_us: i64 = NEVER_US
+        self.memory = Memory(self)
+        self.max_sessions: i64 = settings.maxclients
+        self.rejected_connections: i64 = 0
         self._follow_configuration()
 
     # Sessions -------------------------------------------------------------------------------------
 
-    def create_session(self, *, remote: str, local: str, now_us: int) -> Session:
+    def create_session(self, *, remote: str, local: str, now_us: int, is_privileged: bool = False) -> Session:
         """A session for a new connection.
 
         Args:
             remote: the peer as CLIENT LIST shows it, `10.77.0.1:4711`.
             local: our end, in the same form.
             now_us: wall clock, Unix microseconds.
+            is_privileged: `maxclients` is not for this one. Others get a session that has the refusal as its
+                output and is closing already.
         """
         self.clock.set_us(now_us)
         if self.started_us == 0:
@@ -191,8 +197,12 @@ class Engine:
         session_id = self._next_session_id
         self._next_session_id += 1
         session = Session(self, session_id, remote, local, now_us, self.configuration.requirepass != b"")
-        self.sessions[session_id] = session
         self.connections_received += 1
+        if len(self.sessions) >= self.max_sessions and not is_privileged:
+            self.rejected_connections += 1
+            session.refuse(b"ERR max number of clients reached")
+            return session
+        self.sessions[session_id] = session
         if len(self.sessions) > self.peak_sessions:
             self.peak_sessions = len(self.sessions)
         return session
@@ -233,6 +243,8 @@ class Engine:
 
     def key_changed(self, database: int, key: bytes) -> None:
         """Tell those who watch a key, or wait for it."""
+        if self.mode != 0:
+            self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
         self.key_ready(database, key)
@@ -246,6 +258,11 @@ class Engine:
         """To be called before all keys of a database go; `new` is what takes their place."""
         if self.interest == 0:
             return
+        if self.mode != 0:
+            if new is None:
+                self.memory.database_emptied(database)
+            elif database < new.index:  # of a swap one hears twice
+                self.memory.databases_swapped(database, new.index)
         self.watches.database_replaced(database, new)
         if self.blocked.database_changed(database):
             self.attention |= _READY_KEYS
@@ -380,9 +397,18 @@ class Engine:
         schedule.reschedule(key, value.next_expiry_ms)
         if expired > 0:
             self.stats.expired_fields += expired
+            self._event(database, NOTIFY_HASH, b"hexpired", key)
             if len(value) == 0:
                 database.delete(key)
+                self._event(database, NOTIFY_GENERIC, b"del", key)
+            if self.interest != 0:
+                self.key_changed(database.index, key)
         return expired
+
+    def _event(self, database: Database, event_class: i64, name: bytes, key: bytes) -> None:
+        """A keyspace event that no command has caused."""
+        if self.observer.event_classes & event_class:
+            self.observer.event(database.index, event_class, name, key)
 
     def _sample_rate(self, now_us: i64) -> None:
         elapsed = now_us - self._sampled_us
@@ -424,8 +450,8 @@ class Engine:
         return total
 
     def has_room(self) -> bool:
-        """Whether the memory limit allows commands that need more memory."""
-        return True
+        """Whether the memory limit allows commands that need more memory; keys may go for it."""
+        return self.memory.make_room()
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
@@ -456,6 +482,13 @@ class Engine:
         flags = configuration.event_flags
         self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
         # Without a place nothing is published: then nobody needs to make events.
+        limit = configuration.integer("maxmemory")
+        self.memory.configure(
+            limit, configuration.text("maxmemory-policy"), configuration.integer("maxmemory-samples")
+        )
+        self.interest += (limit != 0) - (self.mode != 0)
+        self.mode = int(limit != 0)
+        self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
         self.observer.event_classes = classes

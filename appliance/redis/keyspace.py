@@ -51,6 +51,7 @@ from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
 from appliance.redis.notifications import (
+    NOTIFY_EVICTED,
     NOTIFY_EXPIRED,
     NOTIFY_KEY_MISS,
     NOTIFY_NEW,
@@ -1007,6 +1008,7 @@ class KeyspaceStats:
         self.misses: i64 = 0
         self.expired_keys: i64 = 0
         self.expired_lazily: i64 = 0
+        self.evicted_keys: i64 = 0
         self.expired_fields: i64 = 0
 
 
@@ -1025,7 +1027,7 @@ class KeyspaceObserver:
         """A keyspace event of a class in `event_classes`."""
 
     def removed(self, database: int, key: bytes) -> None:
-        """A key that expired has been removed, by no command."""
+        """A key that expired, or had to make room, has been removed, by no command."""
 
     def released(self, value: object) -> None:
         """Nothing refers to this Collection any more."""
@@ -1378,6 +1380,32 @@ class Database:
     def entries(self) -> list[Entry]:
         """All entries, expired ones not yet removed included, in no order."""
         return self._table.entries()
+
+    def random_entry(self, random: Callable[[], int]) -> Entry | None:
+        """An entry chosen uniformly, expired or not, or None when there is none."""
+        return self._table.random_entry(random)
+
+    def random_expiring(self, random: Callable[[], int]) -> Entry | None:
+        """An entry with an expire time chosen uniformly, or None when there is none."""
+        total: i64 = len(self._expiring)
+        if total == 0:
+            return None
+        drawn: i64 = random()
+        return self._expiring[drawn % total]
+
+    def evict(self, key: bytes) -> None:
+        """Remove a key to make room."""
+        entry = self._table.remove(key)
+        if entry is None:
+            return
+        self._forget_expiry(entry)
+        value = entry.value
+        if not isinstance(value, bytes) and isinstance(value, Collection):
+            self._observer.released(value)
+        self._stats.evicted_keys += 1
+        self._observer.removed(self.index, key)
+        if self._observer.event_classes & NOTIFY_EVICTED:
+            self._observer.event(self.index, NOTIFY_EVICTED, b"evicted", key)
 
     def random_key(self, random: Callable[[], int]) -> bytes | None:
         """A live key chosen uniformly, or None when there is none."""

@@ -539,6 +539,11 @@ class Session:
     def has_output(self) -> bool:
         return not self._replies.is_empty()
 
+    def refuse(self, message: bytes) -> None:
+        """End the session before it begins."""
+        self._replies.reply(SimpleError(message), False)
+        self.is_closing = True
+
     def kill(self) -> None:
         """End the session from outside; replies not taken yet are dropped, as the server does."""
         if not self.is_closing:

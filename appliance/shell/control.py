@@ -172,7 +172,9 @@ class ControlServer:
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         clock = self._network.clock
-        session = self._engine.create_session(remote="control:0", local="control:0", now_us=clock.unix_now())
+        session = self._engine.create_session(
+            remote="control:0", local="control:0", now_us=clock.unix_now(), is_privileged=True
+        )
         session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth"])])
         await serve_session(session, self._engine, stream, clock)
 

@@ -171,6 +171,8 @@ class RedisService:
         while connection is not None:
             one = RedisConnection(self.pump, self.engine, connection, self.output_limit, self.lingering)
             self.pump.port_of(connection).handler = one
+            if one.session.is_closing:  # too many clients
+                one.on_session_output()
             # Bytes may have come with the handshake's last ACK, before anyone could be told.
             one.on_events(connection)
             connection = accept()
@@ -232,6 +234,8 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
 
     try:
         async with stream, trio.open_nursery() as nursery:
+            if session.is_closing:  # too many clients
+                await stream.send_all(b"".join(session.take_output()))
             nursery.start_soon(write_what_others_cause, nursery.cancel_scope)
             while not session.is_closing:
                 data = await stream.receive_some(_READ_SIZE)

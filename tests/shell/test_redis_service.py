@@ -285,3 +285,129 @@ async def test_client_kill_ends_a_stream_that_waits_for_requests(autojump_clock:
         await killer.send_all(b"QUIT\r\n")
         assert await rest_of(killer) == b"+OK\r\n"
     assert engine.sessions == {}
+
+
+# ---- commands that wait, and messages
+
+
+async def test_blpop_is_served_by_another_client(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        waiting, other = await open_client(client), await open_client(client)
+        await waiting.send_all(b"BLPOP l 0\r\nECHO behind\r\n")
+        await until(lambda: service.engine.blocked.count == 1)
+        await ask(other, b"RPUSH l x\r\n", b":1\r\n")
+        expected = b"*2\r\n$1\r\nl\r\n$1\r\nx\r\n$6\r\nbehind\r\n"
+        assert await receive_exactly(waiting, len(expected)) == expected
+        await ask(waiting, b"PING\r\n", b"+PONG\r\n")
+
+
+async def test_blpop_gives_up_on_time(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        stream, later = await open_client(client), await open_client(client)
+        begin = trio.current_time()
+        await later.send_all(b"BLPOP l 20\r\n")
+        await ask(stream, b"BLPOP l 2.5\r\n", b"*-1\r\n")
+        assert 2.5 <= trio.current_time() - begin < 2.51
+        assert await receive_exactly(later, 5) == b"*-1\r\n"
+        assert 20 <= trio.current_time() - begin < 20.01
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_client_that_leaves_while_it_waits_leaves_the_queue_at_once(
+    autojump_clock: MockClock, how: str
+) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        gone, other = await open_client(client), await open_client(client)
+        await gone.send_all(b"BLPOP l 0\r\nSET never 1\r\n")
+        await until(lambda: service.engine.blocked.count == 1)
+        if how == "fin":
+            await gone.aclose()
+        else:
+            gone.abort()
+        await until(lambda: service.engine.blocked.count == 0, 0.01)
+        await ask(other, b"RPUSH l x\r\n", b":1\r\n")
+        await ask(other, b"LLEN l\r\n", b":1\r\n")
+        await ask(other, b"EXISTS never\r\n", b":0\r\n")
+        assert len(service.engine.sessions) == 1
+
+
+async def test_input_behind_a_waiting_command_is_bounded(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 1 << 20
+    monkeypatch.setattr("appliance.shell.redis_connection.INPUT_LIMIT", limit)
+    async with redis_at_6379() as (client, server, service):
+        stream, other = await open_client(client), await open_client(client)
+        count = 300_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"BLPOP l 0\r\n" + b"INCR n\r\n" * count)
+            await trio.sleep(5)
+            kept = max(session.kept_bytes for session in service.engine.sessions.values())
+            assert kept <= limit + 65_536
+            assert any(one.receivable() > 0 for one in server.interface.connections())
+            await ask(other, b"RPUSH l x\r\n", b":1\r\n")
+            replies = b"*2\r\n$1\r\nl\r\n$1\r\nx\r\n" + b"".join(b":%d\r\n" % (n + 1) for n in range(count))
+            assert await receive_exactly(stream, len(replies)) == replies
+
+
+async def test_client_kill_and_unblock_reach_one_who_waits(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        waiting, other = await open_client(client), await open_client(client)
+        await ask(waiting, b"CLIENT ID\r\n", b":1\r\n")
+        await waiting.send_all(b"BLPOP l 0\r\n")
+        await until(lambda: service.engine.blocked.count == 1)
+        await ask(other, b"CLIENT UNBLOCK 1\r\n", b":1\r\n")
+        assert await receive_exactly(waiting, 5) == b"*-1\r\n"
+        await waiting.send_all(b"BLPOP l 0\r\n")
+        await until(lambda: service.engine.blocked.count == 1)
+        await ask(other, b"CLIENT KILL ID 1\r\n", b":1\r\n")
+        assert await rest_of(waiting) == b""
+        assert service.engine.blocked.count == 0
+
+
+async def test_a_message_reaches_all_who_listen(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        listeners = [await open_client(client) for _ in range(20)]
+        for stream in listeners:
+            await ask(stream, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        other = await open_client(client)
+        await ask(other, b"PUBLISH c hello\r\n", b":20\r\n")
+        message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n"
+        for stream in listeners:
+            assert await receive_exactly(stream, len(message)) == message
+
+
+async def test_too_many_clients_are_told_and_closed(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        first = await open_client(client)
+        await ask(first, b"CONFIG SET maxclients 1\r\n", b"+OK\r\n")
+        second = await open_client(client)
+        assert await rest_of(second) == b"-ERR max number of clients reached\r\n"
+        await second.aclose()
+        await ask(first, b"PING\r\n", b"+PONG\r\n")
+        assert service.engine.rejected_connections == 1
+
+
+async def test_waiting_over_another_stream(autojump_clock: MockClock) -> None:
+    engine = new_engine()
+    clock = Clock(EPOCH_US)
+    near, far = memory_stream_pair()
+    other, others_end = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_cron, engine, clock)
+        nursery.start_soon(serve_redis_stream, engine, far, clock)
+        nursery.start_soon(serve_redis_stream, engine, others_end, clock)
+        begin = trio.current_time()
+        await ask(near, b"BLPOP l 1\r\n", b"*-1\r\n")
+        assert 1 <= trio.current_time() - begin < 1.01
+        await near.send_all(b"BLPOP l 0\r\nPING\r\n")
+        await wait_all_tasks_blocked()
+        await ask(other, b"RPUSH l x\r\n", b":1\r\n")
+        expected = b"*2\r\n$1\r\nl\r\n$1\r\nx\r\n+PONG\r\n"
+        assert await receive_exactly(near, len(expected)) == expected
+        await near.send_all(b"BLPOP l 0\r\n")
+        await wait_all_tasks_blocked()
+        await near.aclose()
+        await wait_all_tasks_blocked()
+        assert engine.blocked.count == 0
+        nursery.cancel_scope.cancel()

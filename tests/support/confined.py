@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from appliance.redis.resp import ValueParser
-from tests.support.redis_pair import OurClient, make_engine
+from tests.support.redis_pair import OurClient, make_engine, now_us
 
 _ROOT = Path(__file__).parents[2]
 
@@ -37,15 +37,9 @@ def serve(limit_mib: int) -> None:
 
 
 def _output(client: OurClient, data: bytes) -> list[bytes]:
-    client.engine.cron(client.engine.clock.now_us)  # what was deleted is let go of
-    client.session.data_received(data, _now_us())
+    client.engine.handle_timeouts(now_us())  # what was deleted is let go of
+    client.session.data_received(data, now_us())
     return client.session.take_output()
-
-
-def _now_us() -> int:
-    import time
-
-    return time.time_ns() // 1000
 
 
 class Confined:

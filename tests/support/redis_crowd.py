@@ -136,6 +136,9 @@ class Crowd:
             for name, connection in self._theirs.items():
                 theirs[name] += _received(connection)
         assert ours == theirs, f"{step}\nours         {ours!r}\nredis-server {theirs!r}"
+        for client in self._ours.values():
+            if client.session.is_closing:
+                client.session.close()
         self.engine.blocked.check_invariants(list(self.engine.sessions.values()))
         return {name: data for name, data in ours.items() if data}
 

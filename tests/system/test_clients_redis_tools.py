@@ -59,6 +59,85 @@ def test_redis_cli_bigkeys_and_scan_walk_the_keyspace(own_appliance: RunningAppl
     assert re.search(r"Biggest string found .*three.* has 50 bytes", report), report
 
 
+# One key of each type, and what redis-cli calls the type and its elements.
+_ONE_OF_EACH = [
+    ("SET text hello", "string", "5 bytes"),
+    ("RPUSH list a b c", "list", "3 items"),
+    ("HSET hash f 1 g 2", "hash", "2 fields"),
+    ("SADD set a b c d", "set", "4 members"),
+    ("ZADD sorted 1 a 2 b", "zset", "2 members"),
+    ("XADD stream 1-1 f v", "stream", "1 entries"),
+]
+
+
+def test_redis_cli_bigkeys_and_memkeys_know_every_type(own_appliance: RunningAppliance) -> None:
+    run = own_appliance.run
+    for line, _, _ in _ONE_OF_EACH:
+        assert "ERR" not in run(*_CLI, *line.split())
+    report = run(*_CLI, "--bigkeys")
+    for line, kind, size in _ONE_OF_EACH:
+        assert re.search(rf"Biggest +{kind} found '\"{line.split()[1]}\"' has {size}", report), report
+    for option in ("--memkeys", "--memkeys-samples 0"):
+        report = run(*_CLI, *option.split())
+        for line, kind, _ in _ONE_OF_EACH:
+            found = re.search(rf"Biggest +{kind} found '\"{line.split()[1]}\"' has (\d+) bytes", report)
+            assert found is not None, report
+            assert 50 < int(found[1]) < 5000
+    for _, kind, _ in _ONE_OF_EACH:
+        found_by_type = run(*_CLI, "scan", "0", "type", kind, "count", "100").split()
+        assert found_by_type[0] == "0"
+        assert len(found_by_type) == 2
+    assert sorted(run(*_CLI, "--scan", "--pattern", "s*").split()) == ["set", "sorted", "stream"]
+
+
+@pytest.mark.parametrize("option", ["--latency", "--latency-history"])
+def test_redis_cli_latency_samples(own_appliance: RunningAppliance, option: str) -> None:
+    # What is no terminal gets one line of minimum, maximum, average and number after a second's samples.
+    command = spawn(own_appliance.namespace, [*_CLI, "-i", "0.05", option], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            words = next(lines).split()
+    finally:
+        command.kill()
+        command.wait()
+    least, most, mean = (float(word) for word in words[:3])
+    assert 0 <= least <= mean <= most
+    assert int(words[3]) >= 1
+
+
+def test_redis_cli_pipe_takes_commands_of_every_type(own_appliance: RunningAppliance, tmp_path: Path) -> None:
+    load = tmp_path / "load"
+    rounds = 500
+    lines = [line.replace("1-1", "*") for line, _, _ in _ONE_OF_EACH]
+    with load.open("wb") as file:
+        for number in range(rounds):
+            for line in lines:
+                name, key, *rest = line.split()
+                file.write(request(name, f"{key}:{number % 50}", *rest))
+    with load.open("rb") as file:
+        report = own_appliance.run(*_CLI, "--pipe", stdin=file)
+    assert f"errors: 0, replies: {rounds * len(lines)}" in report
+    assert own_appliance.run(*_CLI, "dbsize") == f"{50 * len(lines)}\n"
+    assert own_appliance.run(*_CLI, "llen", "list:7") == "30\n"
+    assert own_appliance.run(*_CLI, "xlen", "stream:7") == "10\n"
+
+
+def test_redis_cli_formats_each_kind_of_reply(own_appliance: RunningAppliance) -> None:
+    run = own_appliance.run
+    for line, _, _ in _ONE_OF_EACH:
+        run(*_CLI, *line.split())
+    assert run(*_CLI, "--no-raw", "lrange", "list", "0", "-1") == '1) "a"\n2) "b"\n3) "c"\n'
+    assert run(*_CLI, "-3", "--no-raw", "hgetall", "hash") == '1# "f" => "1"\n2# "g" => "2"\n'
+    assert run(*_CLI, "-3", "--no-raw", "zscore", "sorted", "b") == "(double) 2\n"
+    assert run(*_CLI, "-3", "--no-raw", "get", "nosuch") == "(nil)\n"
+    assert run(*_CLI, "--csv", "zrange", "sorted", "0", "-1", "withscores") == '"a","1","b","2"\n'
+    assert run(*_CLI, "--json", "hgetall", "hash") == '{"f":"1","g":"2"}\n'
+    assert run(*_CLI, "--no-raw", "lpush", "text", "x") == (
+        "(error) WRONGTYPE Operation against a key holding the wrong kind of value\n"
+    )
+
+
 def test_redis_cli_stat_finds_what_it_shows_in_info(own_appliance: RunningAppliance) -> None:
     assert own_appliance.run(*_CLI, "set", "k", "v") == "OK\n"
     command = spawn(own_appliance.namespace, [*_CLI, "-i", "0.01", "--stat"], stdout=subprocess.PIPE)
@@ -116,6 +195,42 @@ def _check_benchmark(arguments: str, tests: int) -> None:
     assert done.returncode == 0, report
     rates = re.findall(r"^([A-Z_]+(?: \(10 keys\))?): ([0-9.]+) requests per second", report, re.MULTILINE)
     assert len(rates) == tests, report
+    assert all(float(rate) > 0 for _, rate in rates)
+    assert "rror" not in report, report
+    assert done.stderr == ""
+
+
+_WHOLE_LIST = [
+    "PING_INLINE",
+    "PING_MBULK",
+    "SET",
+    "GET",
+    "INCR",
+    "LPUSH",
+    "RPUSH",
+    "LPOP",
+    "RPOP",
+    "SADD",
+    "HSET",
+    "SPOP",
+    "ZADD",
+    "ZPOPMIN",
+    "LRANGE_100",
+    "LRANGE_300",
+    "LRANGE_500",
+    "LRANGE_600",
+    "MSET",
+]
+
+
+@pytest.mark.parametrize("options", ["", "-P 16 -r 1000", "-3 -r 100 -d 200"])
+def test_redis_benchmark_has_its_whole_list_without_an_error(options: str, is_compiled: bool) -> None:
+    count = 5_000 if is_compiled else 1_000
+    done = redtap("exec", "--", "sh", "-c", _BENCHMARK + f"-n {count} -c 20 {options}")
+    report = done.stdout.replace("\r", "\n") + done.stderr
+    assert done.returncode == 0, report
+    rates = re.findall(r"^([A-Z_0-9]+)(?: \(.*\))?: ([0-9.]+) requests per second", report, re.MULTILINE)
+    assert {name for name, _ in rates} >= set(_WHOLE_LIST), report
     assert all(float(rate) > 0 for _, rate in rates)
     assert "rror" not in report, report
     assert done.stderr == ""

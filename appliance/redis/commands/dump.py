@@ -93,6 +93,7 @@ def restore(session: Session, args: list[bytes]) -> object:
         db.set_expiry(entry, expire_at_ms)
     else:
         entry = db.add(key, value)
+    session.engine.field_schedules[db.index].note(key, value)
     if parsed.idle_s >= 0:
         entry.accessed_s = max(session.clock.now_s - parsed.idle_s, 0)
     session.changed(key)

@@ -13,9 +13,10 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.commands.sampling import cursor_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
-from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
+from appliance.redis.integers import I64_MAX, parse_integer
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
@@ -315,19 +316,12 @@ def keys(session: Session, args: list[bytes]) -> object:
     return found
 
 
-def _cursor(text: bytes) -> int:
-    digits = text[1:] if text.startswith(b"+") else text
-    if not digits.isdigit() or len(digits) > 40 or int(digits) > U64_MAX:
-        raise CommandError(errors.INVALID_CURSOR)
-    return int(digits)
-
-
 # The types a SCAN may ask for; those that no key can have here simply match nothing.
 _TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash", b"stream")
 
 
 def scan(session: Session, args: list[bytes]) -> object:
-    cursor = _cursor(args[1])
+    cursor = cursor_argument(args[1])
     pattern: bytes | None = None
     wanted_type: bytes | None = None
     count = 10

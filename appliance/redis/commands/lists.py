@@ -17,6 +17,7 @@ from appliance.redis.arguments import (
     integer_argument,
     positive_argument,
     range_argument,
+    timeout_argument,
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, parse_integer
@@ -304,8 +305,11 @@ def ltrim(session: Session, args: list[bytes]) -> object:
         session.notify(NOTIFY_LIST, b"ltrim", key)
         session.notify(NOTIFY_GENERIC, b"del", key)
         return OK
-    value.delete_range(stop + 1, length - stop - 1)
-    value.delete_range(0, start)
+    discarded = ListValue(session.engine.limits)
+    value.delete_range(stop + 1, length - stop - 1, discarded)
+    value.delete_range(0, start, discarded)
+    session.engine.releases.add(discarded)
+    session.engine.release_soon()
     value.after_removal()
     session.changed(key, length - (stop - start + 1))
     session.notify(NOTIFY_LIST, b"ltrim", key)
@@ -398,7 +402,66 @@ def _pop_first(session: Session, asked: _PopArguments) -> list[object] | None:
     return None
 
 
+# Waiting ------------------------------------------------------------------------------------------
+
+
+def blpop(session: Session, args: list[bytes]) -> object:
+    return _blocking_pop(session, args, True)
+
+
+def brpop(session: Session, args: list[bytes]) -> object:
+    return _blocking_pop(session, args, False)
+
+
+def _blocking_pop(session: Session, args: list[bytes], at_head: bool) -> object:
+    timeout_us = timeout_argument(args[len(args) - 1], session.clock.now_ms)
+    keys = args[1:-1]
+    for key in keys:
+        value = _write(session, key)
+        if value is not None:
+            element = value.pop_head() if at_head else value.pop_tail()
+            _removed(session, key, value, at_head, 1)
+            return [key, element]
+    return session.block(keys, timeout_us, NULL_ARRAY, b"list")
+
+
+def blmove(session: Session, args: list[bytes]) -> object:
+    from_head = _is_left(args[3])
+    to_head = _is_left(args[4])
+    return _blocking_move(session, args, from_head, to_head, args[5])
+
+
+def brpoplpush(session: Session, args: list[bytes]) -> object:
+    return _blocking_move(session, args, False, True, args[3])
+
+
+def _blocking_move(
+    session: Session, args: list[bytes], from_head: bool, to_head: bool, timeout: bytes
+) -> object:
+    timeout_us = timeout_argument(timeout, session.clock.now_ms)
+    element = _move(session, args[1], args[2], from_head, to_head)
+    if element is not None:
+        return element
+    if session.denies_blocking:  # in EXEC it is LMOVE, with LMOVE's null
+        return None
+    return session.block([args[1]], timeout_us, NULL_ARRAY, b"list")
+
+
+def blmpop(session: Session, args: list[bytes]) -> object:
+    asked = _pop_arguments(args, 2)
+    timeout_us = timeout_argument(args[1], session.clock.now_ms)
+    found = _pop_first(session, asked)
+    if found is not None:
+        return found
+    return session.block(asked.keys, timeout_us, NULL_ARRAY, b"list")
+
+
 HANDLERS: Final[dict[str, Handler]] = {
+    "blmove": blmove,
+    "blmpop": blmpop,
+    "blpop": blpop,
+    "brpop": brpop,
+    "brpoplpush": brpoplpush,
     "lindex": lindex,
     "linsert": linsert,
     "llen": llen,

@@ -16,7 +16,7 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.integers import I64_MAX, I64_MIN, U64_MAX
+from appliance.redis.integers import I64_MAX, I64_MIN, U64_MAX, parse_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,11 +81,17 @@ def shuffle_head(items: list[object], count: i64, random: Callable[[], int]) -> 
 
 
 def cursor_argument(text: bytes) -> int:
-    """The cursor of a SCAN, an unsigned 64-bit integer."""
-    digits = text[1:] if text.startswith(b"+") else text
-    if not digits.isdigit() or len(digits) > 40 or int(digits) > U64_MAX:
+    """The cursor of a SCAN, an unsigned 64-bit integer.
+
+    What is not canonical is read by C's strtoull in the server, which takes a minus and counts from 2**64.
+    """
+    number = parse_integer(text)
+    digits = text[1:] if text[:1] in (b"+", b"-") else text
+    if number is not None and number >= 0:
+        return number
+    if number is not None or not digits.isdigit() or len(digits) > 40 or int(digits) > U64_MAX:
         raise CommandError(errors.INVALID_CURSOR)
-    return int(digits)
+    return -int(digits) & U64_MAX if text.startswith(b"-") else int(digits)
 
 
 class ScanOptions:

@@ -338,8 +338,7 @@ def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArg
             session.db.delete(key)
         raise CommandError(b"ERR Elements are too large to be stored")
     if parsed is None or parsed.trim.strategy == TRIM_NONE:
-        session.changed(key)
-        session.notify(NOTIFY_STREAM, b"xadd", key)
+        session.wrote(key, NOTIFY_STREAM, b"xadd")
     else:
         trimmed = stream.trim(parsed.trim)
         session.changed(key)

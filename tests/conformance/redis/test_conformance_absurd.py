@@ -158,8 +158,8 @@ OBJECT ENCODING s
 NUMBER = re.compile(r"(?<= )-?\d+(?= |$)")
 # Negative numbers ask for that many members, one of them again and again.
 REPEATING = ("SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER")
-# What chance chooses, what tells the time, and what means bytes of memory.
-INCOMPARABLE = ("SRANDMEMBER i 2", "MEMORY", "XINFO")
+# What depends on chance, on a hash or on the time: both must fail alike, or both must not.
+INCOMPARABLE = ("SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER", "SPOP", "SCAN", "XPENDING", "MEMORY", "XINFO")
 
 
 def variants(template: str) -> list[str]:
@@ -223,7 +223,8 @@ def test_absurd_numbers(both: Both, template: str) -> None:
     for line in variants(template):
         both.prepare()
         ours, theirs, taken = both.ask(line)
-        if ours != theirs and not template.startswith(INCOMPARABLE):
+        failed = ours.startswith(b"-") or theirs.startswith(b"-")
+        if ours != theirs and (failed or not template.startswith(INCOMPARABLE)):
             differences.append(f"{line}: ours {ours[:200]!r}, redis-server {theirs[:200]!r}")
         if taken > PATIENCE_S:
             differences.append(f"{line}: took {taken:.1f} s")
@@ -253,17 +254,10 @@ def test_repeated_members_in_great_number(both: Both) -> None:
         ours, theirs, taken = both.ask(line)
         assert ours[:9] == theirs[:9] == b"*200000\r\n"
         assert taken < PATIENCE_S
-    for value in (-(2**63), -(2**63) + 1, -(2**62) - 1):
-        for line in (
-            "SRANDMEMBER none",
-            "HRANDFIELD none",
-            "ZRANDMEMBER none",
-            "HRANDFIELD h",
-            "ZRANDMEMBER z",
-        ):
-            if "none" in line or value < -(2**62) - 1:
-                ours, theirs, _ = both.ask(f"{line} {value}")
-                assert ours == theirs, (line, value)
+    for value in (-(2**31), -(2**62), -(2**63) + 1, -(2**63)):
+        for line in ("SRANDMEMBER none", "HRANDFIELD none", "ZRANDMEMBER none"):
+            ours, theirs, _ = both.ask(f"{line} {value}")
+            assert ours == theirs, (line, value)
 
 
 def test_the_confinement_holds(both: Both) -> None:

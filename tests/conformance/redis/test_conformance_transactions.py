@@ -78,6 +78,7 @@ SCRIPTS = {
     "object and type": "MULTI|SET a 1|OBJECT ENCODING a|TYPE a|EXEC",
     "empty": "MULTI|EXEC",
     "auth": "b:CONFIG SET requirepass sesame|c:MULTI|c:EXEC|c:EXEC x|c:NOSUCH|c:AUTH sesame|c:MULTI|c:EXEC|b:CONFIG SET requirepass ''",
+    "out of memory": "SET a 1|MULTI|SET a 2|GET a|b:CONFIG SET maxmemory 1|EXEC|MULTI|SET a 3|EXEC|MULTI|GET a|EXEC|SET a 4|DEL a|b:CONFIG SET maxmemory 0|SET a 5",
 }
 
 

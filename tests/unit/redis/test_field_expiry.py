@@ -228,6 +228,93 @@ def test_flushed_and_overwritten_keys_leave_the_schedule(server: Server) -> None
     assert len(server.engine.field_schedules[0]) == 0
 
 
+def events(server: Server, lines: list[str]) -> list[bytes]:
+    """The events that these commands, or housekeeping (an empty line), cause."""
+    listener = server.engine.create_session(remote="c:3", local="b:2", now_us=server.now_us)
+    listener.data_received(b"PSUBSCRIBE __keyevent@0__:*\r\n", server.now_us)
+    listener.take_output()
+    for line in lines:
+        if line:
+            server.ask(line)
+        else:
+            server.cron()
+    names: list[bytes] = []
+    parser = ValueParser()
+    parser.feed(b"".join(listener.take_output()))
+    while True:
+        message = parser.next_value()
+        if not parser.has_value:
+            return names
+        assert isinstance(message, list)
+        names.append(message[2].partition(b":")[2])
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("", [b"hexpired"]),
+        ("HGET k a", [b"hexpired"]),
+        ("HMGET k a b", [b"hexpired"]),
+        ("HGETDEL k FIELDS 3 a b c", [b"hexpired", b"hdel", b"del"]),
+        ("HGETEX k PX 5000 FIELDS 3 a b c", [b"hexpired", b"hexpire"]),
+        ("HGETEX k PERSIST FIELDS 3 a b c", [b"hexpired"]),
+        ("HSETEX k FNX PX 1000 FIELDS 2 a 1 q 1", [b"hexpired", b"hset", b"hexpire"]),
+        ("HSETNX k a 9", [b"hexpired", b"hset"]),
+        ("HINCRBY k a 1", [b"hexpired", b"hincrby"]),
+        ("HRANDFIELD k -3", [b"hexpired"]),
+        ("HDEL k a", [b"hdel"]),
+        ("HGETALL k", []),
+    ],
+)
+def test_events_when_one_field_has_expired(server: Server, line: str, names: list[bytes]) -> None:
+    server.ask("CONFIG SET notify-keyspace-events EA")
+    expired_hash(server, "listpackex")
+    assert events(server, [line]) == names
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("", [b"hexpired", b"del"]),
+        ("HGET k a", [b"hexpired", b"del"]),
+        ("HRANDFIELD k", [b"hexpired", b"del"]),
+        ("HSETEX k FXX FIELDS 1 a 1", [b"hexpired", b"del"]),
+        ("HSETEX k FNX FIELDS 1 a 1", [b"hexpired", b"hset"]),
+        ("HINCRBY k a 1", [b"hexpired", b"del", b"hincrby"]),
+        ("HSETNX k a 1", [b"hexpired", b"del", b"hset"]),
+        ("HPEXPIREAT k 1 FIELDS 1 a", [b"hdel", b"del"]),
+    ],
+)
+def test_events_when_the_only_field_has_expired(server: Server, line: str, names: list[bytes]) -> None:
+    server.ask("CONFIG SET notify-keyspace-events EA")
+    server.ask("HSET k a 1")
+    server.ask("HPEXPIRE k 10 FIELDS 1 a")
+    server.sleep_ms(11)
+    assert events(server, [line]) == names
+
+
+def test_housekeeping_tells_those_who_watch_the_key(server: Server) -> None:
+    server.ask("HSETEX k PX 10 FIELDS 1 a 1")
+    server.ask("WATCH k")
+    server.sleep_ms(11)
+    server.cron()
+    server.ask("MULTI")
+    server.ask("PING")
+    assert server.ask("EXEC") is None
+
+
+def test_a_restored_hash_expires_its_fields(server: Server) -> None:
+    server.ask("HSET k a 1 b 2")
+    server.ask("HPEXPIRE k 10 FIELDS 1 a")
+    payload = server.ask("DUMP k")
+    assert isinstance(payload, bytes)
+    server.session.data_received(encode_request(("RESTORE", "other", 0, payload)), server.now_us)
+    server.session.take_output()
+    server.sleep_ms(11)
+    server.cron()
+    assert server.ask("HKEYS other") == [b"b"]
+
+
 # The structures against models
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from appliance.redis.types.collection import NOTHING_LEFT, EncodingLimits
 from appliance.redis.types.lists import ListValue, entry_size
+from tests.support.redis_client import Client, make_engine
 
 
 def made(*values: bytes, fill: int = -2) -> ListValue:
@@ -231,3 +232,18 @@ def test_large_elements_have_nodes_of_their_own_and_ends_stay_fast() -> None:
         at_head = chooser.random() < 0.5
         assert (value.pop_head() if at_head else value.pop_tail()) == model.pop(0 if at_head else -1)
     assert len(value) == 0
+
+
+@pytest.mark.parametrize("request_", [("DEL", "k"), ("LTRIM", "k", 0, 9), ("LTRIM", "k", 1, 0)])
+def test_a_big_list_that_goes_is_let_go_of_in_pieces(request_: tuple[str | int, ...]) -> None:
+    engine = make_engine()
+    client = Client(engine)
+    for start in range(0, 200_000, 20_000):
+        client.send("RPUSH", "k", *range(start, start + 20_000))
+    client.send(*request_)
+    pieces = 0
+    while not engine.releases.is_empty():
+        engine.handle_timeouts(engine.next_timeout_us())
+        pieces += 1
+    assert pieces > 10
+    assert client.send("LLEN", "k") == (b":10\r\n" if request_[-1] == 9 else b":0\r\n")
