@@ -245,6 +245,7 @@ class Session:
         """Run a command that has passed all checks, for EXEC and for commands tried again; its reply."""
         self.last_command = command
         self.commands_executed += 1
+        self.engine.commands_executed += 1
         command.calls += 1
         try:
             return command.function(self, args)
@@ -408,6 +409,7 @@ class Session:
         self.mode |= PARKED | BEHIND
         # It counts when it has been answered.
         self.commands_executed -= 1
+        self.engine.commands_executed -= 1
         command.calls -= 1
         engine.blocked.park(waiting)
         if is_first:
@@ -489,6 +491,7 @@ class Session:
         self.engine.blocked.remove(waiting)
         self.mode &= ~PARKED
         self.commands_executed += 1
+        self.engine.commands_executed += 1
         waiting.command.calls += 1
         self._answered(reply)
 

@@ -199,3 +199,15 @@ def test_flushall_gives_memory_back_piece_by_piece() -> None:
         pieces += 1
     assert left == 0
     assert pieces > 30
+
+
+def test_commands_of_all_sessions_are_counted_in_one_place_however_they_run() -> None:
+    engine = make_engine()
+    one, other = Client(engine), Client(engine)
+    for client in (one, other):
+        client.session.data_received(b"PING\r\nMULTI\r\nINCR a\r\nINCR a\r\nEXEC\r\nBLPOP l 1\r\n", START_US)
+    one.session.data_received(b"NOSUCH\r\n", START_US)
+    other.session.data_received(b"GET\r\n", START_US)
+    engine.handle_timeouts(START_US + 2_000_000)
+    counted = sum(session.commands_executed for session in engine.sessions.values())
+    assert engine.commands_processed() == counted > 0
