@@ -109,7 +109,7 @@ $(VENV)/.stamp-pure: $(VENV)/.stamp-installed
 $(VENV)/.stamp-compiled: $(VENV)/.stamp-installed $(SOURCES) $(SOURCE_LIST)
 	@.ci/system compiler
 	@$(MAKE) --no-print-directory remove-extensions
-	@$(BIN)/python setup.py --quiet build_ext --inplace >$(VENV)/build.log 2>&1 \
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel "$$(nproc)" >$(VENV)/build.log 2>&1 \
 		|| { tail -n 30 $(VENV)/build.log; echo "redtap: the build failed: $(VENV)/build.log"; exit 1; }
 	@grep '^redtap:' $(VENV)/build.log || true
 	@touch $@
