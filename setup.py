@@ -16,9 +16,10 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# Patterns, relative to this file, in groups that are one C file each. Within a group calls are C calls, and small
-# functions are inlined. What each frame and each simple request passes through is in the first; in one file with
-# the rest the C compiler took minutes and more than a gigabyte. A module belongs to the first group that names it.
+# Patterns, relative to this file, in groups that are one C file each. Within a group calls are C calls, and
+# small functions are inlined. What each frame and each simple request passes through is in the first; in one
+# file with the rest the C compiler took minutes and more than a gigabyte. A module belongs to the first group
+# that names it.
 GROUPS = {
     "redtap": [
         "appliance/bench/canned.py",
