@@ -13,6 +13,7 @@ import argparse
 import os
 import select
 import signal
+import struct
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -47,7 +48,7 @@ def serve(fd: int, canned: Canned) -> None:
             while True:
                 try:
                     reply = answer(read(fd, _MAX_FRAME))
-                except (WireError, IndexError, ValueError):
+                except (WireError, IndexError, ValueError, struct.error):
                     continue  # of another protocol, and short
                 if reply:
                     write(fd, reply)

@@ -111,6 +111,8 @@ _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
 
+_BEYOND: Final = 1 << 62  # more bytes than there can be
+
 
 class PayloadError(ApplianceError):
     """Bytes that are no dump of a value."""
@@ -412,9 +414,14 @@ class _Reader:
             return wide & U64_MAX
         raise PayloadError("no length")
 
+    def _size(self) -> i64:
+        """A length that has to fit into what there is; one beyond all measure is as good as any too large."""
+        length = self.length()
+        return min(_BEYOND, length)
+
     def count(self) -> int:
         """A number of things to come, of which there must be one, each of at least a byte."""
-        count = self.length()
+        count = self._size()
         if count == 0 or count > self.end - self.at:
             raise PayloadError("nothing, or more than there is")
         return count
@@ -432,8 +439,8 @@ class _Reader:
                 return integer_text(i64(read_i32_le(data, self.take(4))))
             if mark != _LZF:
                 raise PayloadError("a string kept in a way that is none")
-            packed_size = self.length()
-            size = self.length()
+            packed_size = self._size()
+            size = self._size()
             if packed_size > self.end - self.at:
                 raise PayloadError("cut short")
             at = self.take(packed_size)
@@ -441,7 +448,7 @@ class _Reader:
                 return decompress_untrusted(data[at : self.at], size)
             except LzfError as error:
                 raise PayloadError(str(error)) from None
-        size = self.length()
+        size = self._size()
         if size > self.end - self.at:
             raise PayloadError("cut short")
         at = self.take(size)

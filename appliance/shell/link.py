@@ -85,6 +85,7 @@ class Link(ABC):
         """Close; idempotent."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TapLink(Link):
     """Frames through a non-blocking file descriptor that keeps their boundaries, as a TAP does.
 

@@ -66,17 +66,20 @@ class RedisConnection:
         engine: Engine,
         connection: Connection,
         output_limit: int,
+        input_limit: int,
         lingering: set[RedisConnection],
     ) -> None:
         """Begin a session for an open connection.
 
         Args:
             output_limit: bytes of replies kept before no more requests are read.
+            input_limit: bytes of input kept behind a command that waits.
             lingering: those that have said all and wait for the peer's FIN, or for the end of its patience.
         """
         self.pump: Stepper = pump
         self.connection: Connection = connection
         self.output_limit: i64 = output_limit
+        self.input_limit: i64 = input_limit
         self.lingering: set[RedisConnection] = lingering
         self.session: Session = engine.create_session(
             remote=format_endpoint(connection.remote_address, connection.remote_port),
@@ -177,7 +180,7 @@ class RedisConnection:
         """Serve what has been received, as far as the limit on unsent replies allows."""
         session = self.session
         limit = self.output_limit
-        while self.kept_bytes <= limit and session.kept_bytes <= INPUT_LIMIT:
+        while self.kept_bytes <= limit and session.kept_bytes <= self.input_limit:
             data = connection.receive_piece(_READ_SIZE)
             if not data:
                 if connection.at_eof():

@@ -124,19 +124,27 @@ class RedisService:
         engine: Shared with everything else that serves it.
         port: TCP port.
         output_limit: Bytes of replies kept for one client before it is not read any more.
+        input_limit: The same for input behind a command that waits.
 
     Raises:
         LocalProtocolError: The port is taken.
     """
 
     def __init__(
-        self, network: Network, engine: Engine, port: int = 6379, *, output_limit: int = OUTPUT_LIMIT
+        self,
+        network: Network,
+        engine: Engine,
+        port: int = 6379,
+        *,
+        output_limit: int = OUTPUT_LIMIT,
+        input_limit: int = INPUT_LIMIT,
     ) -> None:
         self.network = network
         self.engine = engine
         self.clock = network.clock
         self.pump = network.pump
         self.output_limit = output_limit
+        self.input_limit = input_limit
         self.lingering: set[RedisConnection] = set()
         """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._listener = network.listen(port)
@@ -169,7 +177,9 @@ class RedisService:
         accept = self._listener.accept
         connection = accept()
         while connection is not None:
-            one = RedisConnection(self.pump, self.engine, connection, self.output_limit, self.lingering)
+            one = RedisConnection(
+                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
+            )
             self.pump.port_of(connection).handler = one
             if one.session.is_closing:  # too many clients
                 one.on_session_output()

@@ -332,11 +332,10 @@ async def test_a_client_that_leaves_while_it_waits_leaves_the_queue_at_once(
 
 
 async def test_input_behind_a_waiting_command_is_bounded(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     limit = 1 << 20
-    monkeypatch.setattr("appliance.shell.redis_connection.INPUT_LIMIT", limit)
-    async with redis_at_6379() as (client, server, service):
+    async with redis_at_6379(input_limit=limit) as (client, server, service):
         stream, other = await open_client(client), await open_client(client)
         count = 300_000
         async with trio.open_nursery() as nursery:

@@ -61,16 +61,15 @@ class Wire:
 class BadTap(TapLink):
     """A TAP whose wire loses, repeats and reorders frames of both directions."""
 
-    __slots__ = ("chance", "duplicated", "loss", "lost", "reordered")
-
     def __init__(self, fd: int, *, mtu: int, vnet_header: bool, loss: float) -> None:
         super().__init__(fd, name="tap0", mtu=mtu, vnet_header=vnet_header, owns_fd=False)
         self.chance = random.Random(1)
         self.loss = loss
         self.lost = self.duplicated = self.reordered = 0
+        self.gathers = loss == 0  # what is passed on twice, or later, is easier to keep whole
 
-    def spoil(self, frames: list[bytes]) -> list[bytes]:
-        passed: list[bytes] = []
+    def spoil(self, frames: list[Any]) -> list[Any]:
+        passed: list[Any] = []
         for frame in frames:
             draw = self.chance.random()
             if draw < self.loss:
@@ -88,7 +87,7 @@ class BadTap(TapLink):
     def read_batch(self, limit: int) -> list[bytes]:
         return self.spoil(super().read_batch(limit))
 
-    def write_batch(self, frames: list[bytes]) -> None:
+    def write_batch(self, frames: list[Any]) -> None:
         super().write_batch(self.spoil(frames))
 
 
