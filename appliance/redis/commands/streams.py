@@ -19,7 +19,7 @@ from appliance.redis.arguments import integer_argument, timeout_ms_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, U64_MAX, parse_integer
 from appliance.redis.notifications import NOTIFY_STREAM
-from appliance.redis.replies import NULL_ARRAY, OK, Map, SimpleString, integer_text
+from appliance.redis.replies import NULL_ARRAY, OK, Map, integer_text
 from appliance.redis.types.streams import (
     DELETE_REFERENCES,
     KEEP_REFERENCES,
@@ -961,31 +961,6 @@ def xgroup_delconsumer(session: Session, args: list[bytes]) -> object:
     return pending
 
 
-def xgroup_help(_session: Session, _args: list[bytes]) -> object:
-    return [
-        SimpleString(line)
-        for line in (
-            b"XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            b"CREATE <key> <groupname> <id|$> [option]",
-            b"    Create a new consumer group. Options are:",
-            b"    * MKSTREAM",
-            b"      Create the empty stream if it does not exist.",
-            b"    * ENTRIESREAD entries_read",
-            b"      Set the group's entries_read counter (internal use).",
-            b"CREATECONSUMER <key> <groupname> <consumer>",
-            b"    Create a new consumer in the specified group.",
-            b"DELCONSUMER <key> <groupname> <consumer>",
-            b"    Remove the specified consumer.",
-            b"DESTROY <key> <groupname>",
-            b"    Remove the specified group.",
-            b"SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
-            b"    Set the current group ID and entries_read counter.",
-            b"HELP",
-            b"    Print this help.",
-        )
-    ]
-
-
 # Pending entries ----------------------------------------------------------------------------------
 
 
@@ -1370,23 +1345,6 @@ def xinfo_consumers(session: Session, args: list[bytes]) -> object:
     return replies
 
 
-def xinfo_help(_session: Session, _args: list[bytes]) -> object:
-    return [
-        SimpleString(line)
-        for line in (
-            b"XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            b"CONSUMERS <key> <groupname>",
-            b"    Show consumers of <groupname>.",
-            b"GROUPS <key>",
-            b"    Show the stream consumer groups.",
-            b"STREAM <key> [FULL [COUNT <count>]",
-            b"    Show information about the stream.",
-            b"HELP",
-            b"    Print this help.",
-        )
-    ]
-
-
 HANDLERS: Final[dict[str, Handler]] = {
     "xack": xack,
     "xackdel": xackdel,
@@ -1399,11 +1357,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "xgroup|createconsumer": xgroup_createconsumer,
     "xgroup|delconsumer": xgroup_delconsumer,
     "xgroup|destroy": xgroup_destroy,
-    "xgroup|help": xgroup_help,
     "xgroup|setid": xgroup_setid,
     "xinfo|consumers": xinfo_consumers,
     "xinfo|groups": xinfo_groups,
-    "xinfo|help": xinfo_help,
     "xinfo|stream": xinfo_stream,
     "xlen": xlen,
     "xpending": xpending,

@@ -261,7 +261,6 @@ CASES = {
         XGROUP DESTROY s g
         XGROUP DESTROY s g
         XGROUP DESTROY nokey g
-        XGROUP HELP
         XGROUP HELP x
         SET str x
         XGROUP CREATE str g 0
@@ -464,7 +463,6 @@ CASES = {
         XINFO CONSUMERS s g
         XINFO CONSUMERS nokey g
         XINFO FOO s
-        XINFO HELP
         XINFO
         XSETID s 1-1
         XSETID s 2-1
