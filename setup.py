@@ -116,8 +116,8 @@ def extensions() -> list[Extension]:
     from mypyc.build import mypycify
 
     # The shared part of a group is the module `<group>__mypyc`.
-    # No configuration file: what `make check` is strict about is no reason to refuse a build. Nor is a package
-    # that is needed to run and not to build, as trio in the isolated environment of a wheel's build.
+    # No configuration file: what `make check` is strict about is no reason to refuse a build. Nor is a
+    # package that is needed to run and not to build, as trio in the isolated environment of a wheel's build.
     paths = [path for group in sources.values() for path in group]
     print(f"redtap: compiling {len(paths)} modules", file=sys.stderr)
     try:
