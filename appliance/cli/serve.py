@@ -269,9 +269,9 @@ def _run(
     import trio
 
     from appliance.redis.engine import EngineSettings
-    from appliance.shell.heap import keep_freed_memory
     from appliance.shell.link import TapLink
     from appliance.shell.main import serve as serve_appliance
+    from appliance.shell.memory import keep_freed_memory
     from appliance.stack.interface import InterfaceConfig
 
     random_bytes = os.urandom if settings.seed is None else random.Random(settings.seed).randbytes

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis import errors
-from appliance.redis.arguments import integer_argument
+from appliance.redis.arguments import integer_argument, range_argument
 from appliance.redis.commands.sampling import cursor_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
-from appliance.redis.integers import I64_MAX, parse_integer
+from appliance.redis.integers import I64_MAX
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
@@ -32,14 +32,7 @@ _INT_MAX: Final = (1 << 31) - 1
 
 def _int_argument(text: bytes, message: bytes | None = None) -> int:
     """A C int."""
-    value = parse_integer(text)
-    if value is None:
-        raise CommandError(errors.NOT_AN_INTEGER if message is None else message)
-    if not _INT_MIN <= value <= _INT_MAX:
-        if message is None:
-            message = b"ERR value is out of range, value must between %d and %d" % (_INT_MIN, _INT_MAX)
-        raise CommandError(message)
-    return value
+    return range_argument(text, _INT_MIN, _INT_MAX, message)
 
 
 def _database(session: Session, index: int) -> Database:

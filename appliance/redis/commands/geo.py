@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors, geohash
 from appliance.redis.arguments import integer_argument
-from appliance.redis.commands.sorted_sets import CH, NX, XX, add_scored, read_set, store_members
+from appliance.redis.commands.sorted_sets import CH, NX, XX, add_scored, conditions, read_set, store_members
 from appliance.redis.doubles import parse_double
 from appliance.redis.errors import CommandError
 from appliance.redis.geohash import Shape
@@ -60,19 +60,7 @@ def _distance_text(value: float) -> bytes:
 
 
 def geoadd(session: Session, args: list[bytes]) -> object:
-    flags = 0
-    at = 2
-    while at < len(args):
-        option = args[at].lower()
-        if option == b"nx":
-            flags |= NX
-        elif option == b"xx":
-            flags |= XX
-        elif option == b"ch":
-            flags |= CH
-        else:
-            break
-        at += 1
+    flags, at = conditions(args, NX | XX | CH)
     rest = len(args) - at
     if rest == 0 or rest % 3 != 0 or (flags & NX and flags & XX):
         raise CommandError(errors.SYNTAX)

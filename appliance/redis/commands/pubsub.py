@@ -38,34 +38,35 @@ def _subscriptions(session: Session) -> Subscriptions:
     return subscriptions
 
 
-def subscribe(session: Session, args: list[bytes]) -> object:
-    subscriptions = _subscriptions(session)
-    for channel in args[1:]:
-        if channel not in subscriptions.channels:
-            subscriptions.channels[channel] = None
-            add_listener(session.engine.pubsub.channels, channel, session)
-        session.emit_push(Push([b"subscribe", channel, subscriptions.count()]))
+def _subscribe(
+    session: Session,
+    args: list[bytes],
+    mine: dict[bytes, None],
+    listening: dict[bytes, dict[int, Session]],
+) -> object:
+    """Listen to some channels or patterns; each is confirmed, also one that was listened to already."""
+    word = args[0].lower()
+    is_shard = word == b"ssubscribe"
+    for name in args[1:]:
+        if name not in mine:
+            mine[name] = None
+            add_listener(listening, name, session)
+        session.emit_push(Push([word, name, _listening_to(session.subscriptions, is_shard)]))
     return NO_REPLY
+
+
+def subscribe(session: Session, args: list[bytes]) -> object:
+    return _subscribe(session, args, _subscriptions(session).channels, session.engine.pubsub.channels)
 
 
 def psubscribe(session: Session, args: list[bytes]) -> object:
-    subscriptions = _subscriptions(session)
-    for pattern in args[1:]:
-        if pattern not in subscriptions.patterns:
-            subscriptions.patterns[pattern] = None
-            add_listener(session.engine.pubsub.patterns, pattern, session)
-        session.emit_push(Push([b"psubscribe", pattern, subscriptions.count()]))
-    return NO_REPLY
+    return _subscribe(session, args, _subscriptions(session).patterns, session.engine.pubsub.patterns)
 
 
 def ssubscribe(session: Session, args: list[bytes]) -> object:
-    subscriptions = _subscriptions(session)
-    for channel in args[1:]:
-        if channel not in subscriptions.shard_channels:
-            subscriptions.shard_channels[channel] = None
-            add_listener(session.engine.pubsub.shard_channels, channel, session)
-        session.emit_push(Push([b"ssubscribe", channel, len(subscriptions.shard_channels)]))
-    return NO_REPLY
+    return _subscribe(
+        session, args, _subscriptions(session).shard_channels, session.engine.pubsub.shard_channels
+    )
 
 
 def _unsubscribe(
@@ -83,15 +84,16 @@ def _unsubscribe(
         if name in mine:
             del mine[name]
             remove_listener(listening, name, session)
-        session.emit_push(Push([word, name, _left(subscriptions, is_shard)]))
+        session.emit_push(Push([word, name, _listening_to(subscriptions, is_shard)]))
     if len(names) == 0:
-        session.emit_push(Push([word, None, _left(subscriptions, is_shard)]))
+        session.emit_push(Push([word, None, _listening_to(subscriptions, is_shard)]))
     if subscriptions is not None and subscriptions.is_empty():
         session.set_subscriptions(None)
     return NO_REPLY
 
 
-def _left(subscriptions: Subscriptions | None, is_shard: bool) -> int:
+def _listening_to(subscriptions: Subscriptions | None, is_shard: bool) -> int:
+    """The count that a confirmation tells."""
     if subscriptions is None:
         return 0
     return len(subscriptions.shard_channels) if is_shard else subscriptions.count()

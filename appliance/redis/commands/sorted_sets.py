@@ -78,16 +78,21 @@ def _removed(session: Session, key: bytes, zset: SortedSet, count: int, event: b
         session.notify(NOTIFY_GENERIC, b"del", key)
 
 
-def _remove_ranks(session: Session, key: bytes, zset: SortedSet, start: int, stop: int, event: bytes) -> None:
-    """Remove members by rank; a set that would be empty is dropped as it is, to be released in pieces."""
-    if start == 0 and stop == len(zset):
+def _remove_ranks(session: Session, key: bytes, zset: SortedSet, start: int, stop: int, event: bytes) -> int:
+    """Remove members by rank; how many.
+
+    A set that would be empty is dropped as it is, to be released in pieces.
+    """
+    count = stop - start
+    if count > 0 and start == 0 and stop == len(zset):
         session.db.delete(key)
         session.changed(key, stop)
         session.notify(NOTIFY_ZSET, event, key)
         session.notify(NOTIFY_GENERIC, b"del", key)
-        return
-    zset.remove_slice(start, stop)
-    _removed(session, key, zset, stop - start, event)
+    elif count > 0:
+        zset.remove_slice(start, stop)
+        _removed(session, key, zset, count, event)
+    return count
 
 
 def members_reply(session: Session, members: list[Member], with_scores: bool) -> list[object]:
@@ -118,6 +123,20 @@ GT: Final = 4
 LT: Final = 8
 CH: Final = 16
 INCR: Final = 32
+_CONDITIONS: Final[dict[bytes, int]] = {b"nx": NX, b"xx": XX, b"gt": GT, b"lt": LT, b"ch": CH, b"incr": INCR}
+
+
+def conditions(args: list[bytes], allowed: int) -> tuple[int, int]:
+    """The conditions behind the key of ZADD and GEOADD, and where the first argument behind them is."""
+    flags = 0
+    at = 2
+    while at < len(args):
+        flag = _CONDITIONS.get(args[at].lower(), 0) & allowed
+        if flag == 0:
+            break
+        flags |= flag
+        at += 1
+    return flags, at
 
 
 def zadd(session: Session, args: list[bytes]) -> object:
@@ -125,25 +144,7 @@ def zadd(session: Session, args: list[bytes]) -> object:
         score = parse_double(args[2])
         if score == score:
             return _zadd_one(session, args[1], score, args[3])
-    flags = 0
-    at = 2
-    while at < len(args):
-        option = args[at].lower()
-        if option == b"nx":
-            flags |= NX
-        elif option == b"xx":
-            flags |= XX
-        elif option == b"gt":
-            flags |= GT
-        elif option == b"lt":
-            flags |= LT
-        elif option == b"ch":
-            flags |= CH
-        elif option == b"incr":
-            flags |= INCR
-        else:
-            break
-        at += 1
+    flags, at = conditions(args, NX | XX | GT | LT | CH | INCR)
     rest = len(args) - at
     if rest == 0 or rest % 2 != 0:
         raise CommandError(errors.SYNTAX)
@@ -269,9 +270,7 @@ def zremrangebyrank(session: Session, args: list[bytes]) -> object:
     if zset is None:
         return 0
     start, stop = _rank_range(start, end, len(zset))
-    if start < stop:
-        _remove_ranks(session, args[1], zset, start, stop, b"zremrangebyrank")
-    return stop - start
+    return _remove_ranks(session, args[1], zset, start, stop, b"zremrangebyrank")
 
 
 def zremrangebyscore(session: Session, args: list[bytes]) -> object:
@@ -280,9 +279,7 @@ def zremrangebyscore(session: Session, args: list[bytes]) -> object:
     if zset is None:
         return 0
     start, stop = zset.ranks_of_scores(wanted)
-    if start < stop:
-        _remove_ranks(session, args[1], zset, start, stop, b"zremrangebyscore")
-    return stop - start
+    return _remove_ranks(session, args[1], zset, start, stop, b"zremrangebyscore")
 
 
 def zremrangebylex(session: Session, args: list[bytes]) -> object:
@@ -291,9 +288,7 @@ def zremrangebylex(session: Session, args: list[bytes]) -> object:
     if zset is None:
         return 0
     start, stop = zset.ranks_of_names(wanted)
-    if start < stop:
-        _remove_ranks(session, args[1], zset, start, stop, b"zremrangebylex")
-    return stop - start
+    return _remove_ranks(session, args[1], zset, start, stop, b"zremrangebylex")
 
 
 # Reading ------------------------------------------------------------------------------------------
