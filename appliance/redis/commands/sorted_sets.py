@@ -144,7 +144,17 @@ def zadd(session: Session, args: list[bytes]) -> object:
         score = parse_double(args[2])
         if score == score:
             return _zadd_one(session, args[1], score, args[3])
-    flags, at = conditions(args, NX | XX | GT | LT | CH | INCR)
+    return _add(session, args, 0)
+
+
+def zincrby(session: Session, args: list[bytes]) -> object:
+    return _add(session, args, INCR)
+
+
+def _add(session: Session, args: list[bytes], flags: int) -> object:
+    """ZADD and ZINCRBY, which looks for conditions as well and so takes no increment that is spelled like one."""
+    given, at = conditions(args, NX | XX | GT | LT | CH | INCR)
+    flags |= given
     rest = len(args) - at
     if rest == 0 or rest % 2 != 0:
         raise CommandError(errors.SYNTAX)
@@ -155,10 +165,6 @@ def zadd(session: Session, args: list[bytes]) -> object:
     if flags & INCR and rest > 2:
         raise CommandError(b"ERR INCR option supports a single increment-element pair")
     return _add_pairs(session, args, at, flags)
-
-
-def zincrby(session: Session, args: list[bytes]) -> object:
-    return _add_pairs(session, args, 2, INCR)
 
 
 def _zadd_one(session: Session, key: bytes, score: float, name: bytes) -> object:

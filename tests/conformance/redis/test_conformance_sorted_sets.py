@@ -42,7 +42,7 @@ SCRIPTS = {
         ZADD z GT LT 1 a|ZADD z LT NX XX 1 a|ZADD z INCR 1 a 2 b|ZADD z 1 a 2|ZADD z 1 a x b
         ZADD s NX XX 1 a|ZADD s x a|ZADD s 1 a|ZADD z XX INCR 1 nosuch|ZADD z XX INCR 1 nosuch
         ZADD z NX INCR 1 a|ZADD z INCR inf a|ZADD z INCR -inf a|ZINCRBY z -inf a|ZINCRBY z x a
-        ZINCRBY s 1 a|ZADD z 1 a|ZADD z CH 5 a 6 b 7 d|ZADD z ch nx 5 a 6 b 7 e|ZADD nokey XX 1 a
+        ZINCRBY s 1 a|ZINCRBY z NX a|ZINCRBY z ch incr|ZINCRBY z 1 nx|ZADD z 1 a|ZADD z CH 5 a 6 b 7 d|ZADD z ch nx 5 a 6 b 7 e|ZADD nokey XX 1 a
         EXISTS nokey|ZPOPMIN s 0|ZPOPMIN s|ZPOPMIN z 0|ZPOPMIN z -1|ZPOPMIN z x|ZPOPMIN z 1 2
         ZPOPMIN nokey|ZPOPMIN nokey 2|ZPOPMIN nokey|ZPOPMIN nokey 2|ZPOPMIN z|ZADD z 1 a 1 b|ZPOPMIN z
         ZPOPMIN z 2|ZADD z 1 a 2 b 3 c 4 d|ZPOPMAX z 1|ZPOPMAX z 9999999999999999999|ZMPOP 0 z MIN
