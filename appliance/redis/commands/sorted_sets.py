@@ -152,7 +152,7 @@ def zincrby(session: Session, args: list[bytes]) -> object:
 
 
 def _add(session: Session, args: list[bytes], flags: int) -> object:
-    """ZADD and ZINCRBY, which looks for conditions as well and so takes no increment that is spelled like one."""
+    """ZADD, and ZINCRBY, which looks for conditions as well: its increment cannot be spelled like one."""
     given, at = conditions(args, NX | XX | GT | LT | CH | INCR)
     flags |= given
     rest = len(args) - at
