@@ -189,8 +189,8 @@ class Engine:
             remote: the peer as CLIENT LIST shows it, `10.77.0.1:4711`.
             local: our end, in the same form.
             now_us: wall clock, Unix microseconds.
-            is_privileged: `maxclients` is not for this one, nor does it count towards it. Others get a session that has the refusal as its
-                output and is closing already.
+            is_privileged: `maxclients` is not for this one, nor does it count towards it. Others get a
+                session that has the refusal as its output and is closing already.
         """
         self.clock.set_us(now_us)
         if self.started_us == 0:

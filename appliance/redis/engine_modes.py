@@ -1,7 +1,7 @@
 """The special states of an engine, bits of `Engine.mode`.
 
-`mode` is zero in an engine in no special state, which is what nearly all requests meet: `Session.execute` looks
-at it once, together with the session's own `mode`, and asks about each state only when it is not.
+`mode` is zero in an engine in no special state, which is what nearly all requests meet: `Session.execute`
+looks at it once, together with the session's own `mode`, and asks about each state only when it is not.
 """
 
 from __future__ import annotations
