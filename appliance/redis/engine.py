@@ -21,7 +21,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
@@ -29,6 +29,7 @@ from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Registry
 from appliance.redis.release import ReleaseQueue
+from appliance.redis.scripting.scripts import Scripts
 from appliance.redis.session import BEHIND, PARKED, Session
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
@@ -68,6 +69,7 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        script_memory: int = 256 * 1024 * 1024,
     ) -> None:
         if not 1 <= databases <= 1 << 16:
             raise ValueError(f"databases: {databases} is not in 1..65536")
@@ -79,6 +81,11 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.script_memory = script_memory  # bytes Lua may take
+
+
+def _stopped() -> int:
+    return 0
 
 
 class _Observer(KeyspaceObserver):
@@ -176,6 +183,11 @@ class Engine:
         self._work_at_us: i64 = NEVER_US
         self._release_at_us: i64 = NEVER_US
         self.memory = Memory(self)
+        self.scripts = Scripts(self, settings.script_memory)
+        # Monotonic nanoseconds, given by the shell; without it nothing is timed and no script interrupted.
+        self.stopwatch: Callable[[], int] = _stopped
+        # What redis.log is called with: a level (0 debug .. 3 warning) and a text.
+        self.on_script_log: Callable[[int, bytes], None] | None = None
         self.max_sessions: i64 = settings.maxclients
         self.rejected_connections: i64 = 0
         self._follow_configuration()
@@ -303,8 +315,10 @@ class Engine:
         self.clock.set_us(now_us)
         if self.started_us == 0:
             self.started_us = now_us
-        self._expire_fields()
         self._sample_rate(now_us)
+        if self.mode & SCRIPT_BUSY:
+            return  # no key may go under its feet
+        self._expire_fields()
         self.work(now_us)
 
     def work(self, now_us: int) -> bool:
@@ -334,17 +348,21 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        if self.mode & SCRIPT_BUSY:
+            return min(self.scripts.resume_at_us, self._release_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
-        if self.blocked.earliest_us <= now_us:
+        if self.mode & SCRIPT_BUSY:
+            self.scripts.resume(now_us)
+        elif self.blocked.earliest_us <= now_us:
             self.blocked.expire(now_us)
         if self._release_at_us <= now_us:
             more = self.releases.work(_RELEASE_BUDGET)
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
-        if self._work_at_us <= now_us:
+        if self._work_at_us <= now_us and self.mode & SCRIPT_BUSY == 0:
             self.work(now_us)
 
     def release_soon(self) -> None:

@@ -29,7 +29,7 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
@@ -213,7 +213,7 @@ class Session:
             if command is None:
                 return
         if not command.accepts(len(args)):
-            self._reject(command, errors.wrong_arity(command.full_name))
+            self.reject(command, errors.wrong_arity(command.full_name))
             return
         engine = self.engine
         if self.mode | engine.mode != 0 and not self._is_admitted(command, args):
@@ -263,7 +263,7 @@ class Session:
         try:
             return self.engine.registry.resolve(args)
         except CommandError as error:
-            self._reject(None, error.message)
+            self.reject(None, error.message)
             return None
 
     def _is_admitted(self, command: Command, args: list[bytes]) -> bool:
@@ -272,20 +272,22 @@ class Session:
         If not, it has been answered: refused, or queued for EXEC.
         """
         mode = self.mode
+        if self.engine.mode & SCRIPT_BUSY and not self.engine.scripts.admits(self, command, args):
+            return False
         if mode & IN_MULTI and command.flags & NO_MULTI:
-            self._reject(command, b"ERR Command not allowed inside a transaction")
+            self.reject(command, b"ERR Command not allowed inside a transaction")
             return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
-            self._reject(command, errors.NO_AUTH)
+            self.reject(command, errors.NO_AUTH)
             return False
         if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
-                self._reject(command, errors.OUT_OF_MEMORY)
+                self.reject(command, errors.OUT_OF_MEMORY)
                 return False
         if mode & SUBSCRIBED and not self.resp3 and command.full_name not in _SUBSCRIBED_MAY:
-            self._reject(
+            self.reject(
                 command,
                 b"ERR Can't execute '"
                 + command.full_name
@@ -301,7 +303,7 @@ class Session:
             return False
         return True
 
-    def _reject(self, command: Command | None, message: bytes) -> None:
+    def reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
         if command is not None:
             command.rejected_calls += 1
@@ -507,6 +509,18 @@ class Session:
         assert waiting is not None
         waiting.command.failed_calls += 1
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+
+    def script_over(self, reply: object, error: CommandError | None) -> None:
+        """The script this session has been parked for is over: its reply, or its error."""
+        self.mode &= ~PARKED
+        if error is not None:
+            command = self.last_command
+            if command is not None:
+                command.failed_calls += 1
+            reply = self._failure(error.message)
+        if not self.is_closing:
+            self._append(reply)
+            self.engine.mark_pending(self)
 
     def _answered(self, reply: object) -> None:
         waiting = self.waiting

@@ -3,18 +3,19 @@
 What a script sees is made in sandbox.lua; this module loads it, runs compiled scripts, and carries out their
 `redis.call`: arguments to a request, the command's typed reply to Lua values.
 
-    EVALSHA -> entries.run(chunk, keys, arguments) -> Lua -> redis.call -> Runtime.call -> Session.call -> reply
+    EVALSHA -> entries.run(chunk, keys ...) -> Lua -> redis.call -> Runtime.call -> Session.call -> reply
 
-Lua is lupa's build of Lua 5.1, which redis-server's is a descendant of (ADR 0023). Lua unwinds by longjmp, and
-Python objects do not survive that: so nothing here raises into Lua, no table or function of Lua is handed to
-Python by a script, and no value is handed to Lua unless there is room for it below the memory limit.
+Lua is lupa's build of Lua 5.1, of which redis-server's is a descendant (ADR 0023). Lua unwinds by longjmp,
+and Python objects do not survive that: so nothing here raises into Lua, no table or function of Lua is
+handed to Python by a script, and no value is handed to Lua unless there is room for it below the memory
+limit.
 
-Source:     types and texts as redis-server 8.2 has them; tests/conformance/redis/test_conformance_scripting.py.
+Source:     types and texts as redis-server 8.2 has them (tests/conformance/redis/scripts).
 Units:      bytes; nanoseconds of `Engine.stopwatch`.
-Invariants: one script runs at a time. The Python callables that scripts can reach through Lua closures are never
-            visible to them as values.
-Errors:     none of a script's: they are values. What is raised by a bug of ours inside `redis.call` is kept in
-            `crash`, ends the script, and is raised when Lua has been left.
+Invariants: one script runs at a time. The Python callables that scripts can reach through Lua closures are
+            never visible to them as values.
+Errors:     none of a script's: they are values. What is raised by a bug of ours inside `redis.call` is kept
+            in `crash`, ends the script, and is raised when Lua has been left.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import hashlib
 import math
 import pkgutil
 import struct
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
@@ -44,9 +45,12 @@ from appliance.redis.replies import (
     SimpleString,
     Verbatim,
 )
+from appliance.redis.scripting.bytecode import without_library_tail_calls
 from appliance.redis.session import NO_BLOCKING, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.redis.engine import Engine
 
 # Flags of a script or function.
@@ -97,7 +101,9 @@ class Context:
     def __init__(self, name: bytes, flags: int, is_read_only: bool, resp3: bool) -> None:
         self.name = name
         self.is_read_only = is_read_only
-        self.may_exceed_memory = flags & ALLOW_OOM != 0 or (flags & COMPATIBLE == 0 and flags & NO_WRITES != 0)
+        self.may_exceed_memory = flags & ALLOW_OOM != 0 or (
+            flags & COMPATIBLE == 0 and flags & NO_WRITES != 0
+        )
         self.resp3 = resp3
         self.has_written = False
         self.is_out_of_memory = False
@@ -139,13 +145,12 @@ class Runtime:
         Args:
             engine: whose commands scripts call.
             memory_limit: bytes that Lua may have in all.
-            tick: called every so many instructions and calls; gives the text with which to kill the script, or
-                None.
-            register: what redis.register_function calls with name, description (or False) and flags; gives the
-                text of an error, or None.
+            tick: called every so many instructions and calls; gives the text with which to kill the script,
+                or None.
+            register: what redis.register_function calls with name, description (or False) and flags; gives
+                the text of an error, or None.
         """
-        from lupa import lua51  # not before the first script: 0.6 MB
-
+        lua51 = import_module("lupa.lua51")  # not before the first script: 0.6 MB
         self.engine = engine
         self.session = Session(engine, 0, "", "", engine.clock.now_us, False)
         self.session.mode = NO_BLOCKING
@@ -177,6 +182,7 @@ class Runtime:
             b"acl_check_cmd": self.check_command,
             b"double_text": self.text_of_double,
             b"name": self.name,
+            b"untail": self.untail,
             b"register": register,
             b"is_flag": self.is_flag,
             b"version": version.encode(),
@@ -200,7 +206,6 @@ class Runtime:
         self._compile: Callable[[bytes], object] = self.entries[b"compile"]
         self._load_library: Callable[[bytes], object] = self.entries[b"load_library"]
         self._callback: Callable[[object, int], object] = self.entries[b"callback"]
-        self._is_clean: Callable[[], bool] = self.entries[b"is_clean"]
         self.entries[b"set_memory_limit"](self._limit // 1024)
         # Nothing of Lua's own, nor of lupa's, is to be found by a script that finds the real globals.
         self.lua.execute(
@@ -211,10 +216,6 @@ class Runtime:
 
     def memory_used(self) -> int:
         return self._memory_used()
-
-    def is_clean(self) -> bool:
-        """Whether no script has left anything where others see it."""
-        return self._is_clean()
 
     def has_room(self, size: i64) -> bool:
         """Whether Lua may take that many bytes more, after a collection if need be."""
@@ -258,7 +259,9 @@ class Runtime:
         """The callback that was registered as number `index` (from 1)."""
         return self._callback(callbacks, index)
 
-    def run(self, chunk: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]) -> object:
+    def run(
+        self, chunk: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]
+    ) -> object:
         """Run a compiled script; the reply.
 
         Args:
@@ -333,7 +336,7 @@ class Runtime:
                 return Bulk(text)
             if kind == 1:
                 raise CommandError(text)
-            if kind == 3:  # noqa: PLR2004 (see `answer` in sandbox.lua)
+            if kind == 3:
                 raise CommandError(text)
             raise CountedError(text)
         if isinstance(outcome, float):
@@ -409,7 +412,11 @@ class Runtime:
             return self._fail(b"ERR Wrong number of args calling Redis command from script")
         flags = command.flags
         context = self.context
-        if context.is_read_only and (flags & WRITE or command.name in _MAY_REPLICATE) and flags & NOSCRIPT == 0:
+        if (
+            context.is_read_only
+            and (flags & WRITE or command.name in _MAY_REPLICATE)
+            and flags & NOSCRIPT == 0
+        ):
             command.rejected_calls += 1
             return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
         if flags & (NOSCRIPT | WRITE | DENYOOM):
@@ -451,10 +458,7 @@ class Runtime:
         size: i64 = _TABLE_ENTRY
         if isinstance(reply, Bulk):
             size += len(reply.wire)
-        elif isinstance(reply, list):
-            for item in reply:
-                size += self._size(item)
-        elif isinstance(reply, tuple):
+        elif isinstance(reply, (list, tuple)):
             for item in reply:
                 size += self._size(item)
         elif isinstance(reply, Map):
@@ -539,7 +543,7 @@ class Runtime:
                 self.crash = error
 
     def set_protocol(self, version: int) -> None:
-        self.session.resp3 = version == 3  # noqa: PLR2004 (RESP3)
+        self.session.resp3 = version == 3
 
     def check_command(self, *arguments: object) -> object:
         """redis.acl_check_cmd. Everybody may do everything that exists."""
@@ -556,6 +560,9 @@ class Runtime:
 
     def text_of_double(self, number: float) -> bytes:
         return double_text(float(number))
+
+    def untail(self, code: bytes) -> bytes:
+        return without_library_tail_calls(code)
 
     def is_flag(self, name: object) -> bool:
         return isinstance(name, bytes) and name in FLAG_NAMES
@@ -584,3 +591,6 @@ class Runtime:
 
 class CountedError(CommandError):
     """An error of a script that is in the statistics already: that of a command it called."""
+
+    def reply(self) -> SimpleError:
+        return SimpleError(self.message)
