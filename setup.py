@@ -44,6 +44,7 @@ GROUPS = {
         "appliance/redis/slices.py",
         "appliance/redis/types/collection.py",
         "appliance/redis/values.py",
+        "appliance/shell/addresses.py",
         "appliance/shell/link.py",
         "appliance/shell/redis_connection.py",
         "appliance/shell/stepper.py",
@@ -62,8 +63,8 @@ GROUPS = {
     ],
 }
 # Without semantic interposition functions of one file may be inlined into each other, and without a PLT calls
-# of the interpreter cost one jump less: together 3 % of a request's instructions. Overflow must wrap round for
-# the hash in slices.py; CPython's own flags say so as well, but need not for ever.
+# of the interpreter cost one jump less: together 3 % of a request's instructions. Overflow must wrap round
+# for the hash in slices.py; CPython's own flags say so as well, but need not for ever.
 C_FLAGS = ["-fwrapv", "-fno-semantic-interposition", "-fno-plt"]
 # A package's `__init__` only re-exports, and as source keeps its path plain; the others are for the pure
 # build.
