@@ -7,6 +7,8 @@ waits and does no I/O.
 
     request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
 
+Plain GET and SET do not come that far: see direct.py.
+
 `mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
@@ -29,6 +31,7 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
+from appliance.redis.direct import serve_direct
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
@@ -192,7 +195,10 @@ class Session:
             self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
+        engine = self.engine
         while True:
+            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
+                parser.pos = serve_direct(self, parser.data, parser.pos)
             args = parser.next_request()
             if args is None:
                 break
@@ -204,6 +210,17 @@ class Session:
             self.engine.count_error(b"ERR")
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
+        """Count what `serve_direct` has done, and append the replies."""
+        engine = self.engine
+        self.last_command = engine.set_command if is_last_set else engine.get_command
+        self.commands_executed += gets + sets
+        engine.commands_executed += gets + sets
+        engine.dirty += sets
+        engine.get_command.calls += gets
+        engine.set_command.calls += sets
+        self._replies.block(replies)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""

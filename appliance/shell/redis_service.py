@@ -12,7 +12,7 @@ import trio
 
 from appliance.shell.clock import trio_time
 from appliance.shell.memory import Collector, give_back
-from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisConnection
+from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisAcceptor, RedisConnection
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -143,12 +143,11 @@ class RedisService:
         self.engine = engine
         self.clock = network.clock
         self.pump = network.pump
-        self.output_limit = output_limit
-        self.input_limit = input_limit
-        self.lingering: set[RedisConnection] = set()
-        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._listener = network.listen(port)
-        self._listener.owner = self
+        self._acceptor = RedisAcceptor(self.pump, engine, self._listener, output_limit, input_limit)
+        self._listener.owner = self._acceptor
+        self.lingering: set[RedisConnection] = self._acceptor.lingering
+        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self.pump.add_step_hook(self._after_handlers)
 
     async def run(self) -> None:
@@ -171,21 +170,6 @@ class RedisService:
             if port is not None and isinstance(port.handler, RedisConnection):
                 port.handler.finish()
         self.pump.flush()
-
-    def on_opened(self, port: ConnectionPort) -> None:
-        """Accept whoever waits; called by the pump."""
-        accept = self._listener.accept
-        connection = accept()
-        while connection is not None:
-            one = RedisConnection(
-                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
-            )
-            self.pump.port_of(connection).handler = one
-            if one.session.is_closing:  # too many clients
-                one.on_session_output()
-            # Bytes may have come with the handshake's last ACK, before anyone could be told.
-            one.on_events(connection)
-            connection = accept()
 
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)
