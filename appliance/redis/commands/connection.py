@@ -69,6 +69,7 @@ def _authenticate(session: Session, user: bytes, password: bytes) -> None:
     required = session.engine.configuration.requirepass
     # The comparison must not tell by its time how much of a guess was right.
     if user != b"default" or (required != b"" and not compare_digest(password, required)):
+        session.engine.counters.authentications_denied += 1
         raise CommandError(errors.WRONG_PASS)
     session.set_authenticated(True)
 
