@@ -18,6 +18,7 @@ from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.replies import OK, Map, Verbatim
+from appliance.redis.session import SESSION_BYTES
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 _USUAL_SAMPLES: Final = 5
 # A slot of the hash table and its share of those that are empty.
 _SLOT_BYTES: Final = 32
-# A session with its parser and reply buffer, when nothing is under way.
-_SESSION_BYTES: Final = 3000
 
 
 def _object_bytes(value: object) -> int:
@@ -96,7 +95,7 @@ def memory_report(engine: Engine) -> MemoryReport:
         _number(facts, "used_memory_startup"),
     )
     for each in engine.sessions.values():
-        report.clients += _SESSION_BYTES + each.parser.pending_bytes() + each.kept_bytes
+        report.clients += SESSION_BYTES + each.parser.pending_bytes() + each.kept_bytes
     for database in engine.databases:
         if len(database):
             main = database.slots_allocated() * 8
