@@ -21,6 +21,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
@@ -47,6 +48,7 @@ _SLOTS_BUDGET: Final = 1024
 _RELEASE_BUDGET: Final = 2_000
 _RELEASE_EVERY_US: Final = 1_500
 _WORK_EVERY_US: Final = 1_500
+_ERROR_CODES: Final = 128  # told apart by INFO errorstats
 
 # What `attention` says is left to do.
 _MESSAGES: Final = 1
@@ -158,7 +160,10 @@ class Engine:
         self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
         self.shutdown_requested = False
         self.started_us: i64 = 0
+        self.counters = Counters()
+        self.traffic = Traffic()
         self.error_counts: dict[bytes, int] = {}
+        self.counts_errors_apart = True
         self.connections_received: i64 = 0
         self.commands_executed: i64 = 0  # by all sessions, so that no cron has to ask ten thousand of them
         self.bytes_in_by_closed: i64 = 0
@@ -374,16 +379,26 @@ class Engine:
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
+        seen: i64 = 0
+        stale: i64 = 0
         while step < count and budget > 0:
             database = self.databases[(self._cron_db + step) % count]
             step += 1
             while budget > 0 and database.expiring_count > 0:
                 looked, expired = database.expire_sample(_EXPIRE_SAMPLE, self.random)
                 budget -= looked
+                seen += looked
+                stale += expired
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
-        return budget <= 0
+        counters = self.counters
+        share = int(stale) / int(seen) if seen > 0 else 0.0
+        counters.stale_share += (share - counters.stale_share) * 0.05  # the server's running average
+        if budget <= 0:
+            counters.expire_budget_reached += 1
+            return True
+        return False
 
     def _expire_fields(self) -> None:
         """Remove fields of hashes whose time is past, those that expired first before others."""
@@ -434,6 +449,8 @@ class Engine:
             self.ops_per_second = (total - self._sampled_commands) * 1_000_000 // elapsed
         self._sampled_us = now_us
         self._sampled_commands = total
+        if self.traffic.is_due(now_us):
+            self.traffic.sample(now_us, self.total_bytes_in(), self.total_bytes_out())
 
     # Services to handlers -------------------------------------------------------------------------
 
@@ -447,7 +464,17 @@ class Engine:
         return x
 
     def count_error(self, code: bytes) -> None:
-        self.error_counts[code] = self.error_counts.get(code, 0) + 1
+        """An error reply with this first word was made."""
+        self.counters.error_replies += 1
+        counts = self.error_counts
+        if code in counts:
+            counts[code] += 1
+        elif self.counts_errors_apart:
+            if len(counts) < _ERROR_CODES:
+                counts[code] = 1
+            else:  # scripts make any number of codes: the server gives up on all of them
+                self.counts_errors_apart = False
+                self.error_counts = {b"ERRORSTATS_DISABLED": 1}
 
     def commands_processed(self) -> i64:
         return self.commands_executed
@@ -466,12 +493,22 @@ class Engine:
 
     def has_room(self) -> bool:
         """Whether the memory limit allows commands that need more memory; keys may go for it."""
-        return self.memory.make_room()
+        counters = self.counters
+        if self.memory.make_room():
+            if counters.refusing_since_us != 0:
+                counters.refusing_us += self.clock.now_us - counters.refusing_since_us
+                counters.refusing_since_us = 0
+            return True
+        if counters.refusing_since_us == 0:
+            counters.refusing_since_us = self.clock.now_us
+        return False
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
         self.stats.reset()
+        self.counters.reset()
         self.error_counts = {}
+        self.counts_errors_apart = True
         self.connections_received = 0
         self.reset_commands = self.commands_processed()
         self.reset_bytes_in = self.total_bytes_in()
