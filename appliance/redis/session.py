@@ -223,19 +223,36 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            reply = command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.mode == 0:
+        if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
-            self._finish(args, reply)
+            self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
 
-    def _finish(self, args: list[bytes], reply: object) -> None:
-        """After a command of a session that is in a special state now."""
+    def _timed(self, command: Command, args: list[bytes]) -> object:
+        """Run a command with a look at the stopwatch before and after."""
+        engine = self.engine
+        calls = command.calls
+        start: i64 = engine.stopwatch()
+        try:
+            return command.function(self, args)
+        finally:
+            # One that waits has not been, and is counted when it is answered.
+            if command.calls >= calls:
+                engine.timing.took(self, command, args, engine.stopwatch() - start)
+
+    def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
+        """After a command, when the session or the engine is in a special state now."""
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -250,7 +267,11 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            return command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                return command.function(self, args)
+            return self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             return self._failure(error.message)
