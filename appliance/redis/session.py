@@ -347,6 +347,10 @@ class Session:
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
 
+    def count_changes(self, count: i64 = 1) -> None:
+        """Count changes towards the next save that leave the key what it was for WATCH (XACK)."""
+        self.engine.dirty += count
+
     def wake(self, key: bytes) -> None:
         """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""
         engine = self.engine
