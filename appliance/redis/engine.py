@@ -25,6 +25,7 @@ from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
+from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Registry
@@ -136,9 +137,10 @@ class Engine:
         self.watches = WatchRegistry(self, settings.databases)
         self.pubsub = PubSub(self)
         self.releases = ReleaseQueue()
-        # Nanoseconds of any clock that only goes forward, for how long commands take; the shell puts one here.
+        # Nanoseconds of any clock that only goes forward, to time commands with; the shell puts one here.
         self.stopwatch: Callable[[], int] = _no_stopwatch
         self.timing = Timing(self)
+        self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         secret = random_bytes(8)

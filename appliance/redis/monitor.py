@@ -65,7 +65,7 @@ class Monitors:
         """
         now_us: int = session.clock.now_us
         who = address if len(address) > 0 else session.remote.encode()
-        request = b" ".join([quote(each) for each in shown_arguments(args)])
+        request = b" ".join([quote(each) for each in shown_arguments(args, self.engine.configuration)])
         when = b"%d.%06d" % (now_us // 1_000_000, now_us % 1_000_000)
         line = b"+%b [%d %b] %b\r\n" % (when, session.db.index, who, request)
         for monitor in self.sessions.values():

@@ -29,10 +29,20 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
-from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.registry import (
+    ADMIN,
+    DENYOOM,
+    MAY_REPLICATE,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SKIP_MONITOR,
+    WRITE,
+    Command,
+)
 from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
@@ -54,6 +64,7 @@ PARKED: Final = 1 << 7  # waits inside a command
 BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+MONITORING: Final = 1 << 16  # is told of all commands
 
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
@@ -253,6 +264,8 @@ class Session:
 
     def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
         """After a command, when the session or the engine is in a special state now."""
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -313,6 +326,9 @@ class Session:
                 + b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed "
                 + b"in this context",
             )
+            return False
+        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+            self._reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
@@ -483,6 +499,12 @@ class Session:
             remove_listener(pubsub.shard_channels, channel, self)
         self.set_subscriptions(None)
 
+    def stop_observing(self) -> None:
+        """Be told no more of what others do."""
+        if self.mode & MONITORING:
+            self.mode &= ~MONITORING
+            self.engine.monitors.remove(self)
+
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
         self.subscriptions = subscriptions
@@ -600,3 +622,4 @@ class Session:
         self.kept_bytes = 0
         self.discard_transaction()
         self.unsubscribe_all()
+        self.stop_observing()

@@ -27,9 +27,7 @@ def trimmed(args: list[bytes]) -> list[bytes]:
     for argument in kept:
         over = len(argument) - _MOST_BYTES
         # bytes(): the argument may be a piece of a request that is better not kept alive.
-        shown.append(
-            bytes(argument) if over <= 0 else argument[:_MOST_BYTES] + b"... (%d more bytes)" % over
-        )
+        shown.append(bytes(argument) if over <= 0 else argument[:_MOST_BYTES] + b"... (%d more bytes)" % over)
     if len(args) > _MOST_ARGUMENTS:
         shown.append(b"... (%d more arguments)" % (len(args) - _MOST_ARGUMENTS + 1))
     return shown

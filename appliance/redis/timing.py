@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 _EXACT_BELOW_US: Final = 1000
 
 _REDACTED: Final = b"(redacted)"
-_SECRET_PARAMETERS: Final = (b"masterauth", b"masteruser", b"requirepass", b"tls-key-file-pass",
-    b"tls-client-key-file-pass")
 
 
-def shown_arguments(args: list[bytes]) -> list[bytes]:
+def shown_arguments(args: list[bytes], configuration: Configuration) -> list[bytes]:
     """A request as a log shows it: without the passwords in it."""
     name = args[0].lower()
     if name == b"auth":
@@ -55,8 +53,8 @@ def shown_arguments(args: list[bytes]) -> list[bytes]:
     if name == b"config" and len(args) > 3 and args[1].lower() == b"set":
         shown = list(args)
         for at in range(2, len(args) - 1, 2):
-            parameter = args[at].lower()
-            if parameter in _SECRET_PARAMETERS:
+            parameter = configuration.find(args[at])
+            if parameter is not None and parameter.is_sensitive:
                 shown[at + 1] = _REDACTED
         return shown
     return args
@@ -81,7 +79,7 @@ class Timing:
         self.percentiles = [
             float(text) for text in configuration.text("latency-tracking-info-percentiles").split()
         ]
-        self.with_histograms = configuration.text("latency-tracking") == b"yes"
+        self.with_histograms = configuration.is_on("latency-tracking")
         is_exact = 0 <= threshold_us < _EXACT_BELOW_US
         if is_exact != (self._interval == 0):
             self._interval = 0 if is_exact else SAMPLED_OF - 1
@@ -100,9 +98,8 @@ class Timing:
             self.latency.note(event, session.clock.now_s, took_us // 1000)
         threshold_us = self.slowlog.threshold_us
         if 0 <= threshold_us <= took_us and command.flags & SKIP_SLOWLOG == 0:
-            self.slowlog.add(
-                session.clock.now_s, took_us, shown_arguments(args), session.remote.encode(), session.name
-            )
+            shown = shown_arguments(args, self.engine.configuration)
+            self.slowlog.add(session.clock.now_s, took_us, shown, session.remote.encode(), session.name)
 
     def latency_facts(self) -> dict[str, str]:
         """INFO's section `latencystats`."""

@@ -1,8 +1,7 @@
 """Commands to look at a server at work: MONITOR, SLOWLOG, LATENCY.
 
-Source:     https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency-monitor/ and the
-            commands' own pages; order of checks, texts and forms from redis-server 8.2. The advice of LATENCY
-            DOCTOR is in our own words.
+Source:     https://redis.io/docs/latest/commands/?group=server; order of checks, texts and forms from
+            redis-server 8.2. The advice of LATENCY DOCTOR is in our own words.
 """
 
 from __future__ import annotations
@@ -147,8 +146,8 @@ def picture(values: list[int], labels: list[str]) -> str:
             lines.append(line)
         lines.append(" " * len(heights))
         below = labels[start : start + _COLUMNS]
-        for depth in range(max([len(label) for label in below])):
-            lines.append("".join([label[depth] if depth < len(label) else " " for label in below]))
+        deepest = max([len(label) for label in below])
+        lines += ["".join([label[depth : depth + 1] or " " for label in below]) for depth in range(deepest)]
     return "\n".join(lines) + "\n"
 
 
@@ -165,7 +164,7 @@ def latency_graph(session: Session, args: list[bytes]) -> object:
 
 
 _ADVICE: Final = {
-    b"command": "SLOWLOG GET names the slow commands. Deleting or expiring large values is done in pieces here.",
+    b"command": "SLOWLOG GET names the slow commands.",
     b"fast-command": "A command that is O(1) took long: look for a busy machine, or very long arguments.",
     b"expire-cycle": "Many keys expire at once: spread their times.",
     b"eviction-cycle": "Making room for writes takes long: raise maxmemory, or look for very large values.",
@@ -190,8 +189,8 @@ def latency_doctor(session: Session, args: list[bytes]) -> object:
     if len(latency.events) == 0:
         if latency.threshold_ms == 0:
             return Verbatim(
-                b"The latency monitor is off. CONFIG SET latency-monitor-threshold <milliseconds> switches it "
-                b"on.\n"
+                b"The latency monitor is off. "
+                b"CONFIG SET latency-monitor-threshold <milliseconds> switches it on.\n"
             )
         return Verbatim(b"Nothing has taken as long as latency-monitor-threshold. All is well.\n")
     lines = [f"{at}. {_spell(event, each)}" for at, (event, each) in enumerate(latency.events.items(), 1)]
