@@ -27,11 +27,13 @@ from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
+from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
 from appliance.redis.session import BEHIND, PARKED, Session
+from appliance.redis.timing import Timing
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
@@ -138,6 +140,10 @@ class Engine:
         self.watches = WatchRegistry(self, settings.databases)
         self.pubsub = PubSub(self)
         self.releases = ReleaseQueue()
+        # Nanoseconds of any clock that only goes forward, to time commands with; the shell puts one here.
+        self.stopwatch: Callable[[], int] = _no_stopwatch
+        self.timing = Timing(self)
+        self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         secret = random_bytes(16)
@@ -514,9 +520,7 @@ class Engine:
         self.reset_bytes_in = self.total_bytes_in()
         self.reset_bytes_out = self.total_bytes_out()
         for command in self.registry.every():
-            command.calls = 0
-            command.rejected_calls = 0
-            command.failed_calls = 0
+            command.reset_counters()
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
@@ -540,6 +544,7 @@ class Engine:
         )
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
+        self.timing.configure(configuration)
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
@@ -563,6 +568,10 @@ class Engine:
 
     def provided_sections(self) -> list[str]:
         return list(self._info_providers)
+
+
+def _no_stopwatch() -> int:
+    return 0
 
 
 def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:

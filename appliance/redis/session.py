@@ -32,10 +32,20 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
-from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.registry import (
+    ADMIN,
+    DENYOOM,
+    MAY_REPLICATE,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SKIP_MONITOR,
+    WRITE,
+    Command,
+)
 from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
@@ -60,6 +70,7 @@ PARKED: Final = 1 << 7  # waits inside a command
 BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+MONITORING: Final = 1 << 16  # is told of all commands
 
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
@@ -243,19 +254,38 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            reply = command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.mode == 0:
+        if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
-            self._finish(args, reply)
+            self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
 
-    def _finish(self, args: list[bytes], reply: object) -> None:
-        """After a command of a session that is in a special state now."""
+    def _timed(self, command: Command, args: list[bytes]) -> object:
+        """Run a command with a look at the stopwatch before and after."""
+        engine = self.engine
+        calls = command.calls
+        start: i64 = engine.stopwatch()
+        try:
+            return command.function(self, args)
+        finally:
+            # One that waits has not been, and is counted when it is answered.
+            if command.calls >= calls:
+                engine.timing.took(self, command, args, engine.stopwatch() - start)
+
+    def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
+        """After a command, when the session or the engine is in a special state now."""
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -270,7 +300,11 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            return command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                return command.function(self, args)
+            return self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             return self._failure(error.message)
@@ -312,6 +346,9 @@ class Session:
                 + b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed "
                 + b"in this context",
             )
+            return False
+        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+            self._reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
@@ -483,6 +520,12 @@ class Session:
             remove_listener(pubsub.shard_channels, channel, self)
         self.set_subscriptions(None)
 
+    def stop_observing(self) -> None:
+        """Be told no more of what others do."""
+        if self.mode & MONITORING:
+            self.mode &= ~MONITORING
+            self.engine.monitors.remove(self)
+
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
         self.subscriptions = subscriptions
@@ -606,3 +649,4 @@ class Session:
         self.kept_bytes = 0
         self.discard_transaction()
         self.unsubscribe_all()
+        self.stop_observing()

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +113,7 @@ async def serve(
     """
     clock = Clock()
     engine = Engine(engine_settings, random_bytes)
+    engine.stopwatch = time.perf_counter_ns
     path = os.fspath(control_path) if control_path is not None else default_control_path(name)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)
