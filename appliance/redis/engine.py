@@ -21,6 +21,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
@@ -123,8 +124,7 @@ class Engine:
         self.stats = KeyspaceStats()
         self.limits = EncodingLimits()
         self.observer: KeyspaceObserver = _Observer(self)
-        # Zero in an engine without a memory limit: then no command has to ask `has_room`.
-        self.mode: i64 = 0
+        self.mode: i64 = 0  # bits of engine_modes
         # What the commands so far have left to do: see `settle`.
         self.attention: i64 = 0
         # Keys that somebody watches or waits for, and one if keyspace events are wanted: at 0 a change
@@ -149,6 +149,7 @@ class Engine:
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
+        self._privileged_sessions: i64 = 0  # of those: they take nobody's place
         self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
         self.shutdown_requested = False
         self.started_us: i64 = 0
@@ -188,8 +189,8 @@ class Engine:
             remote: the peer as CLIENT LIST shows it, `10.77.0.1:4711`.
             local: our end, in the same form.
             now_us: wall clock, Unix microseconds.
-            is_privileged: `maxclients` is not for this one. Others get a session that has the refusal as its
-                output and is closing already.
+            is_privileged: `maxclients` is not for this one, nor does it count towards it. Others get a
+                session that has the refusal as its output and is closing already.
         """
         self.clock.set_us(now_us)
         if self.started_us == 0:
@@ -198,7 +199,10 @@ class Engine:
         self._next_session_id += 1
         session = Session(self, session_id, remote, local, now_us, self.configuration.requirepass != b"")
         self.connections_received += 1
-        if len(self.sessions) >= self.max_sessions and not is_privileged:
+        if is_privileged:
+            session.is_privileged = True
+            self._privileged_sessions += 1
+        elif len(self.sessions) - self._privileged_sessions >= self.max_sessions:
             self.rejected_connections += 1
             session.refuse(b"ERR max number of clients reached")
             return session
@@ -210,6 +214,8 @@ class Engine:
     def forget_session(self, session: Session) -> None:
         """Drop a closed session, keeping what it counted."""
         if self.sessions.pop(session.id, None) is not None:
+            if session.is_privileged:
+                self._privileged_sessions -= 1
             self.bytes_in_by_closed += session.bytes_in
             self.bytes_out_by_closed += session.bytes_out
 
@@ -234,6 +240,10 @@ class Engine:
                     session.go_on()
         return list(pending.values())
 
+    def set_mode(self, bit: i64, is_on: bool) -> None:
+        """Enter or leave a special state, one of `engine_modes`."""
+        self.mode = self.mode | bit if is_on else self.mode & ~bit
+
     # What commands leave to do --------------------------------------------------------------------
 
     def push(self, session: Session, wire: bytes) -> None:
@@ -243,7 +253,7 @@ class Engine:
 
     def key_changed(self, database: int, key: bytes) -> None:
         """Tell those who watch a key, or wait for it."""
-        if self.mode != 0:
+        if self.mode & MEMORY_LIMITED:
             self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
@@ -258,7 +268,7 @@ class Engine:
         """To be called before all keys of a database go; `new` is what takes their place."""
         if self.interest == 0:
             return
-        if self.mode != 0:
+        if self.mode & MEMORY_LIMITED:
             if new is None:
                 self.memory.database_emptied(database)
             elif database < new.index:  # of a swap one hears twice
@@ -486,8 +496,8 @@ class Engine:
         self.memory.configure(
             limit, configuration.text("maxmemory-policy"), configuration.integer("maxmemory-samples")
         )
-        self.interest += (limit != 0) - (self.mode != 0)
-        self.mode = int(limit != 0)
+        self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
+        self.set_mode(MEMORY_LIMITED, limit != 0)
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)

@@ -29,6 +29,7 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
+from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
@@ -96,6 +97,7 @@ class Session:
         self.library_name: bytes = b""
         self.library_version: bytes = b""
         self.is_closing = False
+        self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
         self.last_command: Command | None = None
@@ -276,7 +278,7 @@ class Session:
         if mode & LOCKED and command.flags & NO_AUTH == 0:
             self._reject(command, errors.NO_AUTH)
             return False
-        if self.engine.mode != 0 and not self.engine.has_room():
+        if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
@@ -323,6 +325,10 @@ class Session:
         engine.dirty += count
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
+
+    def count_changes(self, count: i64 = 1) -> None:
+        """Count changes towards the next save that leave the key what it was for WATCH (XACK)."""
+        self.engine.dirty += count
 
     def wake(self, key: bytes) -> None:
         """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""

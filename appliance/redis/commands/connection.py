@@ -54,7 +54,8 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.name = b""
     session.discard_transaction()
     session.unsubscribe_all()
-    session.mode &= ~(REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT)
+    # A SKIP before it still takes effect, as with redis-server.
+    session.mode &= ~(REPLY_OFF | REPLY_SKIP_NEXT)
     session.is_no_evict = False
     session.is_no_touch = False
     session.clock.is_touching = True

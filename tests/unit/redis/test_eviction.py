@@ -132,5 +132,8 @@ def test_too_many_clients_are_refused() -> None:
     privileged = engine.create_session(remote="c", local="c", now_us=START_US, is_privileged=True)
     assert not privileged.is_closing
     clients[1].session.close()
-    privileged.close()
+    # The privileged one is still there, and is in nobody's way.
     assert not Client(engine).session.is_closing
+    assert Client(engine).session.is_closing
+    privileged.close()
+    assert Client(engine).session.is_closing

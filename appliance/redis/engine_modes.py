@@ -1,0 +1,14 @@
+"""The special states of an engine, bits of `Engine.mode`.
+
+`mode` is zero in an engine in no special state, which is what nearly all requests meet: `Session.execute`
+looks at it once, together with the session's own `mode`, and asks about each state only when it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MEMORY_LIMITED: Final = 1 << 0  # `maxmemory`: ask for room before each command
+PAUSED: Final = 1 << 1  # CLIENT PAUSE
+SCRIPT_BUSY: Final = 1 << 2  # a script is under way and has let go of the thread: no other command may run
+MONITORED: Final = 1 << 3  # somebody runs MONITOR
