@@ -3,8 +3,8 @@
     python -m appliance.bench.floor --netns floor-1
 
 It makes the namespace and the TAP as `redtap serve` does, reads in batches as that does, and waits as little
-as a loop can: no trio, no timers, no connections, no Redis. What a client gets from it is what the kernel's own
-work on a TAP leaves to anybody. Prints one ready line; ends on SIGTERM.
+as a loop can: no trio, no timers, no connections, no Redis. What a client gets from it is what the kernel's
+own work on a TAP leaves to anybody. Prints one ready line; ends on SIGTERM.
 """
 
 from __future__ import annotations
