@@ -303,7 +303,7 @@ class _Running:
         def stack_facts() -> dict[str, str | int]:
             facts: dict[str, str | int] = {"stack_connections": len(interface.connections())}
             facts.update(interface.counters.as_dict())
-            facts["link_frames_dropped"] = network.link.frames_dropped
+            facts.update({f"link_{name}": count for name, count in network.link.counters().items()})
             return facts
 
         self.engine.set_info_provider("server", server_facts)
