@@ -37,6 +37,7 @@ class ReleaseQueue:
     def __init__(self) -> None:
         self._collections: deque[Collection] = deque()
         self._flushed: deque[_Flushed] = deque()
+        self._taken: i64 = 0
 
     def is_empty(self) -> bool:
         return len(self._collections) == 0 and len(self._flushed) == 0
@@ -45,8 +46,19 @@ class ReleaseQueue:
         """Values and databases that wait here (INFO's lazyfree_pending_objects counts alike)."""
         return len(self._collections) + sum([len(flushed.table) for flushed in self._flushed])
 
+    @property
+    def freed(self) -> int:
+        """Values let go of so far by way of the queue (INFO's lazyfreed_objects)."""
+        return max(0, self._taken - len(self))
+
     def add(self, value: object) -> None:
         """Take over the value of a key that is gone."""
+        if isinstance(value, Collection) and len(value) > WORTH_DELAYING:
+            self._collections.append(value)
+            self._taken += 1
+
+    def _keep(self, value: object) -> None:
+        """A large value of a flushed database, which has been counted with it, has a turn of its own."""
         if isinstance(value, Collection) and len(value) > WORTH_DELAYING:
             self._collections.append(value)
 
@@ -54,6 +66,7 @@ class ReleaseQueue:
         """Take over all keys of a database."""
         if len(table) > WORTH_DELAYING:
             self._flushed.append(_Flushed(table, expiring))
+            self._taken += len(table)
         else:
             for entry in table.entries():
                 self.add(entry.value)
@@ -84,7 +97,7 @@ class ReleaseQueue:
             del expiring[cut:]
             return max((count - cut) // 16, 1)
         before: i64 = flushed.table.slots_allocated()
-        remaining: i64 = flushed.table.dismantle(budget, self.add)
+        remaining: i64 = flushed.table.dismantle(budget, self._keep)
         if remaining == 0:
             self._flushed.popleft()
         return max(before - remaining, 1)

@@ -7,6 +7,8 @@ waits and does no I/O.
 
     request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
 
+Plain GET and SET do not come that far: see direct.py.
+
 `mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
@@ -23,12 +25,13 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
+from appliance.redis.direct import serve_direct
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
     from appliance.redis.watch import WatchedKey
+
+# A session with its parser and reply buffer, when nothing is under way.
+SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -203,7 +209,10 @@ class Session:
             self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
+        engine = self.engine
         while True:
+            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
+                parser.pos = serve_direct(self, parser.data, parser.pos)
             args = parser.next_request()
             if args is None:
                 break
@@ -215,6 +224,17 @@ class Session:
             self.engine.count_error(b"ERR")
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
+        """Count what `serve_direct` has done, and append the replies."""
+        engine = self.engine
+        self.last_command = engine.set_command if is_last_set else engine.get_command
+        self.commands_executed += gets + sets
+        engine.commands_executed += gets + sets
+        engine.dirty += sets
+        engine.get_command.calls += gets
+        engine.set_command.calls += sets
+        self._replies.block(replies)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -314,6 +334,7 @@ class Session:
 
     def _reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
+        self.last_command = command
         if command is not None:
             command.rejected_calls += 1
             if command.name == b"exec":
@@ -552,6 +573,12 @@ class Session:
         for part in output:
             self.bytes_out += len(part)
         return output
+
+    def unsent(self) -> tuple[int, int]:
+        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
+        owner: Any = self.owner
+        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
+        return kept
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()

@@ -12,7 +12,7 @@ import trio
 
 from appliance.shell.clock import trio_time
 from appliance.shell.memory import Collector, give_back
-from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisConnection
+from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisAcceptor, RedisConnection
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class _SessionOwner(Protocol):
 
     def on_session_output(self) -> None:
         """The session got output, or an end, from outside its own `data_received`."""
+
+    def unsent(self) -> tuple[int, int]:
+        """Pieces and bytes of replies that the client has not taken."""
 
 
 def dispatch_pending(engine: Engine) -> None:
@@ -143,12 +146,11 @@ class RedisService:
         self.engine = engine
         self.clock = network.clock
         self.pump = network.pump
-        self.output_limit = output_limit
-        self.input_limit = input_limit
-        self.lingering: set[RedisConnection] = set()
-        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._listener = network.listen(port)
-        self._listener.owner = self
+        self._acceptor = RedisAcceptor(self.pump, engine, self._listener, output_limit, input_limit)
+        self._listener.owner = self._acceptor
+        self.lingering: set[RedisConnection] = self._acceptor.lingering
+        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self.pump.add_step_hook(self._after_handlers)
 
     async def run(self) -> None:
@@ -172,21 +174,6 @@ class RedisService:
                 port.handler.finish()
         self.pump.flush()
 
-    def on_opened(self, port: ConnectionPort) -> None:
-        """Accept whoever waits; called by the pump."""
-        accept = self._listener.accept
-        connection = accept()
-        while connection is not None:
-            one = RedisConnection(
-                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
-            )
-            self.pump.port_of(connection).handler = one
-            if one.session.is_closing:  # too many clients
-                one.on_session_output()
-            # Bytes may have come with the handshake's last ACK, before anyone could be told.
-            one.on_events(connection)
-            connection = accept()
-
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)
 
@@ -206,6 +193,10 @@ class _StreamOwner:
     def on_session_output(self) -> None:
         self.has_output.wake()
         self.has_room.wake()
+
+    def unsent(self) -> tuple[int, int]:
+        """The stream has them, or nobody."""
+        return 0, 0
 
 
 async def serve_redis_stream(
