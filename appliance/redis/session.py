@@ -73,6 +73,9 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 
+# With a piece of input as large as this the limit on unfinished requests is looked at.
+_LARGE_PIECE: Final = 16 * 1024
+
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
 # Executed at once after MULTI.
@@ -115,6 +118,7 @@ class Session:
         self.library_name: bytes = b""
         self.library_version: bytes = b""
         self.is_closing = False
+        self.is_over_limit = False  # closing, because of one: what it is owed is not sent
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
@@ -132,6 +136,9 @@ class Session:
         self.parser.is_restricted = must_authenticate
         self._kept: deque[bytes] | None = None
         self.kept_bytes: i64 = 0
+        self.queued_bytes: i64 = 0  # of the requests in `queued`
+        self.unsent_bytes: i64 = 0  # of replies taken, that the owner could not send yet
+        self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
         self._replies = ReplyBuffer()
 
@@ -195,6 +202,8 @@ class Session:
             return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
+        if count >= _LARGE_PIECE:
+            self.engine.client_limits.check_query(self)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -364,6 +373,8 @@ class Session:
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
+            for argument in args:
+                self.queued_bytes += len(argument)
             self.queued_flags |= command.flags
             self._append(QUEUED)
             return False
@@ -494,6 +505,7 @@ class Session:
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""
         self.queued = []
+        self.queued_bytes = 0
         self.queued_flags = 0
         self.mode &= ~(IN_MULTI | ABORTED | SPOILED)
         if len(self.watched) > 0:
@@ -625,6 +637,14 @@ class Session:
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()
+
+    def query_bytes(self) -> i64:
+        """Bytes of requests that are not executed yet: unfinished, kept, or queued by MULTI."""
+        return self.parser.pending_bytes() + self.kept_bytes + self.queued_bytes
+
+    def output_bytes(self) -> i64:
+        """Bytes of replies that have not left."""
+        return self._replies.size() + self.unsent_bytes
 
     def refuse(self, message: bytes) -> None:
         """End the session before it begins."""
