@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.redis.engine_modes import MONITORED
 from appliance.redis.errors import CommandError
+from appliance.redis.registry import ADMIN, SKIP_MONITOR
 from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK
 from appliance.redis.scripting.scripts import SCRIPT_COMMANDS
 from appliance.redis.session import ABORTED, IN_MULTI, NO_BLOCKING, SPOILED
@@ -55,10 +57,14 @@ def exec_(session: Session, args: list[bytes]) -> object:
 def _run_queued(session: Session, args: list[bytes]) -> object:
     queued = session.queued
     own = session.last_command
+    engine = session.engine
+    monitored = engine.mode & MONITORED != 0
     session.mode |= NO_BLOCKING
     session.emit_array_header(len(queued))
     for command, request in queued:
         session.emit(session.call(command, request))
+        if monitored and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            engine.monitors.feed(session, request)
     session.mode &= ~NO_BLOCKING
     session.last_command = own
     session.discard_transaction()

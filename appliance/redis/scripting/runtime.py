@@ -33,7 +33,7 @@ from appliance.redis import errors
 from appliance.redis.doubles import double_text
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import DENYOOM, NOSCRIPT, WRITE
+from appliance.redis.registry import DENYOOM, MAY_REPLICATE, NOSCRIPT, WRITE
 from appliance.redis.replies import (
     BigNumber,
     Bulk,
@@ -78,9 +78,6 @@ _TABLE_ENTRY: Final = 64  # bytes of Lua's for each element of a table, at most,
 _FEW_ARGUMENTS: Final = 40
 # Calls of commands between two looks at the time.
 _CALLS_PER_LOOK: Final = 64
-
-# Commands that would be sent to replicas though they write nothing: as good as writes in a read-only script.
-_MAY_REPLICATE: Final = frozenset([b"publish", b"spublish", b"pfcount"])
 
 # The second value of `call`, as sandbox.lua knows it.
 _STATUS: Final = 1
@@ -412,11 +409,7 @@ class Runtime:
             return self._fail(b"ERR Wrong number of args calling Redis command from script")
         flags = command.flags
         context = self.context
-        if (
-            context.is_read_only
-            and (flags & WRITE or command.name in _MAY_REPLICATE)
-            and flags & NOSCRIPT == 0
-        ):
+        if context.is_read_only and flags & (WRITE | MAY_REPLICATE) and flags & NOSCRIPT == 0:
             command.rejected_calls += 1
             return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
         if flags & (NOSCRIPT | WRITE | DENYOOM):

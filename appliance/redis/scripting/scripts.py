@@ -6,7 +6,7 @@ the middle of it: the session is parked, as for a command that blocks, and the e
 The shell goes on with packets, timers and other work, and `resume` gives the script its next slice, as soon
 as the shell comes to it.
 
-    EVAL -> pausable() -> greenlet: Lua ... tick -> (slice over) -> parked; shell ... resume() -> Lua ... reply
+    EVAL -> pausable() -> greenlet: Lua ... tick (slice over) -> parked; shell ... resume() -> Lua ... reply
 
 While it is so no other command runs: requests wait (`admits`) until the script ends, or until it has run for
 `busy-reply-threshold`; from then on they are answered BUSY, but for the few that may run. Nothing expires and
@@ -105,6 +105,7 @@ class Job:
         self.reply: object = None
         self.error: BaseException | None = None
         self.is_done = False
+        self.started_ns: i64 = session.engine.stopwatch()
 
 
 class Running:
@@ -171,7 +172,7 @@ class Scripts:
         self.resume_at_us: i64 = 0
         self.is_busy = False  # for longer than busy-reply-threshold
         self._clock_us: i64 = 0
-        self._is_touching = True
+        self._touching: i64 = 0
         self._postponed: list[tuple[Session, list[bytes]]] = []
         # Greenlets: ours, the one that gave us the thread, and the function that tells which one runs.
         self._worker: Any = None
@@ -370,10 +371,11 @@ class Scripts:
         clock = engine.clock
         self.job = job
         self._clock_us = clock.now_us
-        self._is_touching = clock.is_touching
+        self._touching = clock.touching
         self.is_busy = False
         engine.set_mode(SCRIPT_BUSY, True)
         job.session.mode |= PARKED | BEHIND
+        self._count(job, -1)  # until it has been answered
         self.resume_at_us = clock.now_us
         engine.timeout_came_earlier()
 
@@ -388,7 +390,7 @@ class Scripts:
             self.is_busy = True
             self._go_on_postponed()
         clock.set_us(self._clock_us)
-        clock.is_touching = self._is_touching
+        clock.touching = self._touching
         current = self._current
         assert current is not None
         self._home = current()
@@ -406,6 +408,9 @@ class Scripts:
         engine.set_mode(SCRIPT_BUSY, False)
         session = job.session
         session.last_command = job.command
+        self._count(job, 1)
+        if job.command is not None:
+            engine.timing.took(session, job.command, job.args, engine.stopwatch() - job.started_ns)
         error = job.error
         if error is not None and not isinstance(error, CommandError):
             raise error
@@ -413,6 +418,12 @@ class Scripts:
         if engine.attention != 0:
             engine.settle(session)
         self._go_on_postponed()
+
+    def _count(self, job: Job, change: i64) -> None:
+        if job.command is not None:
+            job.command.calls += change
+        job.session.commands_executed += change
+        self.engine.commands_executed += change
 
     def _is_over_time(self) -> bool:
         running = self.running
