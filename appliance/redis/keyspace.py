@@ -1250,10 +1250,10 @@ class Database:
 
     def reply_part(self, data: bytes, start: i64, length: i64, out: BytesWriter) -> i64:
         """GET of the key data[start : start + length]: as `Table.reply_part`, counting a hit or a miss."""
-        clock = self._clock
-        found = self._table.reply_part(
-            data, start, length, clock.access_clock if clock.is_touching else -1, out
-        )
+        access_clock: i64 = -1
+        if self._clock.is_touching:
+            access_clock = self._clock.access_clock
+        found = self._table.reply_part(data, start, length, access_clock, out)
         if found == FOUND:
             self._stats.hits += 1
         elif found == ABSENT:
