@@ -117,6 +117,10 @@ class Stepper:
         self.has_woken: bool = False
         """A handler sets it when it has made a task runnable; the pump clears it and lets the task run."""
         self.steps: i64 = 0
+        self.reads: i64 = 0
+        """Times a handler was called because its connection had something for it."""
+        self.writes: i64 = 0
+        """Frames given to the link."""
         self.timer_tasks: int = 0
         """Children alive: one per open connection whose first deadline has come up."""
         self.is_stepping: bool = False
@@ -196,6 +200,7 @@ class Stepper:
         try:
             ready = interface.take_ready()
             while len(ready) > 0:
+                self.reads += len(ready)
                 for connection in ready:
                     port = self.port_of(connection)
                     handler: Any = port.handler
@@ -212,6 +217,7 @@ class Stepper:
             frames = interface.frames_to_send(now)
             if len(frames) > 0:
                 self.link.write_batch(frames)
+                self.writes += len(frames)
             for connection in interface.take_rescheduled():
                 self.schedule(connection, connection.armed_deadline)
             if self.keeper_wakes_at > 0:
