@@ -248,7 +248,11 @@ class Session:
     def executed_direct(
         self, gets: i64, sets: i64, is_last_set: bool, replies: bytes, started_ns: i64
     ) -> None:
-        """Count what `serve_direct` has done since the stopwatch read `started_ns`, and append the replies."""
+        """Count what `serve_direct` has done, and append the replies.
+
+        Args:
+            started_ns: what the stopwatch read when it began, or NOT_TIMED.
+        """
         engine = self.engine
         self.last_command = engine.set_command if is_last_set else engine.get_command
         self.commands_executed += gets + sets

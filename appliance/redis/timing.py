@@ -102,7 +102,7 @@ class Timing:
             self.slowlog.add(session.clock.now_s, took_us, shown, session.remote.encode(), session.name)
 
     def took_direct(self, command: Command, took_ns: i64) -> None:
-        """A quick command has run the short way (direct.py), which is only open while that is worth no log."""
+        """A quick command has run the short way (direct.py), too short for any log."""
         command.untimed = self._interval
         command.took(took_ns, self.with_histograms)
 

@@ -221,10 +221,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
     while True:
         by_peer = tcb.snd_wnd - offset
         by_cwnd = congestion.cwnd - tcb.pipe()
-        # Not min(): of three it makes objects.
-        count = by_peer if by_peer < by_cwnd else by_cwnd
-        if count > available:
-            count = available
+        count = min(available, min(by_peer, by_cwnd))  # of three at once it would make objects
         if count < 0:
             count = 0
         if count < available and by_cwnd < by_peer:
