@@ -430,6 +430,11 @@ class Command:
         arity = self.arity
         return argument_count == arity if arity > 0 else argument_count >= -arity
 
+    def pass_untimed(self, calls: i64) -> None:
+        """So many calls, counted already, have not been timed."""
+        left = self.untimed - calls
+        self.untimed = left if left > 0 else i64(0)
+
     def took(self, took_ns: i64, with_histogram: bool) -> None:
         """A call, counted already, has been timed."""
         count = self.calls - self._timed_calls

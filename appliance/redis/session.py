@@ -31,7 +31,7 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.direct import serve_direct
+from appliance.redis.direct import NOT_TIMED, serve_direct
 from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
@@ -245,8 +245,14 @@ class Session:
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
 
-    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
-        """Count what `serve_direct` has done, and append the replies."""
+    def executed_direct(
+        self, gets: i64, sets: i64, is_last_set: bool, replies: bytes, started_ns: i64
+    ) -> None:
+        """Count what `serve_direct` has done, and append the replies.
+
+        Args:
+            started_ns: what the stopwatch read when it began, or NOT_TIMED.
+        """
         engine = self.engine
         self.last_command = engine.set_command if is_last_set else engine.get_command
         self.commands_executed += gets + sets
@@ -255,6 +261,15 @@ class Session:
         engine.get_command.calls += gets
         engine.set_command.calls += sets
         self._replies.block(replies)
+        if started_ns == NOT_TIMED:
+            engine.get_command.pass_untimed(gets)
+            engine.set_command.pass_untimed(sets)
+            return
+        took_ns = (i64(engine.stopwatch()) - started_ns) // (gets + sets)
+        if gets > 0:
+            engine.timing.took_direct(engine.get_command, took_ns)
+        if sets > 0:
+            engine.timing.took_direct(engine.set_command, took_ns)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""

@@ -32,7 +32,7 @@ from mypy_extensions import i64
 
 from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
-from appliance.shell.stepper import DETACHED
+from appliance.shell.stepper import DETACHED, StepHandler
 from appliance.stack.tcp.buffers import WORTH_KEEPING_WHOLE
 from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
@@ -94,7 +94,7 @@ class RedisAcceptor:
             connection = listener.accept()
 
 
-class RedisConnection:
+class RedisConnection(StepHandler):
     """One client: a connection, its session, and the replies that did not fit yet."""
 
     def __init__(
