@@ -160,6 +160,7 @@ class Engine:
         self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
+        self.random_bytes = random_bytes
         secret = random_bytes(16)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [

@@ -52,6 +52,7 @@ GROUPS: Final = [
     "scripting",
     "connection",
     "server",
+    "cluster",
 ]
 
 WRITE: Final = 1 << 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.redis.commands import (
+    acl,
     bitmaps,
     connection,
     dump,
@@ -24,6 +25,7 @@ from appliance.redis.commands import (
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
     transactions,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    acl,
     bitmaps,
     connection,
     dump,
@@ -53,6 +56,7 @@ _MODULES = (
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
     transactions,
