@@ -163,6 +163,7 @@ class Engine:
         self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
+        self.random_bytes = random_bytes
         secret = random_bytes(16)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [
@@ -359,7 +360,11 @@ class Engine:
             Whether there is more that should not wait for the next `cron`.
         """
         self.clock.set_us(now_us)
+        start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
+        took_ns: i64 = self.stopwatch() - start
+        self.counters.expiring_ns += took_ns
+        self.timing.event(b"expire-cycle", took_ns)
         left: i64 = _SLOTS_BUDGET
         for database in self.databases:
             if database.has_work and left > 0:

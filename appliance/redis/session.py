@@ -25,7 +25,7 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -54,9 +54,6 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
     from appliance.redis.watch import WatchedKey
-
-# A session with its parser and reply buffer, when nothing is under way.
-SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -657,12 +654,6 @@ class Session:
         for part in output:
             self.bytes_out += len(part)
         return output
-
-    def unsent(self) -> tuple[int, int]:
-        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
-        owner: Any = self.owner
-        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
-        return kept
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()

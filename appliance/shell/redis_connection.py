@@ -193,10 +193,6 @@ class RedisConnection(StepHandler):
             self._read(self.connection)
         self.pump.flush()
 
-    def unsent(self) -> tuple[int, int]:
-        """Pieces and bytes of replies that the send buffer has not taken."""
-        return (0, 0) if self.output is None else (len(self.output), self.kept_bytes)
-
     def finish(self) -> None:
         """Read no more requests; FIN after the replies."""
         if not self.is_finishing and not self.connection.is_closed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.redis.commands import (
+    acl,
     bitmaps,
     connection,
     dump,
@@ -26,6 +27,7 @@ from appliance.redis.commands import (
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
     transactions,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    acl,
     bitmaps,
     connection,
     dump,
@@ -57,6 +60,7 @@ _MODULES = (
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
     transactions,
