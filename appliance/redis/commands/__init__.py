@@ -25,6 +25,7 @@ from appliance.redis.commands import (
     sorted_sets,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )
@@ -53,6 +54,7 @@ _MODULES = (
     sorted_sets,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )

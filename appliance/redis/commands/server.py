@@ -72,7 +72,7 @@ def _clients(session: Session) -> Facts:
         "peak_connected_clients": engine.peak_sessions,
         "client_recent_max_input_buffer": largest_input,
         "blocked_clients": engine.blocked.count,
-        "tracking_clients": 0,
+        "tracking_clients": len(engine.tracking.clients),
         "pubsub_clients": len(engine.pubsub.listeners),
         "watching_clients": len(engine.watches.sessions),
         "clients_in_timeout_table": engine.blocked.timed_count,
@@ -122,6 +122,9 @@ def _stats(session: Session) -> Facts:
         "pubsub_channels": len(engine.pubsub.channels),
         "pubsub_patterns": len(engine.pubsub.patterns),
         "pubsubshard_channels": len(engine.pubsub.shard_channels),
+        "tracking_total_keys": engine.tracking.total_keys,
+        "tracking_total_items": engine.tracking.total_items,
+        "tracking_total_prefixes": engine.tracking.total_prefixes,
         "total_error_replies": sum(engine.error_counts.values()),
     }
 
