@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MIN_HZ: Final = 1
 _MAX_HZ: Final = 500
 _MIN_BACKLOG: Final = 16 * 1024
+_HZ_PERIODS: Final = 2000  # milliseconds of two periods at 1 Hz: the watchdog's least time
 # A parameter name without one of these is no pattern.
 _MARKS: Final = (b"*", b"?", b"[")
 
@@ -157,6 +158,8 @@ class Configuration:
             return b"%d" % max(_MIN_HZ, min(_MAX_HZ, int(value)))
         if parameter.name == b"repl-backlog-size":
             return b"%d" % max(_MIN_BACKLOG, int(value))
+        if parameter.name == b"watchdog-period" and value != b"0":
+            return b"%d" % max(_HZ_PERIODS // int(self._values[b"hz"]), int(value))
         return value
 
     def _tell(self, known: list[tuple[bytes, Parameter, bytes]], before: dict[bytes, bytes]) -> None:

@@ -37,17 +37,26 @@ _UNITS: Final[dict[bytes, int]] = {
 }
 _DIGITS: Final = b"0123456789"
 _MOST_DIGITS: Final = 127  # of a memory value
-_LISTS: Final = frozenset(
-    ["addresses", "buffer limits", "events", "flags", "percentiles", "save points", "scores"]
-)
+_LISTS: Final = frozenset(["addresses", "buffer limits", "flags", "percentiles", "save points", "scores"])
 _MOST_ADDRESSES: Final = 16
-_MOST_PASSWORD: Final = 512
 _MOST_HOST_NAME: Final = 255
 _SCORE: Final = 2000
-# What proc-title-template may speak of.
-_TITLE_WORDS: Final = frozenset(
-    [b"title", b"listen-addr", b"server-mode", b"port", b"tls-port", b"unixsocket", b"config-file"]
-)
+# What proc-title-template may speak of, and whether it comes to any text.
+_TITLE_WORDS: Final = {
+    b"title": False,
+    b"listen-addr": True,
+    b"server-mode": False,
+    b"port": True,
+    b"tls-port": True,
+    b"unixsocket": False,
+    b"config-file": True,
+}
+# Those that sort as SORT ALPHA does here, by bytes.
+_LOCALES: Final = frozenset([b"", b"C", b"POSIX", b"C.UTF-8", b"C.utf8"])
+# Numbers and these are read to their end; every other text ends at a NUL, as in C.
+_BINARY: Final = frozenset(["requirepass", "masterauth", "cluster-announce-human-nodename"])
+_BINARY_KINDS: Final = frozenset(["integer", "unsigned", "percentiles"])
+_NOT_IN_A_NODE_NAME: Final = b"!#$%&()*+:;<>?@[]{|}~\0"
 _FILE_NAMES: Final = frozenset(["dbfilename", "appendfilename", "appenddirname"])
 
 
@@ -104,6 +113,8 @@ class Parameter:
             ValueError: with the reason, in the server's words.
         """
         kind = self.kind
+        if kind not in _BINARY_KINDS and self.name.decode() not in _BINARY:
+            words = [word.partition(b"\0")[0] for word in words]
         if kind == "save points":
             return _save_points(words)
         if kind == "buffer limits":
@@ -134,10 +145,6 @@ class Parameter:
         if kind == "enum":
             return self._choice(text)
         return self._number(text)
-
-    def is_same(self, one: bytes, other: bytes) -> bool:
-        """Whether two texts of values mean the same."""
-        return one == other
 
     def _choice(self, text: bytes) -> bytes:
         value = text.lower()
@@ -170,7 +177,7 @@ class Parameter:
             if number > I64_MAX:
                 number -= U64_MAX + 1
             if self.is_percent and number < 0:
-                return self._percent(b"%d" % -number)
+                return self._percentage(-number)
         elif kind == "octal":
             number = int(text, 8) if text and not text.strip(b"01234567") else None
             if text.startswith(b"-") and not text[1:].strip(_DIGITS):
@@ -193,6 +200,10 @@ class Parameter:
         number = parse_integer(text)
         if number is None or number < 0:
             raise ValueError("argument must be a memory or percent value")
+        return self._percentage(number)
+
+    @staticmethod
+    def _percentage(number: int) -> bytes:
         if number > 100:
             raise ValueError("percentage argument must be less or equal to 100")
         return b"%d%%" % number if number else b"0"
@@ -203,11 +214,12 @@ class Parameter:
             raise ValueError(f"{name} can't be a path, just a filename")
         if name == "proc-title-template":
             _check_title(text)
-        elif name == "requirepass" and len(text) > _MOST_PASSWORD:
-            raise ValueError("Password is longer than CONFIG_AUTHPASS_MAX_LEN")
         elif name == "cluster-announce-hostname":
             _check_host_name(text)
-        elif name == "locale-collate" and text not in (b"", b"C", b"POSIX"):
+        elif name == "cluster-announce-human-nodename":
+            if any(byte in _NOT_IN_A_NODE_NAME for byte in text):
+                raise ValueError("Announced human node name contained invalid character")
+        elif name == "locale-collate" and text not in _LOCALES:
             raise ValueError("Invalid locale name")
 
 
@@ -295,10 +307,9 @@ def _percentiles(words: list[bytes]) -> bytes:
         return b""
     shown: list[bytes] = []
     for word in words:
-        try:
-            value = parse_double(word)
-        except ValueError:
-            raise ValueError("Invalid latency-tracking-info-percentiles parameters") from None
+        value = parse_double(word)
+        if value != value:
+            raise ValueError("Invalid latency-tracking-info-percentiles parameters")
         if not 0 <= value <= 100:
             raise ValueError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
         shown.append((f"{value:.6f}".rstrip("0").rstrip(".") or "0").encode())
@@ -325,25 +336,31 @@ def _master(words: list[bytes]) -> bytes:
 
 
 def _check_title(text: bytes) -> None:
-    """A template: text with words in braces."""
-    rest = text
-    while True:
-        _, mark, rest = rest.partition(b"{")
-        if not mark:
-            break
-        word, mark, rest = rest.partition(b"}")
-        if not mark or word not in _TITLE_WORDS:
-            raise ValueError("template format is invalid or contains unknown variables")
-    if not text:
+    """A template: text with words in braces, of which something must be left."""
+    is_empty = True
+    at = 0
+    while at < len(text):
+        if text[at : at + 2] == b"{{":
+            is_empty = False
+            at += 2
+        elif text[at : at + 1] == b"{":
+            end = text.find(b"}", at)
+            word = text[at + 1 : end] if end >= 0 else b""
+            if word not in _TITLE_WORDS:
+                raise ValueError("template format is invalid or contains unknown variables")
+            is_empty = is_empty and not _TITLE_WORDS[word]
+            at = end + 1
+        else:
+            is_empty = is_empty and text[at : at + 1] == b" "
+            at += 1
+    if is_empty:
         raise ValueError("template format is invalid or contains unknown variables")
 
 
 def _check_host_name(text: bytes) -> None:
     if len(text) > _MOST_HOST_NAME:
         raise ValueError("Hostnames must be less than 256 characters")
-    if not all(chr(byte).isalnum() or byte in b"-." for byte in text if byte < 128) or any(
-        byte >= 128 for byte in text
-    ):
+    if text.translate(None, b"-.") != b"" and not text.translate(None, b"-.").isalnum():
         raise ValueError("Hostnames may only contain alphanumeric characters, hyphens or dots")
 
 

@@ -358,6 +358,10 @@ class Facts:
         """What HELP answers for a container."""
         title = self.name.upper() + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
         lines: list[object] = [SimpleString(title.encode())]
+        text = help_texts().get(self.name)
+        if text is not None:
+            lines += [SimpleString(line.encode()) for line in text]
+            return lines
         own: Facts | None = None
         for each in self.subcommands:
             if each.name == "help":
@@ -501,13 +505,19 @@ def container_help(session: Session, args: list[bytes]) -> object:
 
 # Filled by the first engine; the files cannot change while the process runs.
 _loaded: list[Facts] = []
+_help_loaded: dict[str, list[str]] = {}
 
 
 def table_text(group: str) -> bytes:
-    """The JSON of one group. Data of this package, as much a part of it as its modules."""
-    data = pkgutil.get_data("appliance.redis.commands", f"table/{group}.json")
+    """The JSON of one group."""
+    return _data(f"table/{group}.json")
+
+
+def _data(path: str) -> bytes:
+    """Data of this package, as much a part of it as its modules."""
+    data = pkgutil.get_data("appliance.redis.commands", path)
     if data is None:
-        raise ValueError(f"the table of the group {group} cannot be read")
+        raise ValueError(f"{path} cannot be read")
     return data
 
 
@@ -518,6 +528,13 @@ def load_table() -> list[Facts]:
             rows: dict[str, dict[str, Any]] = json.loads(table_text(group))
             _loaded.extend([Facts(name, group, row) for name, row in rows.items()])
     return _loaded
+
+
+def help_texts() -> dict[str, list[str]]:
+    """What HELP answers for a container, below the title, where the server's own text may be repeated."""
+    if not _help_loaded:
+        _help_loaded.update(json.loads(_data("help.json")))
+    return _help_loaded
 
 
 def private_command(name: str, arity: int, function: Handler, flags: list[str]) -> Command:

@@ -7,6 +7,8 @@ waits and does no I/O.
 
     request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
 
+Plain GET and SET do not come that far: see direct.py.
+
 `mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
@@ -23,14 +25,16 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, TRACKING
+from appliance.redis.direct import serve_direct
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SAMPLING, TRACKING
 from appliance.redis.errors import CommandError
+from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import (
     ADMIN,
@@ -52,6 +56,9 @@ if TYPE_CHECKING:
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
 
+# A session with its parser and reply buffer, when nothing is under way.
+SESSION_BYTES: Final = 3000
+
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
 REPLY_OFF: Final = 1 << 0
@@ -67,6 +74,9 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
+
+# With a piece of input as large as this the limit on unfinished requests is looked at.
+_LARGE_PIECE: Final = 16 * 1024
 
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
@@ -110,9 +120,11 @@ class Session:
         self.library_name: bytes = b""
         self.library_version: bytes = b""
         self.is_closing = False
+        self.is_over_limit = False  # closing, because of one: what it is owed is not sent
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
         self.bytes_in: i64 = 0
@@ -127,6 +139,9 @@ class Session:
         self.parser.is_restricted = must_authenticate
         self._kept: deque[bytes] | None = None
         self.kept_bytes: i64 = 0
+        self.queued_bytes: i64 = 0  # of the requests in `queued`
+        self.unsent_bytes: i64 = 0  # of replies taken, that the owner could not send yet
+        self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
         self._replies = ReplyBuffer()
 
@@ -151,6 +166,15 @@ class Session:
             self.mode |= LOCKED
         self.parser.is_restricted = not authenticated
 
+    def set_no_touch(self, is_no_touch: bool) -> None:
+        """CLIENT NO-TOUCH: whether the keys that this session looks up stay as they are."""
+        self.is_no_touch = is_no_touch
+        self.follow_touching()
+
+    def follow_touching(self) -> None:
+        """The policy of `maxmemory`, or NO-TOUCH, may have changed."""
+        self.touching = TOUCH_NOT if self.is_no_touch else self.engine.touching
+
     def add_commands(self, commands: list[Command]) -> None:
         """Give this session commands that others do not have; in one of the two common spellings."""
         mine = dict(self._commands)
@@ -173,7 +197,7 @@ class Session:
         if self.is_closing or count <= 0:
             return
         self.clock.set_us(now_us)
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self.last_interaction_us = now_us
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
@@ -181,6 +205,8 @@ class Session:
             return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
+        if count >= _LARGE_PIECE:
+            self.engine.client_limits.check_query(self)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -192,7 +218,7 @@ class Session:
 
     def go_on(self) -> None:
         """Execute what came while the session was parked, until it is parked again."""
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self._execute_all(self.parser)
         kept = self._kept
         while kept is not None and len(kept) > 0 and self.mode & PARKED == 0 and not self.is_closing:
@@ -206,7 +232,10 @@ class Session:
             self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
+        engine = self.engine
         while True:
+            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
+                parser.pos = serve_direct(self, parser.data, parser.pos)
             args = parser.next_request()
             if args is None:
                 break
@@ -218,6 +247,17 @@ class Session:
             self.engine.count_error(b"ERR")
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
+        """Count what `serve_direct` has done, and append the replies."""
+        engine = self.engine
+        self.last_command = engine.set_command if is_last_set else engine.get_command
+        self.commands_executed += gets + sets
+        engine.commands_executed += gets + sets
+        engine.dirty += sets
+        engine.get_command.calls += gets
+        engine.set_command.calls += sets
+        self._replies.block(replies)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -319,6 +359,9 @@ class Session:
         If not, it has been answered: refused, or queued for EXEC.
         """
         mode = self.mode
+        if self.engine.mode & SAMPLING:
+            self.engine.set_mode(SAMPLING, False)
+            command.untimed = 0
         if mode & IN_MULTI and command.flags & NO_MULTI:
             self._reject(command, b"ERR Command not allowed inside a transaction")
             return False
@@ -348,6 +391,8 @@ class Session:
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
+            for argument in args:
+                self.queued_bytes += len(argument)
             self.queued_flags |= command.flags
             self._append(QUEUED)
             return False
@@ -355,6 +400,7 @@ class Session:
 
     def _reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
+        self.last_command = command
         if command is not None:
             command.rejected_calls += 1
             if command.name == b"exec":
@@ -479,6 +525,7 @@ class Session:
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""
         self.queued = []
+        self.queued_bytes = 0
         self.queued_flags = 0
         self.mode &= ~(IN_MULTI | ABORTED | SPOILED)
         if len(self.watched) > 0:
@@ -552,15 +599,15 @@ class Session:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
         self.mode &= ~PARKED
         clock = self.clock
-        touching = clock.is_touching
-        clock.is_touching = not self.is_no_touch
+        touching = clock.touching
+        clock.touching = self.touching
         engine = self.engine
         current = engine.tracking.current
         engine.tracking.current = self
         reply = self.call(waiting.command, waiting.args)
         engine.tracking.tell_current()
         engine.tracking.current = current
-        clock.is_touching = touching
+        clock.touching = touching
         if self.mode & PARKED == 0:
             self._answered(reply)
 
@@ -616,8 +663,22 @@ class Session:
             self.bytes_out += len(part)
         return output
 
+    def unsent(self) -> tuple[int, int]:
+        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
+        owner: Any = self.owner
+        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
+        return kept
+
     def has_output(self) -> bool:
         return not self._replies.is_empty()
+
+    def query_bytes(self) -> i64:
+        """Bytes of requests that are not executed yet: unfinished, kept, or queued by MULTI."""
+        return self.parser.pending_bytes() + self.kept_bytes + self.queued_bytes
+
+    def output_bytes(self) -> i64:
+        """Bytes of replies that have not left."""
+        return self._replies.size() + self.unsent_bytes
 
     def refuse(self, message: bytes) -> None:
         """End the session before it begins."""

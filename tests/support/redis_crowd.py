@@ -116,7 +116,9 @@ class Crowd:
         self._theirs[name] = self.server.connect()
         # The same number on both sides, since some replies tell it.
         self._theirs[name].sendall(b"CLIENT ID\r\n")
-        self.engine.number_sessions_from(int(self._theirs[name].recv(64)[1:]))
+        number = self._theirs[name].recv(64)
+        if number.startswith(b":"):  # else it has to authenticate first
+            self.engine.number_sessions_from(int(number[1:]))
         self._ours[name] = OurClient(self.engine)
         if name in self.resp3:
             self._theirs[name].sendall(b"HELLO 3\r\n")
