@@ -25,7 +25,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
+from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
@@ -48,6 +48,7 @@ from appliance.redis.release import ReleaseQueue
 from appliance.redis.scripting.scripts import Scripts
 from appliance.redis.session import BEHIND, PARKED, Session
 from appliance.redis.timing import Timing
+from appliance.redis.tracking import Tracking
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
@@ -161,6 +162,7 @@ class Engine:
         self.stopwatch: Callable[[], int] = _no_stopwatch
         self.timing = Timing(self)
         self.monitors = Monitors(self)
+        self.tracking = Tracking(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         self.random_bytes = random_bytes
@@ -250,6 +252,10 @@ class Engine:
             self.peak_sessions = len(self.sessions)
         return session
 
+    def number_sessions_from(self, first: int) -> None:
+        """The id of the next session; they never repeat, so no lower than it would be."""
+        self._next_session_id = max(first, self._next_session_id)
+
     def forget_session(self, session: Session) -> None:
         """Drop a closed session, keeping what it counted."""
         if self.sessions.pop(session.id, None) is not None:
@@ -267,6 +273,9 @@ class Engine:
 
         Sessions that were parked and have been answered go on with their input first; that may add others.
         """
+        if self.tracking.has_broadcasts():
+            self.tracking.broadcast()
+            self.settle(None)
         if len(self._pending) == 0:
             return []
         pending: dict[int, Session] = {}
@@ -290,12 +299,18 @@ class Engine:
         self._messages.append((session, wire))
         self.attention |= _MESSAGES
 
+    def attend(self) -> None:
+        """There is something to `settle`."""
+        self.attention |= _MESSAGES
+
     def key_changed(self, database: int, key: bytes) -> None:
         """Tell those who watch a key, or wait for it."""
         if self.mode & MEMORY_LIMITED:
             self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
+        if self.tracking.is_interested:
+            self.tracking.key_changed(key)
         self.key_ready(database, key)
 
     def key_ready(self, database: int, key: bytes) -> None:
@@ -325,6 +340,8 @@ class Engine:
         while self.attention != 0:
             attention = self.attention
             self.attention = 0
+            if self.mode & TRACKING:
+                self.tracking.tell_current()
             if attention & _MESSAGES:
                 messages = self._messages
                 self._messages = []
@@ -340,6 +357,7 @@ class Engine:
     def cron(self, now_us: int) -> None:
         """Housekeeping, to be called every `cron_period_us`: rates, clients, the first piece of `work`."""
         self.clock.set_us(now_us)
+        self.tracking.current = None
         if self.started_us == 0:
             self.started_us = now_us
         self._sample_rate(now_us)
@@ -360,6 +378,7 @@ class Engine:
             Whether there is more that should not wait for the next `cron`.
         """
         self.clock.set_us(now_us)
+        self.tracking.current = None
         start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
         took_ns: i64 = self.stopwatch() - start
@@ -395,6 +414,7 @@ class Engine:
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
+        self.tracking.current = None
         if self.mode & SCRIPT_BUSY:
             self.scripts.resume(now_us)
         elif self.blocked.earliest_us <= now_us:
@@ -600,6 +620,7 @@ class Engine:
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
         self.timing.configure(configuration)
+        self.tracking.max_keys = configuration.integer("tracking-table-max-keys")
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)

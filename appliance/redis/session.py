@@ -32,7 +32,7 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import NOT_TIMED, serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SCRIPT_BUSY
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SCRIPT_BUSY, TRACKING
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
@@ -53,6 +53,7 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
 
 # The special states of a session, bits of `mode`.
@@ -69,6 +70,7 @@ BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
+TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
 
 # With a piece of input as large as this the limit on unfinished requests is looked at.
 _LARGE_PIECE: Final = 16 * 1024
@@ -126,6 +128,7 @@ class Session:
         self.bytes_out: i64 = 0
         self.waiting: Waiting | None = None
         self.subscriptions: Subscriptions | None = None
+        self.tracked: Tracked | None = None
         self.watched: list[WatchedKey] = []
         self.queued: list[tuple[Command, list[bytes]]] = []
         self.queued_flags: i64 = 0  # those of all queued commands together
@@ -316,8 +319,14 @@ class Session:
 
     def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
         """After a command, when the session or the engine is in a special state now."""
-        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
-            self.engine.monitors.feed(self, args)
+        engine = self.engine
+        if engine.mode & TRACKING:
+            engine.tracking.executed(command, args)
+            tracked = self.tracked
+            if tracked is not None and self.mode & IN_MULTI == 0 and not _is_about_clients(command):
+                tracked.caching = False
+        if engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -335,11 +344,15 @@ class Session:
             left = command.untimed
             if left != 0:
                 command.untimed = left - 1
-                return command.function(self, args)
-            return self._timed(command, args)
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
-            return self._failure(error.message)
+            reply = self._failure(error.message)
+        if self.engine.mode & TRACKING:
+            self.engine.tracking.executed(command, args)
+        return reply
 
     def _resolve(self, args: list[bytes]) -> Command | None:
         """The slow way to the command: other spellings, subcommands, errors."""
@@ -366,6 +379,8 @@ class Session:
         if mode & LOCKED and command.flags & NO_AUTH == 0:
             self.reject(command, errors.NO_AUTH)
             return False
+        if self.engine.mode & TRACKING:
+            self.engine.tracking.begin(self)
         if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
@@ -404,6 +419,8 @@ class Session:
                 message = b"EXECABORT Transaction discarded because of: " + message.removeprefix(b"ERR ")
         if self.mode & IN_MULTI:
             self.mode |= ABORTED
+        elif self.tracked is not None and (command is None or not _is_about_clients(command)):
+            self.tracked.caching = False
         self._append(self._failure(message))
 
     # Services to handlers -------------------------------------------------------------------------
@@ -562,6 +579,15 @@ class Session:
         if self.mode & MONITORING:
             self.mode &= ~MONITORING
             self.engine.monitors.remove(self)
+        self.engine.tracking.disable(self)
+
+    def set_tracked(self, tracked: Tracked | None) -> None:
+        """None: its reads are not tracked."""
+        self.tracked = tracked
+        if tracked is None:
+            self.mode &= ~TRACKED
+        else:
+            self.mode |= TRACKED
 
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
@@ -586,7 +612,12 @@ class Session:
         clock = self.clock
         touching = clock.touching
         clock.touching = self.touching
+        engine = self.engine
+        current = engine.tracking.current
+        engine.tracking.current = self
         reply = self.call(waiting.command, waiting.args)
+        engine.tracking.tell_current()
+        engine.tracking.current = current
         clock.touching = touching
         if self.mode & PARKED == 0:
             self._answered(reply)
@@ -701,3 +732,8 @@ class Session:
         self.discard_transaction()
         self.unsubscribe_all()
         self.stop_observing()
+
+
+def _is_about_clients(command: Command) -> bool:
+    """CLIENT with any subcommand: none of them ends what CLIENT CACHING has begun."""
+    return command.full_name.startswith(b"client|")

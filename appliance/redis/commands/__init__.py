@@ -30,6 +30,7 @@ from appliance.redis.commands import (
     standalone,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )
@@ -63,6 +64,7 @@ _MODULES = (
     standalone,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )

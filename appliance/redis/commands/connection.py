@@ -16,6 +16,7 @@ from appliance.redis.integers import parse_integer
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
+    MONITORING,
     PARKED,
     REPLY_OFF,
     REPLY_SKIP,
@@ -187,10 +188,6 @@ def client_setinfo(session: Session, args: list[bytes]) -> object:
     return OK
 
 
-def client_getredir(session: Session, args: list[bytes]) -> object:
-    return -1
-
-
 def client_line(session: Session, viewer: Session | None = None, args: list[bytes] | None = None) -> bytes:
     """One client as CLIENT LIST shows it.
 
@@ -204,12 +201,17 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
     # In the order in which the server puts them.
     flags = ""
+    tracked = session.tracked
+    if session.mode & MONITORING:
+        flags += "O"
     if session.mode & SUBSCRIBED:
         flags += "P"
     if session.mode & IN_MULTI:
         flags += "x"
     if session.mode & PARKED:
         flags += "b"
+    if tracked is not None:
+        flags += "t" + ("R" if tracked.is_broken else "") + ("B" if tracked.is_broadcast else "")
     if session.mode & SPOILED:
         flags += "d"
     if session.is_closing:
@@ -260,7 +262,7 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
         f"events={'rw' if unsent else 'r'}",
         f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
         "user=default",
-        "redir=-1",
+        f"redir={-1 if session.tracked is None else session.tracked.redirect}",
         f"resp={3 if session.resp3 else 2}",
         f"lib-name={session.library_name.decode('ascii')}",
         f"lib-ver={session.library_version.decode('ascii')}",
@@ -455,7 +457,6 @@ def client_unblock(session: Session, args: list[bytes]) -> object:
 HANDLERS: Final[dict[str, Handler]] = {
     "auth": auth,
     "client|getname": client_getname,
-    "client|getredir": client_getredir,
     "client|id": client_id,
     "client|info": client_info,
     "client|kill": client_kill,
