@@ -16,8 +16,8 @@ key instead of 240 at a million keys of 16 bytes with values of 32. What cannot 
 integer, a long string, a key that expires) has an Entry. So has, for a while, a packed key whose Entry a
 handler asked for: `find` unpacks it in place, and `work` packs it again.
 
-The value in a packed record is in wire form, header and CR LF included: GET's reply is a slice of the record,
-and costs no joining of pieces.
+A packed record is what a SET has on the wire, from the key to the end: `key CR LF $5 CR LF value CR LF`. So
+SET cuts its record out of the request in one piece (`put_part`), and GET's reply is a part of the record.
 
 Resizing is incremental. The arrays come in segments of 16384 slots: those of the next size are made one after
 another while writes go on (PREPARING), then every write moves a bounded number of slots over (MOVING), and
@@ -32,10 +32,8 @@ slot with its bits carried from the top down, so growing and shrinking split and
 has either wholly passed or wholly before it. All records of a home slot lie in one run, in order, so they
 are found in O(run).
 
-Hash:       keyed. Python's hash of bytes is SipHash-1-3 under a key drawn per process, unless
-            PYTHONHASHSEED pins it; so its halves go through a multiply-add by two secret odd numbers of
-            this table (a universal family), and flooding a slot needs full 64-bit collisions of SipHash
-            instead of equal low bits.
+Hash:       32 bits of SipHash-1-3 under a secret key, of a part of the bytes that hold the key
+            (`slices.keyed_hash`).
 Units:      milliseconds of the wall clock for expiry (int, Unix time); the access clock is 24 bits, seconds
             of Unix time modulo 2**24 as redis-server keeps them (194 days; `idle_s` takes the difference).
 Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
@@ -60,6 +58,7 @@ from appliance.redis.notifications import (
     NOTIFY_WRITTEN,
 )
 from appliance.redis.replies import BULK_HEADERS, CRLF, Bulk
+from appliance.redis.slices import HashKey, copy_part, is_part_equal, keyed_hash
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import type_name
 
@@ -89,6 +88,11 @@ _ENTRY_TAG: Final = 63 << 56
 LONGEST_PACKED_KEY: Final = 62
 # A packed value is copied when it is read; from about here on that costs more than an object saves.
 LONGEST_PACKED_VALUE: Final = 128
+
+# What `reply_part` says.
+FOUND: Final = 1
+ABSENT: Final = 0
+UNKNOWN: Final = -1
 
 _WRITER: Final = BytesWriter()
 
@@ -150,11 +154,9 @@ class Table:
         """An empty table.
 
         Args:
-            secret: at least 8 random bytes; the key of the hash.
+            secret: 16 random bytes; the key of the hash.
         """
-        # 30 bits each: products with 32 bits of a hash, and their sum, stay within a signed 64-bit integer.
-        self._secret_low: i64 = (int.from_bytes(secret[0:4], "little") & 0x3FFF_FFFF) | 1
-        self._secret_high: i64 = (int.from_bytes(secret[4:8], "little") & 0x3FFF_FFFF) | 1
+        self._hash_key = HashKey(secret)
         self._segments: list[_Segment] = [_Segment(MIN_SLOTS)]
         self._mask: i64 = MIN_SLOTS - 1
         self._used: i64 = 0  # records in _segments
@@ -176,9 +178,7 @@ class Table:
 
     def hash_of(self, key: bytes) -> i64:
         """32 bits, keyed."""
-        h: i64 = hash(key)
-        mixed = (h & 0xFFFF_FFFF) * self._secret_low + ((h >> 32) & 0xFFFF_FFFF) * self._secret_high
-        return (mixed >> 30) & 0xFFFF_FFFF
+        return keyed_hash(key, 0, len(key), self._hash_key)
 
     # Finding --------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Table:
                         if clock >= 0:
                             tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
                         if as_reply:
-                            return Bulk(record[length:])
+                            return Bulk(record[length + 2 :])
                         return _value_of(record, length)
             elif tag == 0:
                 break
@@ -303,8 +303,47 @@ class Table:
                 if clock >= 0:
                     segment.tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
                 record = cast("bytes", segment.records[inner])
-                return Bulk(record[length:]) if as_reply else _value_of(record, length)
+                return Bulk(record[length + 2 :]) if as_reply else _value_of(record, length)
         return None
+
+    def reply_part(self, data: bytes, start: i64, length: i64, clock: i64, out: BytesWriter) -> i64:
+        """Append the reply to a GET of the key data[start : start + length] to `out`, if it is packed.
+
+        Args:
+            length: at least 1, at most LONGEST_PACKED_KEY.
+            clock: as for `read`.
+
+        Returns:
+            FOUND or ABSENT; UNKNOWN when only `read` can tell.
+        """
+        h = keyed_hash(data, start, length, self._hash_key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            inner = at & _INNER
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
+                    return UNKNOWN
+                if key_length == length:
+                    record = cast("bytes", segment.records[inner])
+                    if is_part_equal(record, data, start, length):
+                        if clock >= 0:
+                            tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        copy_part(out, record, length + 2, len(record))
+                        return FOUND
+            if tag == 0 or (at - tag) & mask < distance:
+                return UNKNOWN if self._is_moving else ABSENT
+            at = (at + 1) & mask
+            distance += 1
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
 
     def has(self, key: bytes) -> bool:
         return self._locate(key, self.hash_of(key)) != -1
@@ -414,6 +453,50 @@ class Table:
         else:
             self._place(_ENTRY_TAG | h, _entry(key, value, clock))
         return None
+
+    def put_part(self, data: bytes, start: i64, length: i64, end: i64, clock: i64) -> bool:
+        """`put` of what is in wire form: data[start:end] is `key CR LF $n CR LF value CR LF`.
+
+        Args:
+            length: of the key: at least 1, at most LONGEST_PACKED_KEY.
+            end: behind a value that is kept as bytes, at most LONGEST_PACKED_VALUE.
+            clock: the key's access clock, 24 bits.
+
+        Returns:
+            False when only `put` can do it: the key has an entry, or may have.
+        """
+        h = keyed_hash(data, start, length, self._hash_key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            inner = at & _INNER
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
+                    return False
+                if key_length == length and is_part_equal(
+                    cast("bytes", segment.records[inner]), data, start, length
+                ):
+                    tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                    segment.records[inner] = data[start:end]
+                    return True
+            if tag == 0 or (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            return False
+        self._make_room()
+        self._place(_packed_tag(h, length, clock), data[start:end])
+        return True
 
     def insert(self, key: bytes, value: object) -> Entry:
         """Add a key that is not in the table, as an entry."""
@@ -897,6 +980,7 @@ def _packed(key: bytes, value: bytes) -> bytes:
     writer = _WRITER
     writer.truncate(0)
     writer.write(key)
+    writer.write(CRLF)
     writer.write(BULK_HEADERS[len(value)])
     writer.write(value)
     writer.write(CRLF)
@@ -906,8 +990,8 @@ def _packed(key: bytes, value: bytes) -> bytes:
 def _value_of(record: bytes, key_length: i64) -> bytes:
     """The value in a packed record."""
     size: i64 = len(record)
-    rest = size - key_length  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
-    start = key_length + (4 if rest < 16 else 5 if rest < 107 else 6)
+    rest = size - key_length - 2  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
+    start = key_length + (6 if rest < 16 else 7 if rest < 107 else 8)
     return record[start : size - 2]
 
 
@@ -1164,6 +1248,20 @@ class Database:
         self._stats.hits += 1
         return found
 
+    def reply_part(self, data: bytes, start: i64, length: i64, out: BytesWriter) -> i64:
+        """GET of the key data[start : start + length]: as `Table.reply_part`, counting a hit or a miss."""
+        clock = self._clock
+        found = self._table.reply_part(
+            data, start, length, clock.access_clock if clock.is_touching else -1, out
+        )
+        if found == FOUND:
+            self._stats.hits += 1
+        elif found == ABSENT:
+            if self._observer.event_classes & NOTIFY_KEY_MISS:
+                return UNKNOWN
+            self._stats.misses += 1
+        return found
+
     def lookup_write(self, key: bytes) -> Entry | None:
         """The entry of key for a command that will change it, or None."""
         entry = self.find(key)
@@ -1230,6 +1328,12 @@ class Database:
                 if is_expired:
                     self._stats.expired_lazily += 1
                     self._tell_expired(key)
+
+    def put_part(self, data: bytes, start: i64, length: i64, end: i64) -> bool:
+        """`put` as `Table.put_part`; False also when somebody wants to hear of it."""
+        return self._observer.event_classes == 0 and self._table.put_part(
+            data, start, length, end, self._clock.access_clock
+        )
 
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""

@@ -7,6 +7,8 @@ waits and does no I/O.
 
     request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
 
+Plain GET and SET do not come that far: see direct.py.
+
 `mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
@@ -23,16 +25,27 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.direct import serve_direct
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
 from appliance.redis.pubsub import Subscriptions, remove_listener
-from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.registry import (
+    ADMIN,
+    DENYOOM,
+    MAY_REPLICATE,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SKIP_MONITOR,
+    WRITE,
+    Command,
+)
 from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
@@ -40,6 +53,9 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
     from appliance.redis.watch import WatchedKey
+
+# A session with its parser and reply buffer, when nothing is under way.
+SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -54,6 +70,7 @@ PARKED: Final = 1 << 7  # waits inside a command
 BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+MONITORING: Final = 1 << 16  # is told of all commands
 
 # With a piece of input as large as this the limit on unfinished requests is looked at.
 _LARGE_PIECE: Final = 16 * 1024
@@ -201,7 +218,10 @@ class Session:
             self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
+        engine = self.engine
         while True:
+            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
+                parser.pos = serve_direct(self, parser.data, parser.pos)
             args = parser.next_request()
             if args is None:
                 break
@@ -213,6 +233,17 @@ class Session:
             self.engine.count_error(b"ERR")
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
+        """Count what `serve_direct` has done, and append the replies."""
+        engine = self.engine
+        self.last_command = engine.set_command if is_last_set else engine.get_command
+        self.commands_executed += gets + sets
+        engine.commands_executed += gets + sets
+        engine.dirty += sets
+        engine.get_command.calls += gets
+        engine.set_command.calls += sets
+        self._replies.block(replies)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -232,19 +263,38 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            reply = command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.mode == 0:
+        if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
-            self._finish(args, reply)
+            self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
 
-    def _finish(self, args: list[bytes], reply: object) -> None:
-        """After a command of a session that is in a special state now."""
+    def _timed(self, command: Command, args: list[bytes]) -> object:
+        """Run a command with a look at the stopwatch before and after."""
+        engine = self.engine
+        calls = command.calls
+        start: i64 = engine.stopwatch()
+        try:
+            return command.function(self, args)
+        finally:
+            # One that waits has not been, and is counted when it is answered.
+            if command.calls >= calls:
+                engine.timing.took(self, command, args, engine.stopwatch() - start)
+
+    def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
+        """After a command, when the session or the engine is in a special state now."""
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -259,7 +309,11 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            return command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                return command.function(self, args)
+            return self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             return self._failure(error.message)
@@ -302,6 +356,9 @@ class Session:
                 + b"in this context",
             )
             return False
+        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+            self._reject(command, b"ERR Replica can't interact with the keyspace")
+            return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
@@ -314,6 +371,7 @@ class Session:
 
     def _reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
+        self.last_command = command
         if command is not None:
             command.rejected_calls += 1
             if command.name == b"exec":
@@ -474,6 +532,12 @@ class Session:
             remove_listener(pubsub.shard_channels, channel, self)
         self.set_subscriptions(None)
 
+    def stop_observing(self) -> None:
+        """Be told no more of what others do."""
+        if self.mode & MONITORING:
+            self.mode &= ~MONITORING
+            self.engine.monitors.remove(self)
+
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
         self.subscriptions = subscriptions
@@ -554,6 +618,12 @@ class Session:
             self.bytes_out += len(part)
         return output
 
+    def unsent(self) -> tuple[int, int]:
+        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
+        owner: Any = self.owner
+        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
+        return kept
+
     def has_output(self) -> bool:
         return not self._replies.is_empty()
 
@@ -599,3 +669,4 @@ class Session:
         self.kept_bytes = 0
         self.discard_transaction()
         self.unsubscribe_all()
+        self.stop_observing()

@@ -32,17 +32,18 @@ from mypy_extensions import i64
 
 from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
-from appliance.shell.pump import DETACHED
+from appliance.shell.stepper import DETACHED
 from appliance.stack.tcp.buffers import WORTH_KEEPING_WHOLE
 from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
-    from appliance.shell.stepper import Stepper
+    from appliance.shell.stepper import ConnectionPort, Stepper
+    from appliance.stack.listener import Listener
     from appliance.stack.tcp.connection import Connection
 
-__all__ = ["INPUT_LIMIT", "OUTPUT_LIMIT", "RedisConnection"]
+__all__ = ["INPUT_LIMIT", "OUTPUT_LIMIT", "RedisAcceptor", "RedisConnection"]
 
 INPUT_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of requests kept for one session that waits inside a command, before it is not read any more."""
@@ -62,6 +63,37 @@ _PROBES: Final = 3
 _log = get_logger("redis")
 
 
+class RedisAcceptor:
+    """Owner of the listener of a Redis port: makes a client of each connection that opens."""
+
+    def __init__(
+        self, pump: Stepper, engine: Engine, listener: Listener, output_limit: int, input_limit: int
+    ) -> None:
+        """See `RedisConnection` for the limits."""
+        self.pump: Stepper = pump
+        self.engine: Engine = engine
+        self.listener: Listener = listener
+        self.output_limit: i64 = output_limit
+        self.input_limit: i64 = input_limit
+        self.lingering: set[RedisConnection] = set()
+        """Said all, waiting for the peer's FIN or for the end of its patience."""
+
+    def on_opened(self, port: ConnectionPort) -> None:
+        """Accept whoever waits; called by the pump."""
+        listener = self.listener
+        connection = listener.accept()
+        while connection is not None:
+            one = RedisConnection(
+                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
+            )
+            self.pump.port_of(connection).handler = one
+            if one.session.is_closing:  # too many clients
+                one.on_session_output()
+            # Bytes may have come with the handshake's last ACK, before anyone could be told.
+            one.on_events(connection)
+            connection = listener.accept()
+
+
 class RedisConnection:
     """One client: a connection, its session, and the replies that did not fit yet."""
 
@@ -70,8 +102,8 @@ class RedisConnection:
         pump: Stepper,
         engine: Engine,
         connection: Connection,
-        output_limit: int,
-        input_limit: int,
+        output_limit: i64,
+        input_limit: i64,
         lingering: set[RedisConnection],
     ) -> None:
         """Begin a session for an open connection.
@@ -160,6 +192,10 @@ class RedisConnection:
             self.is_held = False
             self._read(self.connection)
         self.pump.flush()
+
+    def unsent(self) -> tuple[int, int]:
+        """Pieces and bytes of replies that the send buffer has not taken."""
+        return (0, 0) if self.output is None else (len(self.output), self.kept_bytes)
 
     def finish(self) -> None:
         """Read no more requests; FIN after the replies."""

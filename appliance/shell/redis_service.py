@@ -13,7 +13,7 @@ import trio
 from appliance.shell.clock import trio_time
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
-from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisConnection
+from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisAcceptor, RedisConnection
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class _SessionOwner(Protocol):
 
     def on_session_output(self) -> None:
         """The session got output, or an end, from outside its own `data_received`."""
+
+    def unsent(self) -> tuple[int, int]:
+        """Pieces and bytes of replies that the client has not taken."""
 
 
 def dispatch_pending(engine: Engine) -> None:
@@ -103,6 +106,8 @@ class _EngineTime:
                 dispatch_pending(engine)
                 if engine.is_busy:
                     pieces += 1
+                    if pieces % _MANY_PIECES == 0 and not engine.releases.is_empty():
+                        give_back()  # the more there is, the longer it takes: 4 ms for two million keys
                 else:
                     if pieces >= _MANY_PIECES:
                         give_back()  # a large table was resized or dropped, or many keys went
@@ -148,12 +153,11 @@ class RedisService:
         self.engine = engine
         self.clock = network.clock
         self.pump = network.pump
-        self.output_limit = output_limit
-        self.input_limit = input_limit
-        self.lingering: set[RedisConnection] = set()
-        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._listener = network.listen(port)
-        self._listener.owner = self
+        self._acceptor = RedisAcceptor(self.pump, engine, self._listener, output_limit, input_limit)
+        self._listener.owner = self._acceptor
+        self.lingering: set[RedisConnection] = self._acceptor.lingering
+        """Said all, waiting for the peer's FIN or for the end of its patience."""
         self.pump.add_step_hook(self._after_handlers)
 
     async def run(self) -> None:
@@ -176,21 +180,6 @@ class RedisService:
             if port is not None and isinstance(port.handler, RedisConnection):
                 port.handler.finish()
         self.pump.flush()
-
-    def on_opened(self, port: ConnectionPort) -> None:
-        """Accept whoever waits; called by the pump."""
-        accept = self._listener.accept
-        connection = accept()
-        while connection is not None:
-            one = RedisConnection(
-                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
-            )
-            self.pump.port_of(connection).handler = one
-            if one.session.is_closing:  # too many clients
-                one.on_session_output()
-            # Bytes may have come with the handshake's last ACK, before anyone could be told.
-            one.on_events(connection)
-            connection = accept()
 
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)
@@ -227,6 +216,10 @@ class _StreamOwner:
             self.scope.cancel()  # the peer may never take what is being written
         self.has_output.wake()
         self.has_room.wake()
+
+    def unsent(self) -> tuple[int, int]:
+        """The stream has them, or nobody."""
+        return 0, 0
 
 
 async def serve_redis_stream(

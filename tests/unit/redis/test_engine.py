@@ -77,6 +77,7 @@ def test_info_has_the_sections_and_real_numbers() -> None:
             "Clients",
             "Memory",
             "Persistence",
+            "Threads",
             "Stats",
             "Replication",
             "CPU",
@@ -84,6 +85,8 @@ def test_info_has_the_sections_and_real_numbers() -> None:
             "Errorstats",
             "Cluster",
             "Keyspace",
+            "Keysizes",
+            "Redtap",
         ]
     )
     server, stats = client.info("server"), client.info("stats")
