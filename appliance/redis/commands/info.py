@@ -380,6 +380,7 @@ def _persistence(engine: Engine) -> Facts:
 def _stats(engine: Engine) -> Facts:
     stats = engine.stats
     counters = engine.counters
+    limits = engine.client_limits
     pubsub = engine.pubsub
     refusing_us = 0
     if counters.refusing_since_us != 0:
@@ -398,7 +399,7 @@ def _stats(engine: Engine) -> Facts:
         "expired_stale_perc": f"{counters.stale_share * 100:.2f}",
         "expired_time_cap_reached_count": counters.expire_budget_reached,
         "evicted_keys": stats.evicted_keys,
-        "evicted_clients": 0,
+        "evicted_clients": limits.evicted_clients,
         "evicted_scripts": 0,
         "total_eviction_exceeded_time": (counters.refusing_us + refusing_us) // 1000,
         "current_eviction_exceeded_time": refusing_us // 1000,
@@ -411,8 +412,8 @@ def _stats(engine: Engine) -> Facts:
         "tracking_total_items": 0,
         "tracking_total_prefixes": 0,
         "total_error_replies": counters.error_replies,
-        "client_query_buffer_limit_disconnections": 0,
-        "client_output_buffer_limit_disconnections": 0,
+        "client_query_buffer_limit_disconnections": limits.query_buffer_disconnections,
+        "client_output_buffer_limit_disconnections": limits.output_buffer_disconnections,
         "eventloop_duration_cmd_sum": 0,
         "acl_access_denied_auth": counters.authentications_denied,
     }
