@@ -35,6 +35,7 @@ GROUPS = {
         "appliance/redis/counters.py",
         "appliance/redis/doubles.py",
         "appliance/redis/engine.py",
+        "appliance/redis/frequency.py",
         "appliance/redis/glob.py",
         "appliance/redis/integers.py",
         "appliance/redis/keyspace.py",

@@ -1,8 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
 It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
-`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both
-come in as arguments.
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in
+as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
@@ -28,7 +28,18 @@ from appliance.redis.direct import IS_FASTER
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
-from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
+from appliance.redis.frequency import Frequency
+from appliance.redis.keyspace import (
+    TOUCH_CLOCK,
+    TOUCH_COUNT,
+    TOUCH_NOT,
+    Clock,
+    Database,
+    Entry,
+    KeyspaceObserver,
+    KeyspaceStats,
+    Table,
+)
 from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
@@ -128,6 +139,7 @@ class Engine:
         """
         self.settings = settings
         self.clock = Clock()
+        self.touching: i64 = TOUCH_CLOCK  # what sessions put into Clock.touching, unless NO-TOUCH
         self.stats = KeyspaceStats()
         self.limits = EncodingLimits()
         self.observer: KeyspaceObserver = _Observer(self)
@@ -186,6 +198,7 @@ class Engine:
         self._next_session_id = 1
         # xorshift32 must not start at zero.
         self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
+        self.clock.frequency = Frequency(self.random)
         self._sampled_us: i64 = 0
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
@@ -346,6 +359,10 @@ class Engine:
                 left -= _SLOTS_BUDGET // 4
                 if database.has_work:
                     self.has_work = True
+        if self.memory.is_behind:
+            # What `maxmemory-eviction-tenacity` put off.
+            self.memory.make_room()
+            self.has_work = self.has_work or self.memory.is_behind
         self._work_at_us = now_us + _WORK_EVERY_US if self.has_work else NEVER_US
         if self.attention != 0:
             self.settle(None)
@@ -370,6 +387,12 @@ class Engine:
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
         if self._work_at_us <= now_us:
             self.work(now_us)
+
+    def evict_soon(self) -> None:
+        """There are keys that must go, more than one command was to wait for."""
+        if self._work_at_us == NEVER_US:
+            self._work_at_us = self.clock.now_us + _WORK_EVERY_US
+            self.timeout_came_earlier()
 
     def release_soon(self) -> None:
         """There is something to be let go of."""
@@ -520,8 +543,8 @@ class Engine:
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
         self.stats.reset()
-        self.client_limits.reset_stats()
         self.counters.reset()
+        self.client_limits.reset_stats()
         self.error_counts = {}
         self.counts_errors_apart = True
         self.connections_received = 0
@@ -549,9 +572,14 @@ class Engine:
         self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
         # Without a place nothing is published: then nobody needs to make events.
         limit = configuration.integer("maxmemory")
+        policy = configuration.text("maxmemory-policy")
         self.memory.configure(
-            limit, configuration.text("maxmemory-policy"), configuration.integer("maxmemory-samples")
+            limit,
+            policy,
+            configuration.integer("maxmemory-samples"),
+            configuration.integer("maxmemory-eviction-tenacity"),
         )
+        self._follow_policy(policy)
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
         self.timing.configure(configuration)
@@ -559,6 +587,21 @@ class Engine:
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
         self.observer.event_classes = classes
+
+    def _follow_policy(self, policy: bytes) -> None:
+        """Count how often keys are used, if the policy of `maxmemory` wants to know."""
+        frequency = self.clock.frequency
+        frequency.log_factor = self.configuration.integer("lfu-log-factor")
+        frequency.decay_minutes = self.configuration.integer("lfu-decay-time")
+        is_counting = policy.endswith(b"-lfu")
+        if is_counting != self.clock.is_counting:
+            self.clock.is_counting = is_counting
+            self.touching = TOUCH_COUNT if is_counting else TOUCH_CLOCK
+            for session in self.sessions.values():
+                session.follow_touching()
+            # That of the command being executed.
+            if self.clock.touching != TOUCH_NOT:
+                self.clock.touching = self.touching
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
         """Add facts to a section of INFO, a new one if need be; they override ours of the same name.

@@ -36,6 +36,7 @@ Hash:       32 bits of SipHash-1-3 under a secret key, of a part of the bytes th
             (`slices.keyed_hash`).
 Units:      milliseconds of the wall clock for expiry (int, Unix time); the access clock is 24 bits, seconds
             of Unix time modulo 2**24 as redis-server keeps them (194 days; `idle_s` takes the difference).
+            Under an -lfu policy the same bits are a counter of uses (frequency.py).
 Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
 Errors:     none.
 """
@@ -48,6 +49,7 @@ from librt.strings import BytesWriter
 from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.frequency import Frequency
 from appliance.redis.notifications import (
     NOTIFY_EVICTED,
     NOTIFY_EXPIRED,
@@ -97,6 +99,13 @@ UNKNOWN: Final = -1
 _WRITER: Final = BytesWriter()
 
 NO_EXPIRY: Final = -1
+
+# Clock.touching: a key that is looked up stays as it was (CLIENT NO-TOUCH), gets the time, or is counted
+# (-lfu).
+TOUCH_NOT: Final = 0
+TOUCH_CLOCK: Final = 1
+TOUCH_COUNT: Final = 2
+
 # A sum of as many times to live as a cron samples must stay within 64 bits.
 _LONGEST_AVERAGED_MS: Final = 1 << 48
 # Unpacked keys that wait for `work`: beyond, the next command that asks for an entry packs some.
@@ -116,15 +125,15 @@ class Entry:
         self.value = value
         self.expire_at_ms: i64 = NO_EXPIRY
         self.expire_index: i64 = -1  # place in Database._expiring
-        self.accessed_s: i64 = 0  # 24 bits
+        self.access: i64 = 0  # the access clock, or what frequency.py keeps: 24 bits
 
     def __repr__(self) -> str:
         return f"Entry({self.key!r}, {self.value!r})"
 
 
-def idle_s(now_s: i64, accessed_s: i64) -> i64:
+def idle_s(now_s: i64, access: i64) -> i64:
     """Seconds since a key was used, from its access clock; right up to 194 days."""
-    return (now_s - accessed_s) & CLOCK_MASK
+    return (now_s - access) & CLOCK_MASK
 
 
 class _Segment:
@@ -363,14 +372,14 @@ class Table:
             at = -2 - at
         tag = segment.tags[at & _INNER]
         if tag >> _LENGTH_SHIFT == _ENTRY:
-            return cast("Entry", segment.records[at & _INNER]).accessed_s
+            return cast("Entry", segment.records[at & _INNER]).access
         return (tag >> _CLOCK_SHIFT) & CLOCK_MASK
 
     def set_access_clock(self, key: bytes, clock: i64) -> None:
         """Set the access clock of key, if it is there."""
         found = self.read(key, clock)
         if isinstance(found, Entry):
-            found.accessed_s = clock
+            found.access = clock
 
     def find(self, key: bytes) -> Entry | None:
         """The entry of key, or None. A packed key is unpacked; `work` packs it again."""
@@ -528,7 +537,7 @@ class Table:
                 at = -2 - at
             at &= _INNER
             if segment.records[at] is entry:
-                segment.tags[at] = _packed_tag(h, len(entry.key), entry.accessed_s)
+                segment.tags[at] = _packed_tag(h, len(entry.key), entry.access)
                 segment.records[at] = _packed(entry.key, cast("bytes", value))
 
     def has_many_unpacked(self) -> bool:
@@ -969,7 +978,7 @@ def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, 
         segment.records[inner] = _packed(key, cast("bytes", value))
     elif previous is not None and isinstance(previous.value, (bytes, int)):
         previous.value = value
-        previous.accessed_s = clock
+        previous.access = clock
     else:
         segment.tags[inner] = _ENTRY_TAG | h
         segment.records[inner] = _entry(key, value, clock)
@@ -1001,7 +1010,7 @@ def _packed_tag(h: i64, length: i64, clock: i64) -> i64:
 
 def _entry(key: bytes, value: object, clock: i64) -> Entry:
     entry = Entry(key, value)
-    entry.accessed_s = clock
+    entry.access = clock
     return entry
 
 
@@ -1012,7 +1021,7 @@ def _view(tag: i64, record: object) -> Entry:
         return cast("Entry", record)
     packed = cast("bytes", record)
     entry = Entry(packed[:length], _value_of(packed, length))
-    entry.accessed_s = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
+    entry.access = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
     return entry
 
 
@@ -1060,6 +1069,11 @@ def _advance(state: i64, mask: i64) -> i64:
     return state | bit
 
 
+def _one() -> int:
+    """A random number for a clock without an engine."""
+    return 1
+
+
 class Clock:
     """The time of the command being executed; every database of an engine shares one.
 
@@ -1070,15 +1084,26 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
-        self.access_clock: i64 = 0  # what a touched key's access clock becomes: 24 bits
-        # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
-        self.is_touching = True
+        # What becomes of the keys that the command being executed looks up.
+        self.touching: i64 = TOUCH_CLOCK
+        # An -lfu policy is on, and its rules, which are there in any case.
+        self.is_counting = False
+        self.frequency = Frequency(_one)
 
     def set_us(self, now_us: i64) -> None:
         self.now_us = now_us
         self.now_ms = now_us // 1000
         self.now_s = now_us // 1_000_000
-        self.access_clock = self.now_s & CLOCK_MASK
+
+    def made(self) -> i64:
+        """The 24 bits of access of a key made now."""
+        return self.frequency.made(self.now_s) if self.is_counting else self.now_s & CLOCK_MASK
+
+    def used(self, access: i64) -> i64:
+        """The 24 bits of access of a key that the command being executed uses."""
+        if self.touching == TOUCH_CLOCK:
+            return self.now_s & CLOCK_MASK
+        return self.frequency.used(access, self.now_s) if self.touching == TOUCH_COUNT else access
 
 
 class KeyspaceStats:
@@ -1216,8 +1241,7 @@ class Database:
         return self._table.find(key)
 
     def _touch(self, entry: Entry) -> None:
-        if self._clock.is_touching:
-            entry.accessed_s = self._clock.access_clock
+        entry.access = self._clock.used(entry.access)
 
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
@@ -1230,8 +1254,10 @@ class Database:
     def _lookup(self, key: bytes, as_reply: bool) -> object:
         clock = self._clock
         access_clock: i64 = -1
-        if clock.is_touching:
-            access_clock = clock.access_clock
+        if clock.touching == TOUCH_CLOCK:
+            access_clock = clock.now_s & CLOCK_MASK
+        elif clock.touching == TOUCH_COUNT:
+            self._count_use(key)
         found = self._table.read(key, access_clock, as_reply)
         if isinstance(found, Entry):
             if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
@@ -1240,7 +1266,8 @@ class Database:
                 self._missed(key)
                 return None
             self._stats.hits += 1
-            self._touch(found)
+            if access_clock >= 0:
+                found.access = access_clock
             return found.value
         if found is None:
             self._missed(key)
@@ -1248,12 +1275,20 @@ class Database:
         self._stats.hits += 1
         return found
 
+    def _count_use(self, key: bytes) -> None:
+        access: i64 = self._table.access_clock(key)
+        if access >= 0:
+            self._table.set_access_clock(key, self._clock.used(access))
+
     def reply_part(self, data: bytes, start: i64, length: i64, out: BytesWriter) -> i64:
         """GET of the key data[start : start + length]: as `Table.reply_part`, counting a hit or a miss."""
         clock = self._clock
-        found = self._table.reply_part(
-            data, start, length, clock.access_clock if clock.is_touching else -1, out
-        )
+        access_clock: i64 = -1
+        if clock.touching == TOUCH_CLOCK:
+            access_clock = clock.now_s & CLOCK_MASK
+        elif clock.touching == TOUCH_COUNT:
+            return UNKNOWN
+        found = self._table.reply_part(data, start, length, access_clock, out)
         if found == FOUND:
             self._stats.hits += 1
         elif found == ABSENT:
@@ -1300,7 +1335,13 @@ class Database:
         entry = self.find(key)
         if entry is None:
             return self.add(key, value)
-        entry.accessed_s = self._clock.access_clock
+        clock = self._clock
+        entry.access = clock.used(entry.access) if clock.is_counting else clock.made()
+        self.overwrite(entry, value)
+        return entry
+
+    def overwrite(self, entry: Entry, value: object) -> None:
+        """Give the key of an entry that was looked up another value; an expire time it had is gone."""
         if entry.expire_at_ms != NO_EXPIRY:
             self.clear_expiry(entry)
         if isinstance(entry.value, bytes) and self._observer.event_classes == 0:
@@ -1308,16 +1349,19 @@ class Database:
         else:
             old = entry.value
             entry.value = value
-            self._replaced(key, old, value)
+            self._replaced(entry.key, old, value)
         self._table.pack_later(entry)
-        return entry
 
     def put(self, key: bytes, value: object) -> None:
         """As set_value, in the smallest form: for whoever does not need the entry."""
         if self._observer.event_classes != 0:
             self.set_value(key, value)
             return
-        previous = self._table.put(key, value, self._clock.access_clock)
+        clock = self._clock
+        access = clock.now_s & CLOCK_MASK
+        if clock.is_counting:
+            access = self._put_access(key)
+        previous = self._table.put(key, value, access)
         if previous is not None:
             old = previous.value
             if not isinstance(old, bytes) and isinstance(old, Collection):
@@ -1331,16 +1375,25 @@ class Database:
 
     def put_part(self, data: bytes, start: i64, length: i64, end: i64) -> bool:
         """`put` as `Table.put_part`; False also when somebody wants to hear of it."""
-        return self._observer.event_classes == 0 and self._table.put_part(
-            data, start, length, end, self._clock.access_clock
-        )
+        clock = self._clock
+        if self._observer.event_classes != 0 or clock.is_counting:
+            return False
+        return self._table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
 
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""
         old = entry.value
         entry.value = value
-        entry.accessed_s = self._clock.access_clock
+        if not self._clock.is_counting:  # whoever looked the key up has counted that
+            entry.access = self._clock.made()
         self._replaced(entry.key, old, value)
+
+    def _put_access(self, key: bytes) -> i64:
+        """While uses are counted: the access of a key that gets another value, or is made."""
+        access: i64 = self._table.access_clock(key)
+        if access < 0 or self._found(key) is None:
+            return self._clock.made()
+        return self._clock.used(access)
 
     def _replaced(self, key: bytes, old: object, new: object) -> None:
         if isinstance(old, Collection):
@@ -1359,7 +1412,7 @@ class Database:
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
         entry = self._table.insert(key, value)
-        entry.accessed_s = self._clock.access_clock
+        entry.access = self._clock.made()
         if self._observer.event_classes & NOTIFY_NEW:
             self._observer.event(self.index, NOTIFY_NEW, b"new", key)
         self._table.pack_later(entry)

@@ -34,6 +34,7 @@ from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import serve_direct
 from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
+from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import (
     ADMIN,
@@ -121,6 +122,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
         self.bytes_in: i64 = 0
@@ -161,6 +163,15 @@ class Session:
             self.mode |= LOCKED
         self.parser.is_restricted = not authenticated
 
+    def set_no_touch(self, is_no_touch: bool) -> None:
+        """CLIENT NO-TOUCH: whether the keys that this session looks up stay as they are."""
+        self.is_no_touch = is_no_touch
+        self.follow_touching()
+
+    def follow_touching(self) -> None:
+        """The policy of `maxmemory`, or NO-TOUCH, may have changed."""
+        self.touching = TOUCH_NOT if self.is_no_touch else self.engine.touching
+
     def add_commands(self, commands: list[Command]) -> None:
         """Give this session commands that others do not have; in one of the two common spellings."""
         mine = dict(self._commands)
@@ -183,7 +194,7 @@ class Session:
         if self.is_closing or count <= 0:
             return
         self.clock.set_us(now_us)
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self.last_interaction_us = now_us
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
@@ -204,7 +215,7 @@ class Session:
 
     def go_on(self) -> None:
         """Execute what came while the session was parked, until it is parked again."""
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self._execute_all(self.parser)
         kept = self._kept
         while kept is not None and len(kept) > 0 and self.mode & PARKED == 0 and not self.is_closing:
@@ -559,10 +570,10 @@ class Session:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
         self.mode &= ~PARKED
         clock = self.clock
-        touching = clock.is_touching
-        clock.is_touching = not self.is_no_touch
+        touching = clock.touching
+        clock.touching = self.touching
         reply = self.call(waiting.command, waiting.args)
-        clock.is_touching = touching
+        clock.touching = touching
         if self.mode & PARKED == 0:
             self._answered(reply)
 

@@ -65,6 +65,14 @@ EXPLAINED = [
 # What no test draws, for the same reason: (what, why).
 NOT_DRAWN = [
     (
+        "a HyperLogLog whose last run lacks its second byte",
+        "The server reads, and writes, what happens to lie behind the string.",
+    ),
+    (
+        "GET with SORT BY … ALPHA LIMIT",
+        "Which of several elements of equal weight are within the limit is left open (see EXPLAINED); GET would show them all.",
+    ),
+    (
         "ranges of names (BYLEX, ZLEXCOUNT, …) in a skiplist of different scores",
         "The server says that they are unspecified: it skips by the levels of its nodes, which are drawn at random.",
     ),

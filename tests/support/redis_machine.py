@@ -673,13 +673,13 @@ class Runner:
         self._begin(example)
         before = self._changes()
         found, at = self._compare([(request, planned.compare) for request, planned in example.steps])
+        ours, theirs = map(comparable_events, self._messages())
         if found is not None:
             return Difference(at, found, example.steps[at][1].name)
         after = self._changes()
         if after[0] - before[0] != after[1] - before[1]:
             text = f"changes to save: ours {after[0] - before[0]}, redis-server {after[1] - before[1]}"
             return Difference(len(example.steps), text, b"changes")
-        ours, theirs = map(comparable_events, self._messages())
         if ours != theirs:
             return Difference(len(example.steps), _different_events(ours, theirs), b"events")
         found = self._compare_state()

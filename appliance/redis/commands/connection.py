@@ -60,8 +60,8 @@ def reset(session: Session, args: list[bytes]) -> object:
     # A SKIP before it still takes effect, as with redis-server.
     session.mode &= ~(REPLY_OFF | REPLY_SKIP_NEXT)
     session.is_no_evict = False
-    session.is_no_touch = False
-    session.clock.is_touching = True
+    session.set_no_touch(False)
+    session.clock.touching = session.touching
     session.set_authenticated(session.engine.configuration.requirepass == b"")
     return RESET
 
@@ -411,8 +411,8 @@ def client_no_evict(session: Session, args: list[bytes]) -> object:
 
 
 def client_no_touch(session: Session, args: list[bytes]) -> object:
-    session.is_no_touch = _on_or_off(args[2])
-    session.clock.is_touching = not session.is_no_touch
+    session.set_no_touch(_on_or_off(args[2]))
+    session.clock.touching = session.touching
     return OK
 
 

@@ -97,7 +97,9 @@ class Context:
     def __init__(self, name: bytes, flags: int, is_read_only: bool, resp3: bool) -> None:
         self.name = name
         self.is_read_only = is_read_only
-        self.may_exceed_memory = flags & ALLOW_OOM != 0 or (flags & COMPATIBLE == 0 and flags & NO_WRITES != 0)
+        self.may_exceed_memory = flags & ALLOW_OOM != 0 or (
+            flags & COMPATIBLE == 0 and flags & NO_WRITES != 0
+        )
         self.resp3 = resp3
         self.has_written = False
         self.is_out_of_memory = False
@@ -258,7 +260,9 @@ class Runtime:
         """The callback that was registered as number `index` (from 1)."""
         return self._callback(callbacks, index)
 
-    def run(self, chunk: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]) -> object:
+    def run(
+        self, chunk: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]
+    ) -> object:
         """Run a compiled script; the reply.
 
         Args:
@@ -409,7 +413,11 @@ class Runtime:
             return self._fail(b"ERR Wrong number of args calling Redis command from script")
         flags = command.flags
         context = self.context
-        if context.is_read_only and (flags & WRITE or command.name in _MAY_REPLICATE) and flags & NOSCRIPT == 0:
+        if (
+            context.is_read_only
+            and (flags & WRITE or command.name in _MAY_REPLICATE)
+            and flags & NOSCRIPT == 0
+        ):
             command.rejected_calls += 1
             return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
         if flags & (NOSCRIPT | WRITE | DENYOOM):

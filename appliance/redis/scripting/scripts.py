@@ -253,7 +253,13 @@ class Scripts:
         return Context(name, flags, is_read_only or flags & NO_WRITES != 0, session.resp3)
 
     def run(
-        self, session: Session, context: Context, is_function: bool, chunk: object, count: i64, args: list[bytes]
+        self,
+        session: Session,
+        context: Context,
+        is_function: bool,
+        chunk: object,
+        count: i64,
+        args: list[bytes],
     ) -> object:
         """Run a script or function; its reply. To be called inside `pausable`."""
         runtime = self.runtime

@@ -54,7 +54,7 @@ def state(client: Client) -> dict[str, object]:
     database = session.db
     database.check_invariants()
     entries = sorted(
-        (entry.key, entry.value, entry.expire_at_ms, entry.accessed_s)
+        (entry.key, entry.value, entry.expire_at_ms, entry.access)
         for entry in database.entries()
         if isinstance(entry.value, (bytes, int))
     )
