@@ -272,7 +272,16 @@ def open_xdp(
         program_fd = load_xdp(xdp_program(map_fd, address))
         to_close.append(program_fd)
         for number in numbers:
-            bound = XdpQueue(interface, number, mtu)
+            try:
+                bound = XdpQueue(interface, number, mtu)
+            except OSError as exc:
+                if exc.errno == errno.EBUSY:
+                    raise NameInUse(
+                        f"queue {number} of link {name} has another AF_XDP socket", "give another queue"
+                    ) from exc
+                if exc.errno == errno.EINVAL and number >= queue_count(name):
+                    raise OSError(errno.EINVAL, f"{name} has no queue {number}") from exc
+                raise
             opened.queues.append(bound)
             put_socket(map_fd, number, bound.socket.fileno())
         opened.promiscuous = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
