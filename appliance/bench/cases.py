@@ -113,10 +113,44 @@ def _sized(command: str, size: int) -> Case:
     )
 
 
-def _lrange(count: int) -> Case:
+def _lrange(count: int, pipeline: int) -> Case:
     # redis-benchmark fills the list itself, as a test of its own before this one.
+    return _typed(f"lrange_{count}", pipeline, ("lrange", "lpush", "del"), nominal_rps=3_000_000 // count)
+
+
+def _typed(
+    command: str,
+    pipeline: int,
+    needs: tuple[str, ...],
+    *before: tuple[str, ...],
+    words: tuple[str, ...] = (),
+    nominal_rps: int | None = None,
+) -> Case:
+    """A command of one of the data types."""
     return Case(
-        f"LRANGE_{count}", f"lrange_{count}", nominal_rps=3_000_000 // count, needs=("lrange", "lpush", "del")
+        command.upper() + (f" -P {pipeline}" if pipeline != 1 else ""),
+        command,
+        pipeline=pipeline,
+        nominal_rps=nominal_rps or _NOMINAL_BY_DEPTH[pipeline],
+        words=words,
+        needs=needs,
+        before=before,
+    )
+
+
+def _typed_cases(pipeline: int) -> tuple[Case, ...]:
+    random_keys = ("-r", str(_RANDOM_KEYS), *_MANY)
+    xadd = ("XADD", "mystream", "MAXLEN", "~", "100000", "*", "myfield", "xxx")
+    return (
+        _typed("lpush", pipeline, ("lpush",), _EMPTY_LIST),
+        _typed("lpop", pipeline, ("lpop", "lpush"), _EMPTY_LIST, ("-t", "lpush", *_MANY)),
+        *(_lrange(count, pipeline) for count in (100, 300, 500, 600)),
+        _typed("sadd", pipeline, ("sadd",)),
+        _typed("spop", pipeline, ("spop", "sadd"), ("-t", "sadd", *random_keys)),
+        _typed("hset", pipeline, ("hset",)),
+        _typed("zadd", pipeline, ("zadd",)),
+        _typed("zpopmin", pipeline, ("zpopmin", "zadd"), ("-t", "zadd", *random_keys)),
+        _typed("xadd", pipeline, ("xadd",), words=xadd),
     )
 
 
@@ -133,30 +167,8 @@ CASES: Final[tuple[Case, ...]] = (
     _plain("incr", 50, 16),
     _plain("mset", 50, 1),
     _plain("mset", 50, 16),
-    Case("LPUSH", "lpush", needs=("lpush",), before=(_EMPTY_LIST,)),
-    Case("LPOP", "lpop", needs=("lpop", "lpush"), before=(_EMPTY_LIST, ("-t", "lpush", *_MANY))),
-    *(_lrange(count) for count in (100, 300, 500, 600)),
-    Case("SADD", "sadd", needs=("sadd",)),
-    Case(
-        "SPOP",
-        "spop",
-        needs=("spop", "sadd"),
-        before=(("-t", "sadd", "-r", str(_RANDOM_KEYS), *_MANY),),
-    ),
-    Case("HSET", "hset", needs=("hset",)),
-    Case("ZADD", "zadd", needs=("zadd",)),
-    Case(
-        "ZPOPMIN",
-        "zpopmin",
-        needs=("zpopmin", "zadd"),
-        before=(("-t", "zadd", "-r", str(_RANDOM_KEYS), *_MANY),),
-    ),
-    Case(
-        "XADD",
-        "xadd",
-        words=("XADD", "mystream", "MAXLEN", "~", "100000", "*", "myfield", "xxx"),
-        needs=("xadd",),
-    ),
+    *_typed_cases(1),
+    *_typed_cases(16),
 )
 
 _TARGETS: Final = (

@@ -15,6 +15,7 @@ from appliance import __version__
 from appliance._build import build_kind
 from appliance.bench.cases import CASES, SETS, missing_commands, select
 from appliance.bench.congestion import DEFAULT, SYSTEM
+from appliance.bench.cores import choose, described
 from appliance.bench.echo_bench import echo_table, measure_echo
 from appliance.bench.flood_bench import measure_flood, table as flood_table
 from appliance.bench.machine import Steadiness, machine_facts, system_congestion
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from appliance.bench.cases import Case, CaseSet
+    from appliance.bench.cores import Cores
     from appliance.bench.peers import Peer
 
 _C = TypeVar("_C")
@@ -96,6 +98,12 @@ def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     help=f"Congestion control of the kernels, the same for all peers; {SYSTEM} leaves the system's.",
 )
 @click.option(
+    "--pin/--no-pin",
+    "is_pinned",
+    default=True,
+    help="Servers on one core and clients on another, the same two for all peers.  [default: --pin]",
+)
+@click.option(
     "--json", "json_path", metavar="FILE", help="Write everything measured there; - is standard output."
 )
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw the ratios there (.png, .svg, .pdf).")
@@ -119,6 +127,7 @@ def bench(
     peer_names: tuple[str, ...],
     wants_memory: bool | None,
     congestion: str,
+    is_pinned: bool,
     json_path: str | None,
     picture_path: str | None,
     is_wire: bool,
@@ -179,6 +188,7 @@ def bench(
             seconds=seconds or 1.0,
             wants_memory=wants_memory,
             congestion=congestion,
+            cores=choose() if is_pinned else None,
             progress=status.update,
         )
     summary["set"] = set_name if chosen is not None else ""
@@ -250,12 +260,13 @@ def _run(
     seconds: float,
     wants_memory: bool,
     congestion: str,
+    cores: Cores | None,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure all of it; the summary."""
     steadiness = Steadiness()
     progress("starting the servers")
-    with Peers(names, congestion) as started:
+    with Peers(names, congestion, cores=cores) as started:
         versions = {peer.name: peer.version for peer in started.peers}
         rows = measure_cases(
             cases,
@@ -277,6 +288,8 @@ def _run(
         "rounds": rounds,
         "seconds": seconds,
         "congestion_control": congestion if congestion != SYSTEM else f"{system_congestion()} (the system's)",
+        "pinned": described(cores),
+        "cores": None if cores is None else {"server": cores.server, "client": cores.client},
         "waited_for_the_machine_s": round(steadiness.waited_s, 1),
         "peers": versions,
         "labels": {name: LABELS[name] for name in names},

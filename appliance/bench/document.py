@@ -51,7 +51,8 @@ def render(summary: dict[str, Any], picture: str = "") -> str:
         f"{machine['memory_bytes'] / 2**30:.0f} GiB; {machine['kernel']}; Python {machine['python']}, "
         f"{machine['compiler']}. {summary['rounds']} rounds of about {summary['seconds']:g} s each, all "
         f"peers in turn; {summary['waited_for_the_machine_s']:g} s went into waiting for the machine to run "
-        f"at full speed. The kernels' congestion control is {summary['congestion_control']}.",
+        f"at full speed. The kernels' congestion control is {summary['congestion_control']}; "
+        f"{summary['pinned']}.",
         "",
     ]
     if picture:

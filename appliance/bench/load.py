@@ -67,6 +67,10 @@ class Measurement:
     def p99_ms(self) -> float:
         return self.percentiles_ms[PERCENTILES.index(99.0)]
 
+    @property
+    def p999_ms(self) -> float:
+        return self.percentiles_ms[PERCENTILES.index(99.9)]
+
 
 def parse_output(text: str, server_us: CpuTime, load_us: CpuTime) -> Measurement:
     """What redis-benchmark's long output says of its last test.

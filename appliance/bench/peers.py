@@ -24,13 +24,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance._build import build_kind
 from appliance.bench.congestion import DEFAULT, pin
+from appliance.bench.cores import Cores, on_core, placed
 from appliance.bench.load import Measurement, children_cpu, parse_output, process_cpu
 from appliance.errors import HostError
 from netns.build import build_veth
@@ -175,11 +176,13 @@ class Peers:
     Args:
         only: names of LABELS to start, in the order they shall have.
         congestion: congestion control of every kernel in it, or `system`.
+        cores: where servers and clients run; None leaves it to the scheduler.
     """
 
-    def __init__(self, only: Sequence[str], congestion: str = DEFAULT) -> None:
+    def __init__(self, only: Sequence[str], congestion: str = DEFAULT, *, cores: Cores | None = None) -> None:
         self._only = only
         self._congestion = congestion
+        self._cores = cores
         self._stack = ExitStack()
         self._suffix = f"bench{os.getpid()}x{next(_INSTANCES)}"
         self._veth: BuiltVeth | None = None
@@ -202,9 +205,12 @@ class Peers:
                 reason = why_unavailable(name)
                 if reason:
                     raise HostError(f"{name}: {reason}")
-                peer = start[name]()
+                with placed(None if self._cores is None else self._cores.server):
+                    peer = start[name]()
                 _prepare_clients(peer.place)
                 pin(peer.place, self._congestion)
+                if self._cores is not None:
+                    peer = replace(peer, run=on_core(self._cores.client, peer.run))
                 self.peers.append(peer)
         except BaseException:
             self._stack.close()

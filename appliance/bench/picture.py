@@ -67,7 +67,7 @@ def draw(summary: dict[str, Any], path: str) -> None:
     )
     figure.supxlabel(
         f"{machine['processor']}, {machine['cores']} cores, {machine['kernel']}, Python {machine['python']}; "
-        f"{summary['rounds']} rounds in turn, clients on the same cores",
+        f"{summary['rounds']} rounds in turn, {summary['pinned']}",
         fontsize=8,
         color="#555555",
     )

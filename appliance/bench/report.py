@@ -31,6 +31,7 @@ _QUANTITIES: Final[dict[str, Callable[[Measurement], float]]] = {
     "rps": lambda run: run.rps,
     "p50": lambda run: run.p50_ms,
     "p99": lambda run: run.p99_ms,
+    "p99.9": lambda run: run.p999_ms,
 }
 
 
@@ -123,7 +124,7 @@ def table(summary: dict[str, Any]) -> Table:
     """Every case with every peer: rates, our ratios, latencies, processor time."""
     made = Table(
         title=f"medians of {summary['rounds']} rounds; ratios are redtap's to the peer's; "
-        f"kernels use {summary['congestion_control']}"
+        f"kernels use {summary['congestion_control']}; {summary['pinned']}"
     )
     made.add_column("case")
     made.add_column("peer")

@@ -76,6 +76,11 @@ class _Client(asyncio.Protocol):
         if session.is_closing:
             transport.close()
 
+    def unsent(self) -> tuple[int, int]:
+        """Pieces and bytes of replies that the transport keeps."""
+        size = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return (1 if size else 0), size
+
     def connection_lost(self, error: Exception | None) -> None:
         assert self._session is not None
         self._session.owner = None
@@ -92,6 +97,7 @@ class _Client(asyncio.Protocol):
 
 async def _run(host: str, port: int) -> None:
     engine = Engine(EngineSettings(port=port), os.urandom)
+    engine.stopwatch = time.perf_counter_ns
     clock = _Clock()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

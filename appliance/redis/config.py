@@ -1,177 +1,33 @@
-"""Configuration parameters: what CONFIG GET shows and CONFIG SET takes.
+"""Configuration: the parameters' values, what CONFIG GET shows and CONFIG SET takes.
 
-Source:     names, kinds, limits and error texts of redis-server 8.2's CONFIG.
-Invariants: a value is kept as the text CONFIG GET gives; `set_many` applies all of its pairs or none.
+A value is kept as the text CONFIG GET gives. Whoever cares for a parameter reads it when
+`Engine.configuration_changed` comes (`_follow_configuration`), or, if it can refuse a value, asks to be told
+by `on_change`.
+
+Source:     order of checks and error texts of redis-server 8.2's CONFIG.
+Invariants: `set_many` applies all of its pairs or none.
 Errors:     CommandError with the server's text.
-Not here:   parameters of parts this engine lacks (replication, cluster, TLS, modules). Persistence exists
-            neither: `save` and `appendonly` are there, as clients ask for them, and refuse to be switched
-            on.
+Not here:   the parameters themselves (parameters.py) and redis.conf (config_file.py).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
-from appliance.redis.integers import I64_MAX, parse_integer
-from appliance.redis.notifications import event_classes, event_letters
+from appliance.redis.notifications import event_classes
+from appliance.redis.parameters import Parameter, load_parameters
 
-_UNITS: Final[dict[bytes, int]] = {
-    b"": 1,
-    b"b": 1,
-    b"k": 1000,
-    b"kb": 1024,
-    b"m": 1000**2,
-    b"mb": 1024**2,
-    b"g": 1000**3,
-    b"gb": 1024**3,
-}
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_POLICIES: Final = (
-    "volatile-lru volatile-lfu volatile-random volatile-ttl allkeys-lru allkeys-lfu allkeys-random noeviction"
-)
-
-
-class _Parameter:
-    """One parameter: its kind says which texts it takes."""
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        default: str,
-        low: int = 0,
-        high: int = I64_MAX,
-        *,
-        choices: str = "",
-        immutable: bool = False,
-        only: str | None = None,
-        alias: str = "",
-    ) -> None:
-        self.name: bytes = name.encode()
-        self.kind = kind
-        self.default: bytes = default.encode()
-        self.low = low
-        self.high = high
-        self.choices: list[bytes] = choices.encode().split()
-        self.immutable = immutable
-        self.alias: bytes = alias.encode()
-        # The one value a parameter may have because the part it governs does not exist here.
-        self.only: bytes | None = None if only is None else only.encode()
-
-    def normalized(self, text: bytes) -> bytes:
-        """The text as CONFIG GET will show it.
-
-        Raises:
-            ValueError: with the reason, in the server's words.
-        """
-        if self.kind == "string":
-            value = text
-        elif self.kind == "events":
-            value = event_letters(event_classes(text.decode("latin-1"))).encode()
-        elif self.kind == "bool":
-            value = text.lower()
-            if value not in (b"yes", b"no"):
-                raise ValueError("argument must be 'yes' or 'no'")
-        elif self.kind == "enum":
-            value = text.lower()
-            if value not in self.choices:
-                raise ValueError(
-                    "argument(s) must be one of the following: " + b", ".join(self.choices).decode()
-                )
-        else:
-            value = self._number(text)
-        if self.only is not None and value != self.only:
-            raise ValueError("this server keeps its data in memory only")
-        return value
-
-    def _number(self, text: bytes) -> bytes:
-        if self.kind == "memory":
-            digits = text.rstrip(b"bBkKmMgG")
-            unit = _UNITS.get(text[len(digits) :].lower())
-            number = parse_integer(digits)
-            if unit is None or number is None or number < 0:
-                raise ValueError("argument must be a memory value")
-            number *= unit
-        else:
-            number = parse_integer(text)
-            if number is None:
-                raise ValueError("argument couldn't be parsed into an integer")
-        if self.kind == "unsigned" and number < 0:
-            raise ValueError("argument must be greater or equal to 0")
-        if not self.low <= number <= self.high:
-            raise ValueError(f"argument must be between {self.low} and {self.high} inclusive")
-        return b"%d" % number
-
-
-def _parameters() -> list[_Parameter]:
-    int_max = (1 << 31) - 1
-    return [
-        _Parameter("activedefrag", "bool", "no", only="no"),
-        _Parameter("active-expire-effort", "integer", "1", 1, 10),
-        _Parameter("activerehashing", "bool", "yes"),
-        _Parameter("appendfsync", "enum", "everysec", choices="everysec always no"),
-        _Parameter("appendonly", "bool", "no", only="no"),
-        _Parameter("bind", "string", "", immutable=True),
-        _Parameter("busy-reply-threshold", "integer", "5000"),
-        _Parameter("client-query-buffer-limit", "memory", "1073741824", 1024 * 1024),
-        _Parameter("cluster-enabled", "bool", "no", immutable=True),
-        _Parameter("daemonize", "bool", "no", immutable=True),
-        _Parameter("databases", "integer", "16", 1, int_max, immutable=True),
-        _Parameter("dbfilename", "string", "dump.rdb", immutable=True),
-        _Parameter("dir", "string", "", immutable=True),
-        _Parameter("hash-max-listpack-entries", "unsigned", "512", alias="hash-max-ziplist-entries"),
-        _Parameter("hash-max-listpack-value", "memory", "64", alias="hash-max-ziplist-value"),
-        _Parameter("hll-sparse-max-bytes", "memory", "3000"),
-        _Parameter("hz", "integer", "10", 0, int_max),
-        _Parameter("io-threads", "integer", "1", 1, 128, immutable=True),
-        _Parameter("latency-tracking", "bool", "no"),
-        _Parameter("lazyfree-lazy-eviction", "bool", "no"),
-        _Parameter("lazyfree-lazy-expire", "bool", "no"),
-        _Parameter("lazyfree-lazy-server-del", "bool", "no"),
-        _Parameter("lazyfree-lazy-user-del", "bool", "no"),
-        _Parameter("lazyfree-lazy-user-flush", "bool", "no"),
-        _Parameter("lfu-decay-time", "integer", "1", 0, int_max),
-        _Parameter("lfu-log-factor", "integer", "10", 0, int_max),
-        _Parameter("list-compress-depth", "integer", "0", 0, int_max),
-        _Parameter(
-            "list-max-listpack-size",
-            "integer",
-            "-2",
-            -(1 << 31),
-            int_max,
-            alias="list-max-ziplist-size",
-        ),
-        _Parameter("logfile", "string", "", immutable=True),
-        _Parameter("loglevel", "enum", "notice", choices="debug verbose notice warning nothing"),
-        _Parameter("lua-time-limit", "integer", "5000"),
-        _Parameter("maxclients", "integer", "10000", 1, (1 << 32) - 1),
-        _Parameter("maxmemory", "memory", "0"),
-        _Parameter("maxmemory-eviction-tenacity", "integer", "10", 0, 100),
-        _Parameter("maxmemory-policy", "enum", "noeviction", choices=_POLICIES),
-        _Parameter("maxmemory-samples", "integer", "5", 1, 64),
-        _Parameter("notify-keyspace-events", "events", ""),
-        _Parameter("port", "integer", "6379", 0, 65535, immutable=True),
-        _Parameter("proto-max-bulk-len", "memory", "536870912", 1024 * 1024),
-        _Parameter("protected-mode", "bool", "no"),
-        _Parameter("requirepass", "string", ""),
-        _Parameter("save", "string", "", only=""),
-        _Parameter("set-max-intset-entries", "unsigned", "512"),
-        _Parameter("set-max-listpack-entries", "unsigned", "128"),
-        _Parameter("set-max-listpack-value", "unsigned", "64"),
-        _Parameter("slowlog-log-slower-than", "integer", "10000", -1),
-        _Parameter("slowlog-max-len", "integer", "128"),
-        _Parameter("stop-writes-on-bgsave-error", "bool", "yes"),
-        _Parameter("stream-node-max-bytes", "memory", "4096"),
-        _Parameter("stream-node-max-entries", "integer", "100"),
-        _Parameter("tcp-backlog", "integer", "511", 0, int_max, immutable=True),
-        _Parameter("tcp-keepalive", "integer", "300", 0, int_max),
-        _Parameter("timeout", "integer", "0", 0, int_max),
-        _Parameter("unixsocket", "string", "", immutable=True),
-        _Parameter("zset-max-listpack-entries", "unsigned", "128", alias="zset-max-ziplist-entries"),
-        _Parameter("zset-max-listpack-value", "memory", "64", alias="zset-max-ziplist-value"),
-    ]
+_MIN_HZ: Final = 1
+_MAX_HZ: Final = 500
+_MIN_BACKLOG: Final = 16 * 1024
+_HZ_PERIODS: Final = 2000  # milliseconds of two periods at 1 Hz: the watchdog's least time
+# A parameter name without one of these is no pattern.
+_MARKS: Final = (b"*", b"?", b"[")
 
 
 class Configuration:
@@ -182,22 +38,25 @@ class Configuration:
 
         Raises:
             ValueError: a value its parameter does not take.
+            KeyError: no parameter of that name.
         """
-        self._parameters: dict[bytes, _Parameter] = {}
+        # By lower-case name; aliases too, each leading to the parameter it became.
+        self._parameters: dict[bytes, Parameter] = {}
         self._values: dict[bytes, bytes] = {}
-        # Names of older servers: each sets and shows the parameter it became.
-        self._aliases: dict[bytes, _Parameter] = {}
-        for parameter in _parameters():
+        self._followers: dict[bytes, Callable[[bytes], None]] = {}
+        for parameter in load_parameters():
             self._parameters[parameter.name] = parameter
-            self._values[parameter.name] = parameter.default
             if parameter.alias:
-                self._aliases[parameter.alias] = parameter
+                self._parameters[parameter.alias] = parameter
+            self._values[parameter.name] = parameter.default
         for name, text in overrides.items():
             parameter = self._parameters[name.encode()]
-            self._values[parameter.name] = parameter.normalized(text.encode())
+            self._values[parameter.name] = self._read(parameter, parameter.words(text.encode()))
         self.requirepass: bytes = self._values[b"requirepass"]
         # What notify-keyspace-events was set to: its text does not show all of it.
         self.event_flags: int = event_classes(self._values[b"notify-keyspace-events"].decode())
+
+    # Values ---------------------------------------------------------------------------------------
 
     def integer(self, name: str) -> int:
         return int(self._values[name.encode()])
@@ -205,21 +64,44 @@ class Configuration:
     def text(self, name: str) -> bytes:
         return self._values[name.encode()]
 
+    def is_on(self, name: str) -> bool:
+        """Of a parameter that is yes or no."""
+        return self._values[name.encode()] == b"yes"
+
+    def find(self, name: bytes) -> Parameter | None:
+        """The parameter of that name or alias, in any case."""
+        return self._parameters.get(name.lower())
+
+    def on_change(self, name: str, callback: Callable[[bytes], None]) -> None:
+        """Have `callback` called with the new value whenever CONFIG SET changes a parameter.
+
+        It may refuse the value by a ValueError, whose text the client gets; then nothing is changed.
+        """
+        self._followers[name.encode()] = callback
+
     def matching(self, patterns: list[bytes]) -> list[tuple[bytes, bytes]]:
         """Names and values of all parameters that one of the glob patterns matches, each once."""
         found: dict[bytes, bytes] = {}
-        every = dict(self._values)
-        for alias, parameter in self._aliases.items():
-            every[alias] = self._values[parameter.name]
+        seen: set[bytes] = set()
         for pattern in patterns:
-            if not any(mark in pattern for mark in (b"*", b"?", b"[")):
-                # A plain name comes back in the spelling it was asked for.
-                if pattern.lower() in every:
-                    found[pattern] = every[pattern.lower()]
+            if not any(mark in pattern for mark in _MARKS):
+                # A plain name comes back in the spelling it was asked for, and hidden ones come too.
+                parameter = self.find(pattern)
+                if parameter is not None and pattern.lower() not in seen:
+                    seen.add(pattern.lower())
+                    found[pattern] = self._values[parameter.name]
                 continue
-            matching = [name for name in every if glob_match(pattern, name, ignore_case=True)]
-            found.update({name: every[name] for name in matching})
+            for name, parameter in self._parameters.items():
+                if (
+                    not parameter.is_hidden
+                    and name not in seen
+                    and glob_match(pattern, name, ignore_case=True)
+                ):
+                    seen.add(name)
+                    found[name] = self._values[parameter.name]
         return list(found.items())
+
+    # Changes --------------------------------------------------------------------------------------
 
     def set_many(self, pairs: list[tuple[bytes, bytes]]) -> None:
         """Set all pairs, or none when one of them is wrong.
@@ -227,32 +109,90 @@ class Configuration:
         Raises:
             CommandError: naming the first argument that is wrong.
         """
-        accepted: dict[bytes, bytes] = {}
-        known: list[tuple[_Parameter, bytes, bytes]] = []
+        known = self._known(pairs)
+        before = dict(self._values)
+        events = self.event_flags
+        try:
+            for name, parameter, text in known:
+                words = parameter.words(text)
+                try:
+                    self._values[parameter.name] = self._read(parameter, words)
+                except ValueError as error:
+                    raise CommandError(_failed(name, str(error))) from None
+                if parameter.kind == "events":
+                    events = event_classes(text.decode("latin-1"))
+            self._tell(known, before)
+        except CommandError:
+            self._values = before
+            raise
+        self.event_flags = events
+        self.requirepass = self._values[b"requirepass"]
+
+    def _known(self, pairs: list[tuple[bytes, bytes]]) -> list[tuple[bytes, Parameter, bytes]]:
+        """Name as the parameter or its alias is written, parameter, and text, of each pair.
+
+        Raises:
+            CommandError: one is not known, may not be changed, or is there twice.
+        """
+        known: dict[bytes, tuple[bytes, Parameter, bytes]] = {}
         for name, text in pairs:
-            parameter = self._parameters.get(name.lower())
-            if parameter is None:
-                parameter = self._aliases.get(name.lower())
+            parameter = self.find(name)
             if parameter is None:
                 raise CommandError(
                     b"ERR Unknown option or number of arguments for CONFIG SET - '" + name + b"'"
                 )
-            if parameter.immutable:
+            if parameter.is_immutable:
                 raise CommandError(_failed(name, "can't set immutable config"))
-            if any(parameter is other for other, _, _ in known):
+            if parameter.is_protected and self._values[b"enable-protected-configs"] == b"no":
+                raise CommandError(_failed(name, "can't set protected config"))
+            # A parameter and its alias are two, also for the server.
+            if name.lower() in known:
                 raise CommandError(_failed(name, "duplicate parameter"))
-            known.append((parameter, name, text))
-        events = self.event_flags
-        for parameter, name, text in known:
+            known[name.lower()] = (name.lower(), parameter, text)
+        return list(known.values())
+
+    def _read(self, parameter: Parameter, words: list[bytes]) -> bytes:
+        value = parameter.read(words, self._values[parameter.name])
+        # What the server puts right instead of refusing it.
+        if parameter.name == b"hz":
+            return b"%d" % max(_MIN_HZ, min(_MAX_HZ, int(value)))
+        if parameter.name == b"repl-backlog-size":
+            return b"%d" % max(_MIN_BACKLOG, int(value))
+        if parameter.name == b"watchdog-period" and value != b"0":
+            return b"%d" % max(_HZ_PERIODS // int(self._values[b"hz"]), int(value))
+        return value
+
+    def _tell(self, known: list[tuple[bytes, Parameter, bytes]], before: dict[bytes, bytes]) -> None:
+        """Tell those who asked for it; if one refuses, tell them of the old values and fail."""
+        told: list[bytes] = []
+        for name, parameter, _ in known:
+            value = self._values[parameter.name]
+            if value == before[parameter.name]:
+                continue
             try:
-                accepted[parameter.name] = parameter.normalized(text)
+                _check_possible(parameter, value)
+                follower = self._followers.get(parameter.name)
+                if follower is not None:
+                    follower(value)
+                    told.append(parameter.name)
             except ValueError as error:
+                for other in told:
+                    self._followers[other](before[other])
                 raise CommandError(_failed(name, str(error))) from None
-            if parameter.kind == "events":
-                events = event_classes(text.decode("latin-1"))
-        self._values.update(accepted)
-        self.event_flags = events
-        self.requirepass = self._values[b"requirepass"]
+
+
+def _check_possible(parameter: Parameter, value: bytes) -> None:
+    """Refuse what would promise something that is not there, in the words of a server that fails at it.
+
+    Raises:
+        ValueError: with those words.
+    """
+    if parameter.name == b"appendonly" and value == b"yes":
+        raise ValueError("Unable to turn on AOF. Check server logs.")
+    if (parameter.name == b"tls-port" and value != b"0") or (
+        parameter.name in (b"tls-replication", b"tls-cluster") and value == b"yes"
+    ):
+        raise ValueError("Unable to update TLS configuration. Check server logs.")
 
 
 def _failed(name: bytes, reason: str) -> bytes:

@@ -1,7 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
-It is sans-IO: the shell gives it bytes through sessions, calls `cron` every 100 ms, and `handle_timeouts`
-when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in as arguments.
+It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in
+as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
@@ -19,17 +20,33 @@ from typing import Final
 from mypy_extensions import i64
 
 from appliance.redis.blocking import NEVER_US, BlockedSessions
+from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
+from appliance.redis.counters import Counters, Traffic
+from appliance.redis.direct import IS_FASTER
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
-from appliance.redis.keyspace import Clock, Database, Entry, KeyspaceObserver, KeyspaceStats, Table
+from appliance.redis.frequency import Frequency
+from appliance.redis.keyspace import (
+    TOUCH_CLOCK,
+    TOUCH_COUNT,
+    TOUCH_NOT,
+    Clock,
+    Database,
+    Entry,
+    KeyspaceObserver,
+    KeyspaceStats,
+    Table,
+)
+from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
-from appliance.redis.registry import Registry
+from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
 from appliance.redis.session import BEHIND, PARKED, Session
+from appliance.redis.timing import Timing
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
@@ -46,6 +63,7 @@ _SLOTS_BUDGET: Final = 1024
 _RELEASE_BUDGET: Final = 2_000
 _RELEASE_EVERY_US: Final = 1_500
 _WORK_EVERY_US: Final = 1_500
+_ERROR_CODES: Final = 128  # told apart by INFO errorstats
 
 # What `attention` says is left to do.
 _MESSAGES: Final = 1
@@ -121,6 +139,7 @@ class Engine:
         """
         self.settings = settings
         self.clock = Clock()
+        self.touching: i64 = TOUCH_CLOCK  # what sessions put into Clock.touching, unless NO-TOUCH
         self.stats = KeyspaceStats()
         self.limits = EncodingLimits()
         self.observer: KeyspaceObserver = _Observer(self)
@@ -135,9 +154,13 @@ class Engine:
         self.watches = WatchRegistry(self, settings.databases)
         self.pubsub = PubSub(self)
         self.releases = ReleaseQueue()
+        # Nanoseconds of any clock that only goes forward, to time commands with; the shell puts one here.
+        self.stopwatch: Callable[[], int] = _no_stopwatch
+        self.timing = Timing(self)
+        self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
-        secret = random_bytes(8)
+        secret = random_bytes(16)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [
             Database(index, secret, self.clock, self.stats, self.observer)
@@ -145,6 +168,10 @@ class Engine:
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
+        self.get_command: Command = self.registry.commands[b"get"]
+        self.set_command: Command = self.registry.commands[b"set"]
+        # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.
+        self.is_direct: bool = IS_FASTER
         self.configuration = Configuration(settings_overrides(settings))
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
@@ -153,7 +180,10 @@ class Engine:
         self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
         self.shutdown_requested = False
         self.started_us: i64 = 0
+        self.counters = Counters()
+        self.traffic = Traffic()
         self.error_counts: dict[bytes, int] = {}
+        self.counts_errors_apart = True
         self.connections_received: i64 = 0
         self.commands_executed: i64 = 0  # by all sessions, so that no cron has to ask ten thousand of them
         self.bytes_in_by_closed: i64 = 0
@@ -168,6 +198,7 @@ class Engine:
         self._next_session_id = 1
         # xorshift32 must not start at zero.
         self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
+        self.clock.frequency = Frequency(self.random)
         self._sampled_us: i64 = 0
         self._sampled_commands: i64 = 0
         self._cron_db: i64 = 0
@@ -178,6 +209,7 @@ class Engine:
         self.memory = Memory(self)
         self.max_sessions: i64 = settings.maxclients
         self.rejected_connections: i64 = 0
+        self.client_limits = ClientLimits(self)
         self._follow_configuration()
 
     # Sessions -------------------------------------------------------------------------------------
@@ -299,13 +331,18 @@ class Engine:
     # Time -----------------------------------------------------------------------------------------
 
     def cron(self, now_us: int) -> None:
-        """Housekeeping, to be called about every 100 ms: rates, and the first piece of `work`."""
+        """Housekeeping, to be called every `cron_period_us`: rates, clients, the first piece of `work`."""
         self.clock.set_us(now_us)
         if self.started_us == 0:
             self.started_us = now_us
         self._expire_fields()
         self._sample_rate(now_us)
+        self.client_limits.cron(now_us)
         self.work(now_us)
+
+    def cron_period_us(self) -> int:
+        """From the parameter `hz`."""
+        return 1_000_000 // int(self.client_limits.hz)
 
     def work(self, now_us: int) -> bool:
         """A piece, about half a millisecond, of active expiry, resizing and packing.
@@ -322,6 +359,10 @@ class Engine:
                 left -= _SLOTS_BUDGET // 4
                 if database.has_work:
                     self.has_work = True
+        if self.memory.is_behind:
+            # What `maxmemory-eviction-tenacity` put off.
+            self.memory.make_room()
+            self.has_work = self.has_work or self.memory.is_behind
         self._work_at_us = now_us + _WORK_EVERY_US if self.has_work else NEVER_US
         if self.attention != 0:
             self.settle(None)
@@ -347,6 +388,12 @@ class Engine:
         if self._work_at_us <= now_us:
             self.work(now_us)
 
+    def evict_soon(self) -> None:
+        """There are keys that must go, more than one command was to wait for."""
+        if self._work_at_us == NEVER_US:
+            self._work_at_us = self.clock.now_us + _WORK_EVERY_US
+            self.timeout_came_earlier()
+
     def release_soon(self) -> None:
         """There is something to be let go of."""
         if self._release_at_us == NEVER_US and not self.releases.is_empty():
@@ -369,16 +416,26 @@ class Engine:
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
+        seen: i64 = 0
+        stale: i64 = 0
         while step < count and budget > 0:
             database = self.databases[(self._cron_db + step) % count]
             step += 1
             while budget > 0 and database.expiring_count > 0:
                 looked, expired = database.expire_sample(_EXPIRE_SAMPLE, self.random)
                 budget -= looked
+                seen += looked
+                stale += expired
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
-        return budget <= 0
+        counters = self.counters
+        share = int(stale) / int(seen) if seen > 0 else 0.0
+        counters.stale_share += (share - counters.stale_share) * 0.05  # the server's running average
+        if budget <= 0:
+            counters.expire_budget_reached += 1
+            return True
+        return False
 
     def _expire_fields(self) -> None:
         """Remove fields of hashes whose time is past, those that expired first before others."""
@@ -429,6 +486,8 @@ class Engine:
             self.ops_per_second = (total - self._sampled_commands) * 1_000_000 // elapsed
         self._sampled_us = now_us
         self._sampled_commands = total
+        if self.traffic.is_due(now_us):
+            self.traffic.sample(now_us, self.total_bytes_in(), self.total_bytes_out())
 
     # Services to handlers -------------------------------------------------------------------------
 
@@ -442,7 +501,17 @@ class Engine:
         return x
 
     def count_error(self, code: bytes) -> None:
-        self.error_counts[code] = self.error_counts.get(code, 0) + 1
+        """An error reply with this first word was made."""
+        self.counters.error_replies += 1
+        counts = self.error_counts
+        if code in counts:
+            counts[code] += 1
+        elif self.counts_errors_apart:
+            if len(counts) < _ERROR_CODES:
+                counts[code] = 1
+            else:  # scripts make any number of codes: the server gives up on all of them
+                self.counts_errors_apart = False
+                self.error_counts = {b"ERRORSTATS_DISABLED": 1}
 
     def commands_processed(self) -> i64:
         return self.commands_executed
@@ -461,20 +530,29 @@ class Engine:
 
     def has_room(self) -> bool:
         """Whether the memory limit allows commands that need more memory; keys may go for it."""
-        return self.memory.make_room()
+        counters = self.counters
+        if self.memory.make_room():
+            if counters.refusing_since_us != 0:
+                counters.refusing_us += self.clock.now_us - counters.refusing_since_us
+                counters.refusing_since_us = 0
+            return True
+        if counters.refusing_since_us == 0:
+            counters.refusing_since_us = self.clock.now_us
+        return False
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
         self.stats.reset()
+        self.counters.reset()
+        self.client_limits.reset_stats()
         self.error_counts = {}
+        self.counts_errors_apart = True
         self.connections_received = 0
         self.reset_commands = self.commands_processed()
         self.reset_bytes_in = self.total_bytes_in()
         self.reset_bytes_out = self.total_bytes_out()
         for command in self.registry.every():
-            command.calls = 0
-            command.rejected_calls = 0
-            command.failed_calls = 0
+            command.reset_counters()
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
@@ -489,19 +567,41 @@ class Engine:
     def _follow_configuration(self) -> None:
         configuration = self.configuration
         follow_limits(self.limits, configuration)
+        self.client_limits.configure(configuration)
         flags = configuration.event_flags
         self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
         # Without a place nothing is published: then nobody needs to make events.
         limit = configuration.integer("maxmemory")
+        policy = configuration.text("maxmemory-policy")
         self.memory.configure(
-            limit, configuration.text("maxmemory-policy"), configuration.integer("maxmemory-samples")
+            limit,
+            policy,
+            configuration.integer("maxmemory-samples"),
+            configuration.integer("maxmemory-eviction-tenacity"),
         )
+        self._follow_policy(policy)
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
+        self.timing.configure(configuration)
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
         self.observer.event_classes = classes
+
+    def _follow_policy(self, policy: bytes) -> None:
+        """Count how often keys are used, if the policy of `maxmemory` wants to know."""
+        frequency = self.clock.frequency
+        frequency.log_factor = self.configuration.integer("lfu-log-factor")
+        frequency.decay_minutes = self.configuration.integer("lfu-decay-time")
+        is_counting = policy.endswith(b"-lfu")
+        if is_counting != self.clock.is_counting:
+            self.clock.is_counting = is_counting
+            self.touching = TOUCH_COUNT if is_counting else TOUCH_CLOCK
+            for session in self.sessions.values():
+                session.follow_touching()
+            # That of the command being executed.
+            if self.clock.touching != TOUCH_NOT:
+                self.clock.touching = self.touching
 
     def set_info_provider(self, section: str, fn: InfoProvider) -> None:
         """Add facts to a section of INFO, a new one if need be; they override ours of the same name.
@@ -521,6 +621,10 @@ class Engine:
 
     def provided_sections(self) -> list[str]:
         return list(self._info_providers)
+
+
+def _no_stopwatch() -> int:
+    return 0
 
 
 def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:

@@ -11,13 +11,13 @@ average is exact.
 
 Victims are found as redis-server finds them: `maxmemory-samples` random keys of each database, the best of
 them into a pool that is kept between calls, the best of the pool goes (Redis's approximated LRU).
+The -lfu policies choose by the counters of frequency.py in the same way.
 
 Source:     https://redis.io/docs/latest/develop/reference/eviction/; events and counters from redis-server
             8.2.
 Units:      bytes; seconds for idle times.
 Invariants: the pool is sorted, best victim last; `_big` holds no key that is gone.
-Not here:   telling a client: the session refuses commands that need memory when `make_room` fails. Counters
-            of use: the -lfu policies choose by idle time, as the -lru ones do.
+Not here:   telling a client: the session refuses commands that need memory when `make_room` fails.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.frequency import HIGHEST
 from appliance.redis.keyspace import NO_EXPIRY, idle_s
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
@@ -47,8 +48,14 @@ _FEW_KEYS: Final = 256
 _LOOK_AGAIN: Final = 256  # changes
 _SAMPLE: Final = 32
 _POOL_SIZE: Final = 16
-# Keys that go for one command at most: the rest wait for the next, as maxmemory-eviction-tenacity 10 has it.
-_KEYS_AT_ONCE: Final = 64
+# What maxmemory-eviction-tenacity gives one command in microseconds, as the server has it, and what a key
+# takes of that. Fewer than 16 keys the server does not stop for.
+_STEP_US: Final = 50
+_USUAL_TENACITY: Final = 10
+_GROWTH: Final = 1.15
+_NO_BOUND: Final = 100
+_KEY_US: Final = 8
+_FEWEST_AT_ONCE: Final = 16
 _MEMBERS_SAMPLED: Final = 5
 # Subtracted from: the sooner a key expires the better a victim it is.
 _FAR_FUTURE_MS: Final = 1 << 62
@@ -64,6 +71,17 @@ def size_of(key: bytes, value: object) -> int:
     if isinstance(value, StringBuffer):
         return size + sys.getsizeof(value.data)
     return size + 32
+
+
+def _keys_at_once(tenacity: int) -> int:
+    """The keys that may go for one command, by maxmemory-eviction-tenacity."""
+    if tenacity >= _NO_BOUND:
+        return sys.maxsize
+    if tenacity <= _USUAL_TENACITY:
+        microseconds = _STEP_US * tenacity
+    else:
+        microseconds = int(_STEP_US * _USUAL_TENACITY * _GROWTH ** (tenacity - _USUAL_TENACITY))
+    return max(microseconds // _KEY_US, _FEWEST_AT_ONCE)
 
 
 class _Candidate:
@@ -87,6 +105,8 @@ class Memory:
         self.policy: bytes = b"noeviction"
         self.samples: i64 = 5
         self.peak: i64 = 0
+        self._keys_at_once: i64 = 64
+        self.is_behind = False  # too much is in use, and `make_room` has more to do
         self._average: float = 0.0
         self._changes: i64 = 0
         self._big: list[dict[bytes, int]] = [{} for _ in range(engine.settings.databases)]
@@ -94,7 +114,7 @@ class Memory:
         self._pool: list[_Candidate] = []
         self._next_database: i64 = 0
 
-    def configure(self, limit: int, policy: bytes, samples: int) -> None:
+    def configure(self, limit: int, policy: bytes, samples: int, tenacity: int) -> None:
         """Follow CONFIG SET. Counting begins with the first limit: every key is looked at once."""
         if policy != self.policy:
             self._pool = []
@@ -107,6 +127,8 @@ class Memory:
         self.limit = limit
         self.policy = policy
         self.samples = samples
+        self.is_behind = False
+        self._keys_at_once = _keys_at_once(tenacity)
 
     # Counting -------------------------------------------------------------------------------------
 
@@ -188,6 +210,7 @@ class Memory:
 
     def make_room(self) -> bool:
         """Let keys go until the data is within the limit; whether it is, or will be after some more calls."""
+        self.is_behind = False
         if self.used() <= self.limit:
             return True
         if self._changes > 0:
@@ -196,8 +219,11 @@ class Memory:
             return self.used() <= self.limit
         evicted = 0
         while self.used() > self.limit:
-            if evicted >= _KEYS_AT_ONCE:
-                return True  # enough for one command; it will not be the last
+            if evicted >= self._keys_at_once:
+                # Enough for one command: housekeeping goes on.
+                self.is_behind = True
+                self.engine.evict_soon()
+                return True
             if not self._evict_one():
                 return False
             evicted += 1
@@ -267,4 +293,7 @@ class Memory:
         """The higher the better a victim."""
         if self.policy == b"volatile-ttl":
             return _FAR_FUTURE_MS - entry.expire_at_ms
-        return idle_s(self.engine.clock.now_s, entry.accessed_s)
+        clock = self.engine.clock
+        if clock.is_counting:
+            return HIGHEST - clock.frequency.counter(entry.access, clock.now_s)
+        return idle_s(clock.now_s, entry.access)

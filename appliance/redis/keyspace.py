@@ -16,8 +16,8 @@ key instead of 240 at a million keys of 16 bytes with values of 32. What cannot 
 integer, a long string, a key that expires) has an Entry. So has, for a while, a packed key whose Entry a
 handler asked for: `find` unpacks it in place, and `work` packs it again.
 
-The value in a packed record is in wire form, header and CR LF included: GET's reply is a slice of the record,
-and costs no joining of pieces.
+A packed record is what a SET has on the wire, from the key to the end: `key CR LF $5 CR LF value CR LF`. So
+SET cuts its record out of the request in one piece (`put_part`), and GET's reply is a part of the record.
 
 Resizing is incremental. The arrays come in segments of 16384 slots: those of the next size are made one after
 another while writes go on (PREPARING), then every write moves a bounded number of slots over (MOVING), and
@@ -32,12 +32,11 @@ slot with its bits carried from the top down, so growing and shrinking split and
 has either wholly passed or wholly before it. All records of a home slot lie in one run, in order, so they
 are found in O(run).
 
-Hash:       keyed. Python's hash of bytes is SipHash-1-3 under a key drawn per process, unless
-            PYTHONHASHSEED pins it; so its halves go through a multiply-add by two secret odd numbers of
-            this table (a universal family), and flooding a slot needs full 64-bit collisions of SipHash
-            instead of equal low bits.
+Hash:       32 bits of SipHash-1-3 under a secret key, of a part of the bytes that hold the key
+            (`slices.keyed_hash`).
 Units:      milliseconds of the wall clock for expiry (int, Unix time); the access clock is 24 bits, seconds
             of Unix time modulo 2**24 as redis-server keeps them (194 days; `idle_s` takes the difference).
+            Under an -lfu policy the same bits are a counter of uses (frequency.py).
 Invariants: `Table.check_invariants`, `Database.check_invariants`. A key is bytes and never changes.
 Errors:     none.
 """
@@ -50,6 +49,7 @@ from librt.strings import BytesWriter
 from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.frequency import Frequency
 from appliance.redis.notifications import (
     NOTIFY_EVICTED,
     NOTIFY_EXPIRED,
@@ -60,6 +60,7 @@ from appliance.redis.notifications import (
     NOTIFY_WRITTEN,
 )
 from appliance.redis.replies import BULK_HEADERS, CRLF, Bulk
+from appliance.redis.slices import HashKey, copy_part, is_part_equal, keyed_hash
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import type_name
 
@@ -90,9 +91,21 @@ LONGEST_PACKED_KEY: Final = 62
 # A packed value is copied when it is read; from about here on that costs more than an object saves.
 LONGEST_PACKED_VALUE: Final = 128
 
+# What `reply_part` says.
+FOUND: Final = 1
+ABSENT: Final = 0
+UNKNOWN: Final = -1
+
 _WRITER: Final = BytesWriter()
 
 NO_EXPIRY: Final = -1
+
+# Clock.touching: a key that is looked up stays as it was (CLIENT NO-TOUCH), gets the time, or is counted
+# (-lfu).
+TOUCH_NOT: Final = 0
+TOUCH_CLOCK: Final = 1
+TOUCH_COUNT: Final = 2
+
 # A sum of as many times to live as a cron samples must stay within 64 bits.
 _LONGEST_AVERAGED_MS: Final = 1 << 48
 # Unpacked keys that wait for `work`: beyond, the next command that asks for an entry packs some.
@@ -112,15 +125,15 @@ class Entry:
         self.value = value
         self.expire_at_ms: i64 = NO_EXPIRY
         self.expire_index: i64 = -1  # place in Database._expiring
-        self.accessed_s: i64 = 0  # 24 bits
+        self.access: i64 = 0  # the access clock, or what frequency.py keeps: 24 bits
 
     def __repr__(self) -> str:
         return f"Entry({self.key!r}, {self.value!r})"
 
 
-def idle_s(now_s: i64, accessed_s: i64) -> i64:
+def idle_s(now_s: i64, access: i64) -> i64:
     """Seconds since a key was used, from its access clock; right up to 194 days."""
-    return (now_s - accessed_s) & CLOCK_MASK
+    return (now_s - access) & CLOCK_MASK
 
 
 class _Segment:
@@ -150,11 +163,9 @@ class Table:
         """An empty table.
 
         Args:
-            secret: at least 8 random bytes; the key of the hash.
+            secret: 16 random bytes; the key of the hash.
         """
-        # 30 bits each: products with 32 bits of a hash, and their sum, stay within a signed 64-bit integer.
-        self._secret_low: i64 = (int.from_bytes(secret[0:4], "little") & 0x3FFF_FFFF) | 1
-        self._secret_high: i64 = (int.from_bytes(secret[4:8], "little") & 0x3FFF_FFFF) | 1
+        self._hash_key = HashKey(secret)
         self._segments: list[_Segment] = [_Segment(MIN_SLOTS)]
         self._mask: i64 = MIN_SLOTS - 1
         self._used: i64 = 0  # records in _segments
@@ -176,9 +187,7 @@ class Table:
 
     def hash_of(self, key: bytes) -> i64:
         """32 bits, keyed."""
-        h: i64 = hash(key)
-        mixed = (h & 0xFFFF_FFFF) * self._secret_low + ((h >> 32) & 0xFFFF_FFFF) * self._secret_high
-        return (mixed >> 30) & 0xFFFF_FFFF
+        return keyed_hash(key, 0, len(key), self._hash_key)
 
     # Finding --------------------------------------------------------------------------------------
 
@@ -279,7 +288,7 @@ class Table:
                         if clock >= 0:
                             tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
                         if as_reply:
-                            return Bulk(record[length:])
+                            return Bulk(record[length + 2 :])
                         return _value_of(record, length)
             elif tag == 0:
                 break
@@ -303,8 +312,47 @@ class Table:
                 if clock >= 0:
                     segment.tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
                 record = cast("bytes", segment.records[inner])
-                return Bulk(record[length:]) if as_reply else _value_of(record, length)
+                return Bulk(record[length + 2 :]) if as_reply else _value_of(record, length)
         return None
+
+    def reply_part(self, data: bytes, start: i64, length: i64, clock: i64, out: BytesWriter) -> i64:
+        """Append the reply to a GET of the key data[start : start + length] to `out`, if it is packed.
+
+        Args:
+            length: at least 1, at most LONGEST_PACKED_KEY.
+            clock: as for `read`.
+
+        Returns:
+            FOUND or ABSENT; UNKNOWN when only `read` can tell.
+        """
+        h = keyed_hash(data, start, length, self._hash_key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            inner = at & _INNER
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
+                    return UNKNOWN
+                if key_length == length:
+                    record = cast("bytes", segment.records[inner])
+                    if is_part_equal(record, data, start, length):
+                        if clock >= 0:
+                            tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                        copy_part(out, record, length + 2, len(record))
+                        return FOUND
+            if tag == 0 or (at - tag) & mask < distance:
+                return UNKNOWN if self._is_moving else ABSENT
+            at = (at + 1) & mask
+            distance += 1
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
 
     def has(self, key: bytes) -> bool:
         return self._locate(key, self.hash_of(key)) != -1
@@ -324,14 +372,14 @@ class Table:
             at = -2 - at
         tag = segment.tags[at & _INNER]
         if tag >> _LENGTH_SHIFT == _ENTRY:
-            return cast("Entry", segment.records[at & _INNER]).accessed_s
+            return cast("Entry", segment.records[at & _INNER]).access
         return (tag >> _CLOCK_SHIFT) & CLOCK_MASK
 
     def set_access_clock(self, key: bytes, clock: i64) -> None:
         """Set the access clock of key, if it is there."""
         found = self.read(key, clock)
         if isinstance(found, Entry):
-            found.accessed_s = clock
+            found.access = clock
 
     def find(self, key: bytes) -> Entry | None:
         """The entry of key, or None. A packed key is unpacked; `work` packs it again."""
@@ -415,6 +463,50 @@ class Table:
             self._place(_ENTRY_TAG | h, _entry(key, value, clock))
         return None
 
+    def put_part(self, data: bytes, start: i64, length: i64, end: i64, clock: i64) -> bool:
+        """`put` of what is in wire form: data[start:end] is `key CR LF $n CR LF value CR LF`.
+
+        Args:
+            length: of the key: at least 1, at most LONGEST_PACKED_KEY.
+            end: behind a value that is kept as bytes, at most LONGEST_PACKED_VALUE.
+            clock: the key's access clock, 24 bits.
+
+        Returns:
+            False when only `put` can do it: the key has an entry, or may have.
+        """
+        h = keyed_hash(data, start, length, self._hash_key)
+        segments = self._segments
+        mask = self._mask
+        at = h & mask
+        segment = segments[at >> _SHIFT]
+        tags = segment.tags
+        distance: i64 = 0
+        while True:
+            inner = at & _INNER
+            tag = tags[inner]
+            if tag & _HASH == h and tag != 0:
+                key_length = tag >> _LENGTH_SHIFT
+                if key_length == _ENTRY:
+                    return False
+                if key_length == length and is_part_equal(
+                    cast("bytes", segment.records[inner]), data, start, length
+                ):
+                    tags[inner] = tag ^ ((tag ^ (clock << _CLOCK_SHIFT)) & _CLOCK)
+                    segment.records[inner] = data[start:end]
+                    return True
+            if tag == 0 or (at - tag) & mask < distance:
+                break
+            at = (at + 1) & mask
+            distance += 1
+            if at & _INNER == 0:
+                segment = segments[at >> _SHIFT]
+                tags = segment.tags
+        if self._is_moving:
+            return False
+        self._make_room()
+        self._place(_packed_tag(h, length, clock), data[start:end])
+        return True
+
     def insert(self, key: bytes, value: object) -> Entry:
         """Add a key that is not in the table, as an entry."""
         entry = Entry(key, value)
@@ -445,7 +537,7 @@ class Table:
                 at = -2 - at
             at &= _INNER
             if segment.records[at] is entry:
-                segment.tags[at] = _packed_tag(h, len(entry.key), entry.accessed_s)
+                segment.tags[at] = _packed_tag(h, len(entry.key), entry.access)
                 segment.records[at] = _packed(entry.key, cast("bytes", value))
 
     def has_many_unpacked(self) -> bool:
@@ -886,7 +978,7 @@ def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, 
         segment.records[inner] = _packed(key, cast("bytes", value))
     elif previous is not None and isinstance(previous.value, (bytes, int)):
         previous.value = value
-        previous.accessed_s = clock
+        previous.access = clock
     else:
         segment.tags[inner] = _ENTRY_TAG | h
         segment.records[inner] = _entry(key, value, clock)
@@ -897,6 +989,7 @@ def _packed(key: bytes, value: bytes) -> bytes:
     writer = _WRITER
     writer.truncate(0)
     writer.write(key)
+    writer.write(CRLF)
     writer.write(BULK_HEADERS[len(value)])
     writer.write(value)
     writer.write(CRLF)
@@ -906,8 +999,8 @@ def _packed(key: bytes, value: bytes) -> bytes:
 def _value_of(record: bytes, key_length: i64) -> bytes:
     """The value in a packed record."""
     size: i64 = len(record)
-    rest = size - key_length  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
-    start = key_length + (4 if rest < 16 else 5 if rest < 107 else 6)
+    rest = size - key_length - 2  # `$n CR LF`, n bytes, CR LF; n has one digit, two or three
+    start = key_length + (6 if rest < 16 else 7 if rest < 107 else 8)
     return record[start : size - 2]
 
 
@@ -917,7 +1010,7 @@ def _packed_tag(h: i64, length: i64, clock: i64) -> i64:
 
 def _entry(key: bytes, value: object, clock: i64) -> Entry:
     entry = Entry(key, value)
-    entry.accessed_s = clock
+    entry.access = clock
     return entry
 
 
@@ -928,7 +1021,7 @@ def _view(tag: i64, record: object) -> Entry:
         return cast("Entry", record)
     packed = cast("bytes", record)
     entry = Entry(packed[:length], _value_of(packed, length))
-    entry.accessed_s = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
+    entry.access = (tag >> _CLOCK_SHIFT) & CLOCK_MASK
     return entry
 
 
@@ -976,6 +1069,11 @@ def _advance(state: i64, mask: i64) -> i64:
     return state | bit
 
 
+def _one() -> int:
+    """A random number for a clock without an engine."""
+    return 1
+
+
 class Clock:
     """The time of the command being executed; every database of an engine shares one.
 
@@ -986,15 +1084,26 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
-        self.access_clock: i64 = 0  # what a touched key's access clock becomes: 24 bits
-        # CLIENT NO-TOUCH: the command being executed does not count as use of the keys it looks up.
-        self.is_touching = True
+        # What becomes of the keys that the command being executed looks up.
+        self.touching: i64 = TOUCH_CLOCK
+        # An -lfu policy is on, and its rules, which are there in any case.
+        self.is_counting = False
+        self.frequency = Frequency(_one)
 
     def set_us(self, now_us: i64) -> None:
         self.now_us = now_us
         self.now_ms = now_us // 1000
         self.now_s = now_us // 1_000_000
-        self.access_clock = self.now_s & CLOCK_MASK
+
+    def made(self) -> i64:
+        """The 24 bits of access of a key made now."""
+        return self.frequency.made(self.now_s) if self.is_counting else self.now_s & CLOCK_MASK
+
+    def used(self, access: i64) -> i64:
+        """The 24 bits of access of a key that the command being executed uses."""
+        if self.touching == TOUCH_CLOCK:
+            return self.now_s & CLOCK_MASK
+        return self.frequency.used(access, self.now_s) if self.touching == TOUCH_COUNT else access
 
 
 class KeyspaceStats:
@@ -1132,8 +1241,7 @@ class Database:
         return self._table.find(key)
 
     def _touch(self, entry: Entry) -> None:
-        if self._clock.is_touching:
-            entry.accessed_s = self._clock.access_clock
+        entry.access = self._clock.used(entry.access)
 
     def lookup_read(self, key: bytes) -> object:
         """The value of key for a command that reads, or None; counts a hit or a miss."""
@@ -1146,8 +1254,10 @@ class Database:
     def _lookup(self, key: bytes, as_reply: bool) -> object:
         clock = self._clock
         access_clock: i64 = -1
-        if clock.is_touching:
-            access_clock = clock.access_clock
+        if clock.touching == TOUCH_CLOCK:
+            access_clock = clock.now_s & CLOCK_MASK
+        elif clock.touching == TOUCH_COUNT:
+            self._count_use(key)
         found = self._table.read(key, access_clock, as_reply)
         if isinstance(found, Entry):
             if found.expire_at_ms != NO_EXPIRY and found.expire_at_ms < clock.now_ms:
@@ -1156,12 +1266,35 @@ class Database:
                 self._missed(key)
                 return None
             self._stats.hits += 1
-            self._touch(found)
+            if access_clock >= 0:
+                found.access = access_clock
             return found.value
         if found is None:
             self._missed(key)
             return None
         self._stats.hits += 1
+        return found
+
+    def _count_use(self, key: bytes) -> None:
+        access: i64 = self._table.access_clock(key)
+        if access >= 0:
+            self._table.set_access_clock(key, self._clock.used(access))
+
+    def reply_part(self, data: bytes, start: i64, length: i64, out: BytesWriter) -> i64:
+        """GET of the key data[start : start + length]: as `Table.reply_part`, counting a hit or a miss."""
+        clock = self._clock
+        access_clock: i64 = -1
+        if clock.touching == TOUCH_CLOCK:
+            access_clock = clock.now_s & CLOCK_MASK
+        elif clock.touching == TOUCH_COUNT:
+            return UNKNOWN
+        found = self._table.reply_part(data, start, length, access_clock, out)
+        if found == FOUND:
+            self._stats.hits += 1
+        elif found == ABSENT:
+            if self._observer.event_classes & NOTIFY_KEY_MISS:
+                return UNKNOWN
+            self._stats.misses += 1
         return found
 
     def lookup_write(self, key: bytes) -> Entry | None:
@@ -1202,7 +1335,13 @@ class Database:
         entry = self.find(key)
         if entry is None:
             return self.add(key, value)
-        entry.accessed_s = self._clock.access_clock
+        clock = self._clock
+        entry.access = clock.used(entry.access) if clock.is_counting else clock.made()
+        self.overwrite(entry, value)
+        return entry
+
+    def overwrite(self, entry: Entry, value: object) -> None:
+        """Give the key of an entry that was looked up another value; an expire time it had is gone."""
         if entry.expire_at_ms != NO_EXPIRY:
             self.clear_expiry(entry)
         if isinstance(entry.value, bytes) and self._observer.event_classes == 0:
@@ -1210,16 +1349,19 @@ class Database:
         else:
             old = entry.value
             entry.value = value
-            self._replaced(key, old, value)
+            self._replaced(entry.key, old, value)
         self._table.pack_later(entry)
-        return entry
 
     def put(self, key: bytes, value: object) -> None:
         """As set_value, in the smallest form: for whoever does not need the entry."""
         if self._observer.event_classes != 0:
             self.set_value(key, value)
             return
-        previous = self._table.put(key, value, self._clock.access_clock)
+        clock = self._clock
+        access = clock.now_s & CLOCK_MASK
+        if clock.is_counting:
+            access = self._put_access(key)
+        previous = self._table.put(key, value, access)
         if previous is not None:
             old = previous.value
             if not isinstance(old, bytes) and isinstance(old, Collection):
@@ -1231,12 +1373,27 @@ class Database:
                     self._stats.expired_lazily += 1
                     self._tell_expired(key)
 
+    def put_part(self, data: bytes, start: i64, length: i64, end: i64) -> bool:
+        """`put` as `Table.put_part`; False also when somebody wants to hear of it."""
+        clock = self._clock
+        if self._observer.event_classes != 0 or clock.is_counting:
+            return False
+        return self._table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
+
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""
         old = entry.value
         entry.value = value
-        entry.accessed_s = self._clock.access_clock
+        if not self._clock.is_counting:  # whoever looked the key up has counted that
+            entry.access = self._clock.made()
         self._replaced(entry.key, old, value)
+
+    def _put_access(self, key: bytes) -> i64:
+        """While uses are counted: the access of a key that gets another value, or is made."""
+        access: i64 = self._table.access_clock(key)
+        if access < 0 or self._found(key) is None:
+            return self._clock.made()
+        return self._clock.used(access)
 
     def _replaced(self, key: bytes, old: object, new: object) -> None:
         if isinstance(old, Collection):
@@ -1255,7 +1412,7 @@ class Database:
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
         entry = self._table.insert(key, value)
-        entry.accessed_s = self._clock.access_clock
+        entry.access = self._clock.made()
         if self._observer.event_classes & NOTIFY_NEW:
             self._observer.event(self.index, NOTIFY_NEW, b"new", key)
         self._table.pack_later(entry)

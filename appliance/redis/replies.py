@@ -160,9 +160,22 @@ class ReplyBuffer:
         parts.append(value)
         parts.append(CRLF)
 
+    def size(self) -> int:
+        """Bytes that wait to be taken."""
+        size = 0
+        for part in self._parts:
+            size += len(part)
+        return size
+
     def raw(self, wire: bytes) -> None:
         """Append bytes that are in wire form already."""
         self._parts.append(wire)
+
+    def block(self, wire: bytes) -> None:
+        """Append bytes that are in wire form already, and may be many."""
+        self._parts.append(wire)
+        if len(wire) >= BIG_BULK:
+            self._has_big = True
 
     def _header(self, mark: bytes, count: int) -> None:
         self._parts.append(mark + integer_text(count) + CRLF)
@@ -266,9 +279,7 @@ class ReplyBuffer:
     def _end_block(self, block: BytesWriter) -> None:
         size = len(block)
         if size > 0:
-            self._parts.append(block.getvalue())
-            if size >= BIG_BULK:
-                self._has_big = True
+            self.block(block.getvalue())
 
     def _rare(self, reply: object, resp3: bool) -> None:
         if isinstance(reply, SimpleError):

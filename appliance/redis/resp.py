@@ -93,8 +93,9 @@ class RequestParser:
     """
 
     def __init__(self, max_bulk: int = DEFAULT_MAX_BULK) -> None:
-        self._data: bytes = b""
-        self._pos: i64 = 0
+        # What is being parsed, and how far; whoever takes requests out of it by himself moves `pos`.
+        self.data: bytes = b""
+        self.pos: i64 = 0
         self._args: list[bytes] = []
         self._remaining: i64 = 0  # bulk strings still to come for _args
         self._bulk_length: i64 = -1  # of the bulk string being read; -1: its header has not come
@@ -108,9 +109,13 @@ class RequestParser:
         self.is_restricted = False  # the client has not authenticated yet and must
         self.error: bytes | None = None  # b"Protocol error: …"
 
+    def is_between_requests(self) -> bool:
+        """Whether what is at `pos` of `data` begins a request, or nothing is there."""
+        return self._remaining == 0 and self._waiting == _WAIT_NOTHING and self.error is None
+
     def pending_bytes(self) -> int:
         """Bytes received that no request was made of yet (the server's qbuf)."""
-        return len(self._data) - self._pos + self._chunks_length
+        return len(self.data) - self.pos + self._chunks_length
 
     def feed(self, data: bytes, start: i64 = 0) -> None:
         """Take the next bytes of the stream: data[start:].
@@ -118,8 +123,8 @@ class RequestParser:
         Every request of the bytes before must have been taken.
         """
         if self._waiting == _WAIT_NOTHING:
-            self._data = data
-            self._pos = start
+            self.data = data
+            self.pos = start
         elif self._waiting == _WAIT_LINE:
             self._feed_line(data[start:])
         else:
@@ -134,8 +139,8 @@ class RequestParser:
             complete = data.find(b"\n" if is_inline else b"\r") >= 0
         # Without its end a line too long is an error, which next_request() finds when it sees the bytes.
         if complete or self._chunks_length > MAX_LINE:
-            self._data = b"".join(self._chunks)
-            self._pos = 0
+            self.data = b"".join(self._chunks)
+            self.pos = 0
             self._chunks = []
             self._chunks_length = 0
             self._saw_cr = False
@@ -155,8 +160,8 @@ class RequestParser:
         self._waiting = _WAIT_NOTHING
         self._bulk_length = -1
         self._skip = 2
-        self._data = data
-        self._pos = start + missing
+        self.data = data
+        self.pos = start + missing
 
     def _keep_chunk(self, data: bytes, start: i64, length: i64) -> None:
         """Keep a part of a bulk string; many small ones are joined, so that they weigh no more than it."""
@@ -172,14 +177,14 @@ class RequestParser:
 
     def next_request(self) -> list[bytes] | None:
         """The next whole request, never empty; None until more bytes come, or for ever if `error`."""
-        data = self._data
-        pos: i64 = self._pos
+        data = self.data
+        pos: i64 = self.pos
         end: i64 = len(data)
         if self._remaining == 0:
             while True:
                 if pos >= end:
-                    self._data = b""
-                    self._pos = 0
+                    self.data = b""
+                    self.pos = 0
                     return None
                 if self.error is not None or self._waiting != _WAIT_NOTHING:
                     return None
@@ -187,7 +192,7 @@ class RequestParser:
                     request = self._inline(data, pos)
                     if request is None:
                         return None
-                    pos = self._pos
+                    pos = self.pos
                     if len(request) > 0:
                         return request
                     continue
@@ -219,17 +224,17 @@ class RequestParser:
         elif self._skip != 0 and not self._skip_crlf():
             return None
         else:
-            pos = self._pos
+            pos = self.pos
         return self._bulks(data, pos, end)
 
     def _skip_crlf(self) -> bool:
         """Pass over what has come of the two bytes after a bulk string; the server ignores them too."""
-        available: i64 = len(self._data) - self._pos
+        available: i64 = len(self.data) - self.pos
         if available < self._skip:
-            self._pos += available
+            self.pos += available
             self._skip -= available
             return False
-        self._pos += self._skip
+        self.pos += self._skip
         self._skip = 0
         self._remaining -= 1
         return True
@@ -262,7 +267,7 @@ class RequestParser:
                 if not self._bulk_header(data, pos, end):
                     return None
                 length = self._bulk_length
-                pos = self._pos
+                pos = self.pos
             if pos + length + 2 > end:
                 self._remaining = remaining
                 self._keep_bulk(data, pos, end, length)
@@ -275,7 +280,7 @@ class RequestParser:
             remaining -= 1
         self._remaining = 0
         self._bulk_length = -1
-        self._pos = pos
+        self.pos = pos
         return args
 
     def _bulk_header(self, data: bytes, pos: i64, end: i64) -> bool:
@@ -299,17 +304,17 @@ class RequestParser:
             self._fail(b"unauthenticated bulk length")
             return False
         self._bulk_length = length
-        self._pos = newline + 2
+        self.pos = newline + 2
         return True
 
     def _keep_line(self, pos: i64, saw_cr: bool, too_long: bytes) -> None:
         """The line at pos has no end yet: keep it and wait, unless it is too long already."""
-        rest = self._data[pos:]
+        rest = self.data[pos:]
         if len(rest) > MAX_LINE + (1 if saw_cr else 0):
             self._fail(too_long)
             return
-        self._data = b""
-        self._pos = 0
+        self.data = b""
+        self.pos = 0
         if len(rest) > 0:
             self._chunks = [rest]
             self._chunks_length = len(rest)
@@ -328,8 +333,8 @@ class RequestParser:
             self._chunks_length = 0
             self._keep_chunk(data, pos, available)
             self._waiting = _WAIT_BULK
-        self._data = b""
-        self._pos = 0
+        self.data = b""
+        self.pos = 0
 
     def _inline(self, data: bytes, pos: i64) -> list[bytes] | None:
         """Read the inline request at pos: [] for a blank line, None when it is not whole, or bad."""
@@ -347,13 +352,13 @@ class RequestParser:
         if args is None:
             self._fail(b"unbalanced quotes in request")
             return None
-        self._pos = newline + 1
+        self.pos = newline + 1
         return args
 
     def _fail(self, text: bytes) -> None:
         self.error = b"Protocol error: " + text
-        self._data = b""
-        self._pos = 0
+        self.data = b""
+        self.pos = 0
         self._args = []
         self._remaining = 0
 
@@ -492,7 +497,7 @@ class ValueParser:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._pos = 0
+        self.pos = 0
         self._searched = 0  # no CR LF begins before this position
         self._stack: list[_Frame] = []
         self._blob_mark = 0
@@ -501,9 +506,9 @@ class ValueParser:
         self.has_value = False  # whether the last next_value() gave one (which may be None)
 
     def feed(self, data: bytes) -> None:
-        if self._pos > 0 and self._pos == len(self._buffer):
+        if self.pos > 0 and self.pos == len(self._buffer):
             self._buffer.clear()
-            self._pos = 0
+            self.pos = 0
             self._searched = 0
         self._buffer += data
 
@@ -516,7 +521,7 @@ class ValueParser:
         self.has_value = False
         while True:
             if self._blob_length >= 0:
-                if len(self._buffer) - self._pos < self._blob_length + 2:
+                if len(self._buffer) - self.pos < self._blob_length + 2:
                     return None
                 value = self._take_blob()
             else:
@@ -569,23 +574,23 @@ class ValueParser:
                 return value
 
     def _take_line(self) -> bytes | None:
-        found = self._buffer.find(b"\r\n", max(self._pos, self._searched))
+        found = self._buffer.find(b"\r\n", max(self.pos, self._searched))
         if found < 0:
             # The last byte may be the CR of the pair.
-            self._searched = max(self._pos, len(self._buffer) - 1)
+            self._searched = max(self.pos, len(self._buffer) - 1)
             return None
-        line = bytes(self._buffer[self._pos : found])
-        self._pos = found + 2
-        self._searched = self._pos
+        line = bytes(self._buffer[self.pos : found])
+        self.pos = found + 2
+        self._searched = self.pos
         return line
 
     def _take_blob(self) -> object:
-        stop = self._pos + self._blob_length
-        text = bytes(memoryview(self._buffer)[self._pos : stop])
+        stop = self.pos + self._blob_length
+        text = bytes(memoryview(self._buffer)[self.pos : stop])
         if self._buffer[stop] != _CR or self._buffer[stop + 1] != _LF:
             raise RespError("no CR LF behind a bulk string")
-        self._pos = stop + 2
-        self._searched = self._pos
+        self.pos = stop + 2
+        self._searched = self.pos
         self._blob_length = -1
         if self._blob_mark == 61:
             if len(text) < 4 or text[3] != 58:
@@ -597,10 +602,10 @@ class ValueParser:
 
     def _compact(self) -> None:
         """Drop what was read once it is more than half of the buffer: each byte moves O(1) times."""
-        if self._pos > 4096 and self._pos * 2 > len(self._buffer):
-            del self._buffer[: self._pos]
-            self._searched = max(0, self._searched - self._pos)
-            self._pos = 0
+        if self.pos > 4096 and self.pos * 2 > len(self._buffer):
+            del self._buffer[: self.pos]
+            self._searched = max(0, self._searched - self.pos)
+            self.pos = 0
 
 
 def _size(text: bytes, allow_null: bool) -> int:

@@ -7,6 +7,8 @@ waits and does no I/O.
 
     request -> command table -> arity -> is it allowed now? -> handler -> typed reply -> reply buffer
 
+Plain GET and SET do not come that far: see direct.py.
+
 `mode` is zero for a session in no special state, which is what nearly all requests meet: one look at it, and
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
@@ -23,16 +25,28 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.direct import serve_direct
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
+from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
-from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.registry import (
+    ADMIN,
+    DENYOOM,
+    MAY_REPLICATE,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SKIP_MONITOR,
+    WRITE,
+    Command,
+)
 from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
@@ -40,6 +54,9 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
     from appliance.redis.watch import WatchedKey
+
+# A session with its parser and reply buffer, when nothing is under way.
+SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -54,6 +71,10 @@ PARKED: Final = 1 << 7  # waits inside a command
 BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+MONITORING: Final = 1 << 16  # is told of all commands
+
+# With a piece of input as large as this the limit on unfinished requests is looked at.
+_LARGE_PIECE: Final = 16 * 1024
 
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
@@ -97,9 +118,11 @@ class Session:
         self.library_name: bytes = b""
         self.library_version: bytes = b""
         self.is_closing = False
+        self.is_over_limit = False  # closing, because of one: what it is owed is not sent
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
         self.bytes_in: i64 = 0
@@ -113,6 +136,9 @@ class Session:
         self.parser.is_restricted = must_authenticate
         self._kept: deque[bytes] | None = None
         self.kept_bytes: i64 = 0
+        self.queued_bytes: i64 = 0  # of the requests in `queued`
+        self.unsent_bytes: i64 = 0  # of replies taken, that the owner could not send yet
+        self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
         self._replies = ReplyBuffer()
 
@@ -137,6 +163,15 @@ class Session:
             self.mode |= LOCKED
         self.parser.is_restricted = not authenticated
 
+    def set_no_touch(self, is_no_touch: bool) -> None:
+        """CLIENT NO-TOUCH: whether the keys that this session looks up stay as they are."""
+        self.is_no_touch = is_no_touch
+        self.follow_touching()
+
+    def follow_touching(self) -> None:
+        """The policy of `maxmemory`, or NO-TOUCH, may have changed."""
+        self.touching = TOUCH_NOT if self.is_no_touch else self.engine.touching
+
     def add_commands(self, commands: list[Command]) -> None:
         """Give this session commands that others do not have; in one of the two common spellings."""
         mine = dict(self._commands)
@@ -159,7 +194,7 @@ class Session:
         if self.is_closing or count <= 0:
             return
         self.clock.set_us(now_us)
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self.last_interaction_us = now_us
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
@@ -167,6 +202,8 @@ class Session:
             return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
+        if count >= _LARGE_PIECE:
+            self.engine.client_limits.check_query(self)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -178,7 +215,7 @@ class Session:
 
     def go_on(self) -> None:
         """Execute what came while the session was parked, until it is parked again."""
-        self.clock.is_touching = not self.is_no_touch
+        self.clock.touching = self.touching
         self._execute_all(self.parser)
         kept = self._kept
         while kept is not None and len(kept) > 0 and self.mode & PARKED == 0 and not self.is_closing:
@@ -192,7 +229,10 @@ class Session:
             self.mode &= ~BEHIND
 
     def _execute_all(self, parser: RequestParser) -> None:
+        engine = self.engine
         while True:
+            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
+                parser.pos = serve_direct(self, parser.data, parser.pos)
             args = parser.next_request()
             if args is None:
                 break
@@ -204,6 +244,17 @@ class Session:
             self.engine.count_error(b"ERR")
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
+        """Count what `serve_direct` has done, and append the replies."""
+        engine = self.engine
+        self.last_command = engine.set_command if is_last_set else engine.get_command
+        self.commands_executed += gets + sets
+        engine.commands_executed += gets + sets
+        engine.dirty += sets
+        engine.get_command.calls += gets
+        engine.set_command.calls += sets
+        self._replies.block(replies)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -223,19 +274,38 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            reply = command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.mode == 0:
+        if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
-            self._finish(args, reply)
+            self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
 
-    def _finish(self, args: list[bytes], reply: object) -> None:
-        """After a command of a session that is in a special state now."""
+    def _timed(self, command: Command, args: list[bytes]) -> object:
+        """Run a command with a look at the stopwatch before and after."""
+        engine = self.engine
+        calls = command.calls
+        start: i64 = engine.stopwatch()
+        try:
+            return command.function(self, args)
+        finally:
+            # One that waits has not been, and is counted when it is answered.
+            if command.calls >= calls:
+                engine.timing.took(self, command, args, engine.stopwatch() - start)
+
+    def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
+        """After a command, when the session or the engine is in a special state now."""
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -250,7 +320,11 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            return command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                return command.function(self, args)
+            return self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             return self._failure(error.message)
@@ -293,9 +367,14 @@ class Session:
                 + b"in this context",
             )
             return False
+        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+            self._reject(command, b"ERR Replica can't interact with the keyspace")
+            return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
+            for argument in args:
+                self.queued_bytes += len(argument)
             self.queued_flags |= command.flags
             self._append(QUEUED)
             return False
@@ -303,6 +382,7 @@ class Session:
 
     def _reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
+        self.last_command = command
         if command is not None:
             command.rejected_calls += 1
             if command.name == b"exec":
@@ -325,6 +405,10 @@ class Session:
         engine.dirty += count
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
+
+    def count_changes(self, count: i64 = 1) -> None:
+        """Count changes towards the next save that leave the key what it was for WATCH (XACK)."""
+        self.engine.dirty += count
 
     def wake(self, key: bytes) -> None:
         """Let those who wait for the key look again, though for WATCH it has not changed (XGROUP DESTROY)."""
@@ -421,6 +505,7 @@ class Session:
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""
         self.queued = []
+        self.queued_bytes = 0
         self.queued_flags = 0
         self.mode &= ~(IN_MULTI | ABORTED | SPOILED)
         if len(self.watched) > 0:
@@ -458,6 +543,12 @@ class Session:
             remove_listener(pubsub.shard_channels, channel, self)
         self.set_subscriptions(None)
 
+    def stop_observing(self) -> None:
+        """Be told no more of what others do."""
+        if self.mode & MONITORING:
+            self.mode &= ~MONITORING
+            self.engine.monitors.remove(self)
+
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
         self.subscriptions = subscriptions
@@ -479,10 +570,10 @@ class Session:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
         self.mode &= ~PARKED
         clock = self.clock
-        touching = clock.is_touching
-        clock.is_touching = not self.is_no_touch
+        touching = clock.touching
+        clock.touching = self.touching
         reply = self.call(waiting.command, waiting.args)
-        clock.is_touching = touching
+        clock.touching = touching
         if self.mode & PARKED == 0:
             self._answered(reply)
 
@@ -538,8 +629,22 @@ class Session:
             self.bytes_out += len(part)
         return output
 
+    def unsent(self) -> tuple[int, int]:
+        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
+        owner: Any = self.owner
+        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
+        return kept
+
     def has_output(self) -> bool:
         return not self._replies.is_empty()
+
+    def query_bytes(self) -> i64:
+        """Bytes of requests that are not executed yet: unfinished, kept, or queued by MULTI."""
+        return self.parser.pending_bytes() + self.kept_bytes + self.queued_bytes
+
+    def output_bytes(self) -> i64:
+        """Bytes of replies that have not left."""
+        return self._replies.size() + self.unsent_bytes
 
     def refuse(self, message: bytes) -> None:
         """End the session before it begins."""
@@ -575,3 +680,4 @@ class Session:
         self.kept_bytes = 0
         self.discard_transaction()
         self.unsubscribe_all()
+        self.stop_observing()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # headers leave 41.
 _EMBSTR_ROOM: Final = 41
 _EXPIRE_TIME_SIZE: Final = 8
-_INTEGER_TEXT_LIMIT: Final = 20
+INTEGER_TEXT_LIMIT: Final = 20
 _SMALL_GROWTH: Final = 64 * 1024
 
 
@@ -61,7 +61,7 @@ class StringBuffer:
 def string_value(text: bytes) -> object:
     """The form in which a string that a client sent is kept."""
     length: i64 = len(text)
-    if length > _INTEGER_TEXT_LIMIT or length == 0:
+    if length > INTEGER_TEXT_LIMIT or length == 0:
         return text
     first: i64 = text[0]
     if first > 57 or first < 45:  # neither digit nor minus: most values leave here

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,7 @@ import trio
 
 from appliance import __version__
 from appliance._build import build_kind
+from appliance.redis.commands.info import human_bytes
 from appliance.redis.engine import Engine
 from appliance.shell.addresses import format_address
 from appliance.shell.capture import CapturedLink, CaptureWriter
@@ -110,6 +113,7 @@ async def serve(
     """
     clock = Clock()
     engine = Engine(engine_settings, random_bytes)
+    engine.stopwatch = time.perf_counter_ns
     path = os.fspath(control_path) if control_path is not None else default_control_path(name)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)
@@ -239,28 +243,33 @@ class _Running:
             system = os.uname()
             return {
                 "os": f"{system.sysname} {system.release} {system.machine}",
+                "multiplexing_api": "epoll",
                 "process_id": os.getpid(),
                 "tcp_port": self.ready.port,
+                "executable": sys.executable,
+                "listener0": f"name=tcp,bind={self.ready.address},port={self.ready.port}",
             }
 
         startup, _ = _memory_bytes()
         peak = 0  # of what was seen: nobody looks at /proc but for an INFO
+        peak_at = 0
 
         def memory_facts() -> dict[str, str | int]:
-            nonlocal peak
+            nonlocal peak, peak_at
             used, resident = _memory_bytes()
-            peak = max(peak, used)
-            facts: dict[str, str | int] = {}
-            for name, size in (
-                ("used_memory", used),
-                ("used_memory_rss", resident),
-                ("used_memory_peak", peak),
-                ("used_memory_startup", startup),
-                ("total_system_memory", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
-            ):
-                facts[name] = size
-                facts[f"{name}_human"] = _human_bytes(size)
-            return facts
+            if used > peak:
+                peak = used
+                peak_at = network.clock.unix_now() // 1_000_000
+            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            return {
+                "used_memory": used,
+                "used_memory_rss": resident,
+                "used_memory_peak": peak,
+                "used_memory_peak_time": peak_at,
+                "used_memory_startup": startup,
+                "total_system_memory": total,
+                "total_system_memory_human": human_bytes(total),
+            }
 
         def cpu_facts() -> dict[str, str | int]:
             facts: dict[str, str | int] = {}
@@ -268,7 +277,28 @@ class _Running:
                 usage = resource.getrusage(who)
                 facts[f"used_cpu_sys{name}"] = f"{usage.ru_stime:.6f}"
                 facts[f"used_cpu_user{name}"] = f"{usage.ru_utime:.6f}"
+            usage = resource.getrusage(resource.RUSAGE_THREAD)
+            facts["used_cpu_sys_main_thread"] = f"{usage.ru_stime:.6f}"
+            facts["used_cpu_user_main_thread"] = f"{usage.ru_utime:.6f}"
             return facts
+
+        pump = network.pump
+        cycles = _Cycles(network.clock.now())
+
+        def loop_facts() -> dict[str, str | int]:
+            cycles.look(pump.steps, network.clock.now())
+            return {
+                "total_reads_processed": pump.reads,
+                "total_writes_processed": pump.writes,
+                "eventloop_cycles": pump.steps,
+                "eventloop_duration_sum": cycles.busy_us,
+                "instantaneous_eventloop_cycles_per_sec": cycles.per_second,
+                "instantaneous_eventloop_duration_usec": cycles.duration_us,
+            }
+
+        def thread_facts() -> dict[str, str | int]:
+            clients = len(interface.connections())
+            return {"io_thread_0": f"clients={clients},reads={pump.reads},writes={pump.writes}"}
 
         def stack_facts() -> dict[str, str | int]:
             facts: dict[str, str | int] = {"stack_connections": len(interface.connections())}
@@ -279,6 +309,8 @@ class _Running:
         self.engine.set_info_provider("server", server_facts)
         self.engine.set_info_provider("memory", memory_facts)
         self.engine.set_info_provider("cpu", cpu_facts)
+        self.engine.set_info_provider("stats", loop_facts)
+        self.engine.set_info_provider("threads", thread_facts)
         self.engine.set_info_provider("stack", stack_facts)
 
     async def _watch_signals(
@@ -324,11 +356,31 @@ def _memory_bytes() -> tuple[int, int]:
     return (int(resident) - int(shared)) * page, int(resident) * page
 
 
-def _human_bytes(size: int) -> str:
-    """As INFO writes sizes: 1.50M."""
-    value = float(size)
-    for unit in ("B", "K", "M"):
-        if value < 1024:
-            return f"{value:.2f}{unit}" if unit != "B" else f"{size}B"
-        value /= 1024
-    return f"{value:.2f}G"
+class _Cycles:
+    """The event loop's rates: between two looks that are at least a second apart.
+
+    A cycle is a step of the pump. Its time is not taken, which would cost each request a look at the clock:
+    the process does nothing but its loop, so CPU time is the sum.
+    """
+
+    def __init__(self, now_us: int) -> None:
+        self.per_second = 0
+        self.duration_us = 0
+        self._cycles = 0
+        self._now_us = now_us
+        self.busy_us = self._cpu_us()
+        self._busy_us = self.busy_us
+
+    @staticmethod
+    def _cpu_us() -> int:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return int((usage.ru_utime + usage.ru_stime) * 1_000_000)
+
+    def look(self, cycles: int, now_us: int) -> None:
+        self.busy_us = self._cpu_us()
+        elapsed_us = now_us - self._now_us
+        if elapsed_us >= 1_000_000:
+            done = cycles - self._cycles
+            self.per_second = done * 1_000_000 // elapsed_us
+            self.duration_us = (self.busy_us - self._busy_us) // done if done else 0
+            self._cycles, self._now_us, self._busy_us = cycles, now_us, self.busy_us

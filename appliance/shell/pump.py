@@ -12,7 +12,9 @@ Timers: each connection has one child task, which owns its earliest deadline and
 deadlines lie in one heap, and one task, the keeper, sleeps until the first of them. A deadline that moves
 later is left alone: when its entry comes up the keeper looks, and puts it back or wakes the child. So the
 restart of a retransmission timer by every ACK costs nothing, and a look costs 1 µs and no task switch
-(ADR 0012). When the connection is closed its child ends.
+(ADR 0012). When the connection is closed its child ends. The child is started when the connection's first
+deadline comes up, a second after its SYN at the latest: most connections that are closed at once never need
+one, and it would be half of what they cost (ADR 0021).
 
 Before anything is declared due the keeper empties the link: an ACK that waits in its queue came before
 the deadline, and under load a retransmission in its stead would only add to the load.
@@ -30,13 +32,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from appliance.shell.clock import trio_time
-from appliance.shell.stepper import Stepper
+from appliance.shell.stepper import DETACHED, ConnectionPort, Stepper
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from appliance.shell.clock import Clock
     from appliance.shell.link import Link
     from appliance.stack.interface import Interface
@@ -70,60 +69,6 @@ class ListenerOwner(Protocol):
 
     def on_opened(self, port: ConnectionPort) -> None:
         """A connection of this listener is ESTABLISHED: `accept` gives it. Called inside a step."""
-
-
-class _Unclaimed:
-    """Handler of connections that nobody has accepted yet."""
-
-    __slots__ = ()
-
-    def on_events(self, connection: Connection) -> None:
-        # The events stay untaken: whoever accepts the connection looks at its state first. Telling the
-        # owner again when data follows the handshake costs little, and it may have missed nothing.
-        listener = connection.listener
-        if listener is not None and not listener.is_closed and not connection.is_closed:
-            owner: ListenerOwner | None = listener.owner  # type: ignore[assignment]
-            if owner is not None:
-                owner.on_opened(connection.owner)  # type: ignore[arg-type]
-
-
-class _Detached:
-    """Handler of connections whose user has let go: they finish by themselves."""
-
-    __slots__ = ()
-
-    def on_events(self, connection: Connection) -> None:
-        connection.take_events()
-
-
-_UNCLAIMED: Final = _Unclaimed()
-DETACHED: Final = _Detached()
-
-
-class ConnectionPort:
-    """What the shell knows of one connection; `Connection.owner` points to it.
-
-    Invariant: it does not point back, so that a dead connection is freed without the collector's help.
-    """
-
-    __slots__ = ("handler", "sleeper")
-
-    def __init__(self) -> None:
-        self.handler: Handler = _UNCLAIMED
-        self.sleeper: trio.lowlevel.Task | None = None
-        """The connection's child, while it sleeps."""
-
-    def wake(self) -> None:
-        """End the child's sleep, if it sleeps; else it is about to look anyway."""
-        sleeper = self.sleeper
-        if sleeper is not None:
-            self.sleeper = None
-            trio.lowlevel.reschedule(sleeper)
-
-    def abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-        """The child is cancelled."""
-        self.sleeper = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Pump(Stepper):
@@ -254,16 +199,7 @@ class Pump(Stepper):
         finally:
             self.timer_tasks -= 1
 
-    # ---- ports
-
-    def port_of(self, connection: Connection) -> ConnectionPort:
-        """The port of a connection; made, with its child task, when the connection is new."""
-        port: ConnectionPort | None = connection.owner  # type: ignore[assignment]
-        return self.open_port(connection) if port is None else port
-
-    def open_port(self, connection: Connection) -> ConnectionPort:
-        port = ConnectionPort()
-        connection.owner = port
+    def start_child(self, port: ConnectionPort, connection: Connection) -> None:
+        port.has_child = True
         self.timer_tasks += 1
         self.nursery.start_soon(self.keep_time, port, connection, name="tcp timer")
-        return port

@@ -6,7 +6,9 @@ the step's one flush carries them, with the ACK. Compiled: every request passes 
 Back-pressure: replies that the send buffer does not take are kept by reference, in order. While more than
 `OUTPUT_LIMIT` bytes are kept the connection is not read, its receive window closes, and the client's
 kernel makes it wait. The limit is high on purpose: a client that writes a long pipeline before it reads any
-reply works with redis-server, which does not stop reading at all, and must work here.
+reply works with redis-server, which does not stop reading at all, and must work here. What others send to a
+client (messages) is not held up by that; client-output-buffer-limit, which redis-server has for both, ends a
+client that leaves too much unread: what is kept for it goes, and so does its connection.
 
 A session that waits inside a command (BLPOP) is read on, up to `INPUT_LIMIT` bytes, so that the end of its
 connection is seen at once; a client that closes while it waits is not answered any more, as with
@@ -30,17 +32,18 @@ from mypy_extensions import i64
 
 from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
-from appliance.shell.pump import DETACHED
+from appliance.shell.stepper import DETACHED
 from appliance.stack.tcp.buffers import WORTH_KEEPING_WHOLE
 from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
-    from appliance.shell.stepper import Stepper
+    from appliance.shell.stepper import ConnectionPort, Stepper
+    from appliance.stack.listener import Listener
     from appliance.stack.tcp.connection import Connection
 
-__all__ = ["INPUT_LIMIT", "OUTPUT_LIMIT", "RedisConnection"]
+__all__ = ["INPUT_LIMIT", "OUTPUT_LIMIT", "RedisAcceptor", "RedisConnection"]
 
 INPUT_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of requests kept for one session that waits inside a command, before it is not read any more."""
@@ -54,7 +57,41 @@ the output limit."""
 
 _LINGER_US: Final = 2_000_000
 
+# Of tcp-keepalive: so many may stay unanswered, and one third of the idle time lies between two.
+_PROBES: Final = 3
+
 _log = get_logger("redis")
+
+
+class RedisAcceptor:
+    """Owner of the listener of a Redis port: makes a client of each connection that opens."""
+
+    def __init__(
+        self, pump: Stepper, engine: Engine, listener: Listener, output_limit: int, input_limit: int
+    ) -> None:
+        """See `RedisConnection` for the limits."""
+        self.pump: Stepper = pump
+        self.engine: Engine = engine
+        self.listener: Listener = listener
+        self.output_limit: i64 = output_limit
+        self.input_limit: i64 = input_limit
+        self.lingering: set[RedisConnection] = set()
+        """Said all, waiting for the peer's FIN or for the end of its patience."""
+
+    def on_opened(self, port: ConnectionPort) -> None:
+        """Accept whoever waits; called by the pump."""
+        listener = self.listener
+        connection = listener.accept()
+        while connection is not None:
+            one = RedisConnection(
+                self.pump, self.engine, connection, self.output_limit, self.input_limit, self.lingering
+            )
+            self.pump.port_of(connection).handler = one
+            if one.session.is_closing:  # too many clients
+                one.on_session_output()
+            # Bytes may have come with the handshake's last ACK, before anyone could be told.
+            one.on_events(connection)
+            connection = listener.accept()
 
 
 class RedisConnection:
@@ -65,8 +102,8 @@ class RedisConnection:
         pump: Stepper,
         engine: Engine,
         connection: Connection,
-        output_limit: int,
-        input_limit: int,
+        output_limit: i64,
+        input_limit: i64,
         lingering: set[RedisConnection],
     ) -> None:
         """Begin a session for an open connection.
@@ -96,6 +133,9 @@ class RedisConnection:
         self.linger_until: i64 = 0
         # Replies leave when the step ends, all of them in one go: Nagle could only add delay.
         connection.set_nodelay(True)
+        idle_us: i64 = engine.client_limits.keepalive_us
+        if idle_us > 0:
+            connection.set_keepalive(True, idle_us, max(1_000_000, idle_us // _PROBES), _PROBES)
 
     # ---- called by the pump, by the engine's dispatcher and by the service
 
@@ -118,6 +158,7 @@ class RedisConnection:
             taken = connection.send(reply)
             if taken < len(reply):
                 self._keep(reply, taken)
+                self._check_output()
         elif output:
             self._write(output)
         if session.is_closing:
@@ -152,6 +193,10 @@ class RedisConnection:
             self._read(self.connection)
         self.pump.flush()
 
+    def unsent(self) -> tuple[int, int]:
+        """Pieces and bytes of replies that the send buffer has not taken."""
+        return (0, 0) if self.output is None else (len(self.output), self.kept_bytes)
+
     def finish(self) -> None:
         """Read no more requests; FIN after the replies."""
         if not self.is_finishing and not self.connection.is_closed:
@@ -160,6 +205,9 @@ class RedisConnection:
             self._close_session()
             self.linger_until = self.pump.clock.now() + _LINGER_US
             self.lingering.add(self)
+            if self.session.is_over_limit:
+                self.output = None
+                self.kept_bytes = 0
             if self.output is None:
                 self._say_goodbye()
 
@@ -167,7 +215,9 @@ class RedisConnection:
         """Let go: what comes from now on is answered by RST."""
         self._over()
         if not self.connection.is_closed:
-            if self.output is None:
+            if self.output is None and not (
+                self.session.is_over_limit and self.connection.unsent_and_unacked() > 0
+            ):
                 self.connection.close()
             else:
                 # Patience is over and the peer still has not taken its replies.
@@ -211,12 +261,20 @@ class RedisConnection:
             else:
                 self.output.append(chunk)
                 self.kept_bytes += len(chunk)
+        if self.output is not None:
+            self._check_output()
 
     def _keep(self, chunk: bytes, taken: int) -> None:
         """The send buffer is full; what follows goes behind this."""
         self.output = deque((chunk,))
         self.offset = taken
         self.kept_bytes = len(chunk) - taken
+
+    def _check_output(self) -> None:
+        """More is kept than before: the session may have to end."""
+        session = self.session
+        session.unsent_bytes = self.kept_bytes
+        session.engine.client_limits.check_output(session, self.pump.unix_now)
 
     def _write_kept(self) -> None:
         kept = self.output
@@ -227,10 +285,13 @@ class RedisConnection:
             self.kept_bytes -= taken
             self.offset += taken
             if self.offset < len(chunk):
+                self.session.unsent_bytes = self.kept_bytes
+                self.session.last_interaction_us = self.pump.unix_now
                 return
             kept.popleft()
             self.offset = 0
         self.output = None
+        self.session.unsent_bytes = 0
         if self.is_finishing:
             self._say_goodbye()
 

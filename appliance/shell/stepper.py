@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
 from mypy_extensions import i64, mypyc_attr
 
 from appliance.stack.timebase import NEVER
@@ -30,14 +31,66 @@ if TYPE_CHECKING:
     from appliance.stack.interface import Interface
     from appliance.stack.tcp.connection import Connection
 
-__all__ = ["BATCH_FRAMES", "Stepper"]
+__all__ = ["BATCH_FRAMES", "DETACHED", "ConnectionPort", "Stepper"]
 
 BATCH_FRAMES: Final = 256
 """Frames read before anything is answered: enough for a full TAP queue's worth of small requests, few
 enough that the first of them does not wait long."""
 
 _SMALL_HEAP: Final = 1024
-"""Entries below which nobody counts the stale ones."""
+"""Entries below which nobody looks for stale ones."""
+
+
+class _Unclaimed:
+    """Handler of connections that nobody has accepted yet."""
+
+    def on_events(self, connection: Connection) -> None:
+        # The events stay untaken: whoever accepts the connection looks at its state first. Telling the
+        # owner again when data follows the handshake costs little, and it may have missed nothing.
+        listener = connection.listener
+        if listener is not None and not listener.is_closed and not connection.is_closed:
+            owner: Any = listener.owner
+            if owner is not None:
+                owner.on_opened(connection.owner)
+
+
+class _Detached:
+    """Handler of connections whose user has let go: they finish by themselves."""
+
+    def on_events(self, connection: Connection) -> None:
+        connection.take_events()
+
+
+_UNCLAIMED: Final = _Unclaimed()
+DETACHED: Final = _Detached()
+"""The handler of a connection whose user has let go."""
+
+
+class ConnectionPort:
+    """What the shell knows of one connection; `Connection.owner` points to it.
+
+    Invariant: it does not point back, so that a dead connection is freed without the collector's help.
+    """
+
+    def __init__(self) -> None:
+        self.handler: Any = _UNCLAIMED
+        """A `pump.Handler`."""
+        self.has_child: bool = False
+        """There is a task that keeps this connection's time."""
+        self.sleeper: trio.lowlevel.Task | None = None
+        """That task, while it sleeps."""
+
+    def wake(self) -> None:
+        """End the child's sleep, if it sleeps; else it is about to look anyway."""
+        sleeper = self.sleeper
+        if sleeper is not None:
+            self.sleeper = None
+            trio.lowlevel.reschedule(sleeper)
+
+    def abort_sleep(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        """The child is cancelled."""
+        self.sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -57,8 +110,12 @@ class Stepper:
         self.has_woken: bool = False
         """A handler sets it when it has made a task runnable; the pump clears it and lets the task run."""
         self.steps: i64 = 0
+        self.reads: i64 = 0
+        """Times a handler was called because its connection had something for it."""
+        self.writes: i64 = 0
+        """Frames given to the link."""
         self.timer_tasks: int = 0
-        """Children alive, one per connection that is not closed."""
+        """Children alive: one per open connection whose first deadline has come up."""
         self.is_stepping: bool = False
         self.is_flush_wanted: bool = False
         self.keeper_wakes_at: i64 = 0
@@ -68,11 +125,12 @@ class Stepper:
         # A heap of (deadline, number, connection); the number keeps equal deadlines in order of their coming.
         self._deadlines: list[tuple[int, int, Connection]] = []
         self._entries: i64 = 0
+        self._clean_from: i64 = _SMALL_HEAP  # entries from which on stale ones are looked for
 
     # ---- what the tasks do
 
-    def open_port(self, connection: Connection) -> Any:
-        """Give a new connection its port (`Connection.owner`) and its child task."""
+    def start_child(self, port: ConnectionPort, connection: Connection) -> None:
+        """Give a connection the task that keeps its time."""
         raise NotImplementedError
 
     def wake_keeper_at(self, deadline: i64) -> None:
@@ -136,10 +194,11 @@ class Stepper:
         try:
             ready = interface.take_ready()
             while len(ready) > 0:
+                self.reads += len(ready)
                 for connection in ready:
                     port = connection.owner
                     if port is None:
-                        port = self.open_port(connection)
+                        port = self.port_of(connection)
                     port.handler.on_events(connection)
                     if connection.is_closed:
                         port.wake()
@@ -150,13 +209,9 @@ class Stepper:
             frames = interface.frames_to_send(now)
             if len(frames) > 0:
                 self.link.write_batch(frames)
+                self.writes += len(frames)
             for connection in interface.take_rescheduled():
-                port = connection.owner
-                if port is None:
-                    # New, and its child will look for itself.
-                    self.open_port(connection)
-                else:
-                    self.schedule(connection, connection.armed_deadline)
+                self.schedule(connection, connection.armed_deadline)
             if self.keeper_wakes_at > 0:
                 deadline: i64 = interface.link_deadline()
                 if deadline < self.keeper_wakes_at:
@@ -164,6 +219,16 @@ class Stepper:
                     self.wake_keeper_at(deadline)
         finally:
             self.is_stepping = False
+
+    # ---- ports
+
+    def port_of(self, connection: Connection) -> ConnectionPort:
+        """The port of a connection, made when it is new."""
+        port: Any = connection.owner
+        if port is None:
+            port = ConnectionPort()
+            connection.owner = port
+        return port  # type: ignore[no-any-return]
 
     # ---- deadlines
 
@@ -177,7 +242,10 @@ class Stepper:
         return deadline
 
     def look(self, now: i64) -> None:
-        """Wake the children of due connections; put back those whose deadline has moved later."""
+        """Wake the children of due connections; put back those whose deadline has moved later.
+
+        A connection that has no child yet gets one, which then looks for itself.
+        """
         heap = self._deadlines
         while len(heap) > 0:
             deadline: i64 = heap[0][0]
@@ -186,8 +254,10 @@ class Stepper:
             connection: Connection = heapq.heappop(heap)[2]
             if not _is_current(deadline, connection):
                 continue
-            if connection.next_deadline() <= now:
-                port: Any = connection.owner
+            port = self.port_of(connection)
+            if not port.has_child:
+                self.start_child(port, connection)
+            elif connection.next_deadline() <= now:
                 port.wake()
             else:
                 self.schedule(connection, connection.rearm())
@@ -197,10 +267,11 @@ class Stepper:
         if deadline >= NEVER:
             return
         heap = self._deadlines
-        if len(heap) > _SMALL_HEAP and len(heap) > 4 * self.timer_tasks:
+        if len(heap) >= self._clean_from:
             # Entries of dead connections and stale ones, with deadlines far away.
             heap[:] = [one for one in heap if _is_current(one[0], one[2])]
             heapq.heapify(heap)
+            self._clean_from = max(_SMALL_HEAP, 2 * len(heap))
         self._entries += 1
         heapq.heappush(heap, (deadline, self._entries, connection))
         if deadline < self.keeper_wakes_at:

@@ -36,10 +36,35 @@ def child_tasks(network: Network) -> int:
     return sum(task.name == "tcp timer" for task in network.pump.nursery.child_tasks)
 
 
+_FIRST_DEADLINE = 1.1
+"""Seconds by when the deadline has come up that a connection had after its SYN (RFC 6298: 1 s)."""
+
+
+async def test_connection_that_is_closed_at_once_needs_no_task(autojump_clock: MockClock) -> None:
+    async with two_networks() as (client, server):
+        listener = server.listen_tcp(7)
+        for _ in range(20):
+            near, far = await connect(client, server, listener)
+            await near.send_all(b"PING")
+            await receive_exactly(far, 4)
+            await far.send_all(b"PONG")
+            await receive_exactly(near, 4)
+            await near.aclose()
+            await trio.sleep(0.001)
+            await far.aclose()
+            assert child_tasks(server) == 0
+        await trio.sleep(0.1)
+        assert server.interface.connections() == []
+        await trio.sleep(_FIRST_DEADLINE)
+        assert child_tasks(server) == 0
+        assert child_tasks(client) == 20, "TIME-WAIT has to end"
+
+
 async def test_each_connection_has_one_task_and_none_stays_behind(autojump_clock: MockClock) -> None:
     async with two_networks() as (client, server):
         listener = server.listen_tcp(7)
         pairs = [await connect(client, server, listener) for _ in range(20)]
+        await trio.sleep(_FIRST_DEADLINE)
         assert child_tasks(client) == child_tasks(server) == 20
         for near, far in pairs:
             await near.aclose()
@@ -70,7 +95,7 @@ async def test_half_open_connection_has_a_task_until_it_is_given_up(autojump_clo
         (await client.open_tcp_stream(SERVER, 7)).abort()
         await trio.sleep(0.001)
         far_link.on_write = lose_all  # no SYN,ACK arrives
-        with trio.move_on_after(0.5):
+        with trio.move_on_after(_FIRST_DEADLINE):
             await client.open_tcp_stream(SERVER, 7)
         assert child_tasks(server) == 1
         near_link.on_write = lose_all
@@ -99,6 +124,7 @@ async def test_deadline_that_moves_later_does_not_wake_the_child(autojump_clock:
     async with two_networks() as (client, server):
         near, far = await connect(client, server, server.listen_tcp(7))
         near.set_nodelay(True)
+        await trio.sleep(_FIRST_DEADLINE)
         (task,) = (task for task in client.pump.nursery.child_tasks if task.name == "tcp timer")
         await trio.sleep(0.01)
         schedulings = task._schedule_points

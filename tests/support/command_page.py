@@ -78,7 +78,7 @@ def ours() -> dict[str, Facts]:
 
 def page() -> str:
     """The whole text."""
-    from tests.support.redis_differences import EXPLAINED
+    from tests.support.redis_differences import EXPLAINED, NOT_DRAWN
 
     reference: Reference = json.loads(REFERENCE.read_text())
     rows = ours()
@@ -98,7 +98,9 @@ def page() -> str:
             text += f"| {name.replace('|', ' ').upper()} | {since} | {answer} | {remark} |\n"
     text += "\n## Differences that are explained\n\n"
     text += "The random tests compare all replies byte for byte; these are let pass.\n\n"
-    return text + "".join(f"- **{each.name}.** {each.reason}\n" for each in EXPLAINED)
+    text += "".join(f"- **{each.name}.** {each.reason}\n" for each in EXPLAINED)
+    text += "\nThese are not drawn:\n\n"
+    return text + "".join(f"- **{what}.** {why}\n" for what, why in NOT_DRAWN)
 
 
 def write_page() -> None:

@@ -19,7 +19,8 @@ A group of commands says what to draw; the machine does the rest. A whole test:
 
 **How it runs.** An example is some hundreds of commands. The server gets them in one pipeline; our engine (sans-IO,
 no thread, no socket) gets them one by one and each raw reply is compared, in RESP2 in one half of the examples and in
-RESP3 in the other. Then the state: the keys of all databases, and of each its type, encoding, expire time and contents
+RESP3 in the other. In one half of them keyspace events are on, and both sides must tell the same ones in the same order;
+in all of them the number of changes to save must agree. Then the state: the keys of all databases, and of each its type, encoding, expire time and contents
 (`PROBES`). Each example draws from another subset of the commands (swarm testing: it gets deeper than an even mixture),
 and now and then an argument is dropped, doubled or replaced by something nasty. What differs without being an error
 stands in `tests/support/redis_differences.py`, with its reason.
@@ -46,9 +47,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,7 @@ from hypothesis import settings
 
 from appliance.redis.replies import BigNumber, Map, Push, SetReply, SimpleError, SimpleString, Verbatim
 from appliance.redis.types.collection import Collection
-from tests.support.redis_differences import EXPLAINED
+from tests.support.redis_differences import EXPLAINED, comparable_events
 from tests.support.redis_pair import OurClient, make_engine, now_us, parse_one
 
 if TYPE_CHECKING:
@@ -390,6 +392,8 @@ def wanted_commands() -> int:
 
 Planned = tuple[Request, DrawnCommand]
 
+_ALL_EVENTS = "KAmnoc"
+
 
 @dataclass
 class Example:
@@ -398,6 +402,8 @@ class Example:
     resp3: bool
     config: dict[str, str]
     steps: list[Planned]
+    # Whether keyspace events of all classes are on. Without them the engine takes other ways.
+    has_events: bool = False
 
     def script(self) -> str:
         """The lines to type into redis-cli."""
@@ -405,6 +411,7 @@ class Example:
             cli_line((b"CONFIG", b"SET", name.encode(), value.encode()))
             for name, value in self.config.items()
         ]
+        lines += [f"CONFIG SET notify-keyspace-events {_ALL_EVENTS}"] if self.has_events else []
         lines += ["HELLO 3"] if self.resp3 else []
         return "\n".join([*lines, *(cli_line(request) for request, _ in self.steps)])
 
@@ -480,7 +487,8 @@ class Machine:
                 arguments = _mutated(arguments, random)
             name = each.name if random.random() < 0.9 else each.name.swapcase()
             steps.append(((name, *arguments), each))
-        return Example(seed % 2 == 1, self.configs[seed // 2 % len(self.configs)], steps)
+        config = self.configs[seed // 2 % len(self.configs)]
+        return Example(seed % 2 == 1, config, steps, random.random() < 0.5)
 
     # Running
 
@@ -553,6 +561,9 @@ def _mutated(arguments: list[bytes], random: Random) -> list[bytes]:
 _MARK = b"-- the end of the pipeline --"
 _MARK_REQUEST = b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n" % (len(_MARK), _MARK)
 _MARK_REPLY = b"$%d\r\n%s\r\n" % (len(_MARK), _MARK)
+_MARK_CHANNEL = b"__keyspace@0__:the end of the example"
+_LISTEN: Request = (b"PSUBSCRIBE", b"__keyspace@*")
+_MARK_MESSAGE = _MARK_CHANNEL + b"\r\n" + _MARK_REPLY
 
 
 def encoded(request: Request) -> bytes:
@@ -567,8 +578,12 @@ class Runner:
         self.engine = engine
         self.ours = OurClient(self.engine)
         self.theirs = server.connect()
+        self.their_listener = server.connect()
+        self.our_listener = OurClient(engine)
+        for answer in (self._ask_listener(_LISTEN), self.our_listener.send(encoded(_LISTEN))):
+            assert answer.startswith(b"*3\r\n$10\r\npsubscribe\r\n"), answer
         self.errors = 0
-        names = sorted({name for config in machine.configs for name in config})
+        names = sorted({name for config in machine.configs for name in config} | {"notify-keyspace-events"})
         self._defaults: dict[str, str] = {}
         for name in names:
             raw = self._pipeline([(b"CONFIG", b"GET", name.encode())])
@@ -583,6 +598,38 @@ class Runner:
         self._configure({})
         self._pipeline([(b"DEBUG", b"SET-ACTIVE-EXPIRE", b"1")])
         self.theirs.close()
+        self.their_listener.close()
+        self.our_listener.session.close()
+
+    def _ask_listener(self, request: Request) -> bytes:
+        self.their_listener.sendall(encoded(request))
+        return self.their_listener.recv(1 << 16)
+
+    def _messages(self) -> tuple[list[bytes], list[bytes]]:
+        """The keyspace events since the last call, in wire form: (ours, theirs)."""
+        mark: Request = (b"PUBLISH", _MARK_CHANNEL, _MARK)
+        self._pipeline([mark])
+        theirs = b""
+        while not theirs.endswith(_MARK_MESSAGE):
+            chunk = self.their_listener.recv(1 << 20)
+            assert chunk, "redis-server has closed the listening connection"
+            theirs += chunk
+        self._ask_ours(mark)
+        self.engine.take_pending_sessions()
+        ours = b"".join(self.our_listener.session.take_output())
+        head = b"*4\r\n$8\r\npmessage\r\n"
+        return ours.split(head)[1:-1], theirs.split(head)[1:-1]
+
+    def _changes(self) -> tuple[int, int]:
+        """What both sides would have to save, counted from their starts: (ours, theirs)."""
+        request: Request = (b"INFO", b"persistence")
+        found = [
+            re.search(rb"rdb_changes_since_last_save:(\d+)", raw)
+            for raw in (self._ask_ours(request), self._pipeline([request]))
+        ]
+        assert found[0] is not None
+        assert found[1] is not None
+        return int(found[0][1]), int(found[1][1])
 
     def _pipeline(self, requests: list[Request]) -> bytes:
         """All that the server answers, end to end."""
@@ -614,7 +661,9 @@ class Runner:
         self.ours.session.close()
         self.ours = OurClient(self.engine)
         self._ask_ours((b"FLUSHALL",))
-        self._configure(example.config)
+        self._configure(
+            example.config | ({"notify-keyspace-events": _ALL_EVENTS} if example.has_events else {})
+        )
         if example.resp3:
             self._pipeline([(b"HELLO", b"3")])
             self._ask_ours((b"HELLO", b"3"))
@@ -622,9 +671,17 @@ class Runner:
     def run(self, example: Example) -> Difference | None:
         """Run an example on both sides; None when they agree."""
         self._begin(example)
+        before = self._changes()
         found, at = self._compare([(request, planned.compare) for request, planned in example.steps])
+        ours, theirs = map(comparable_events, self._messages())
         if found is not None:
             return Difference(at, found, example.steps[at][1].name)
+        after = self._changes()
+        if after[0] - before[0] != after[1] - before[1]:
+            text = f"changes to save: ours {after[0] - before[0]}, redis-server {after[1] - before[1]}"
+            return Difference(len(example.steps), text, b"changes")
+        if ours != theirs:
+            return Difference(len(example.steps), _different_events(ours, theirs), b"events")
         found = self._compare_state()
         for database in self.engine.databases:
             database.check_invariants()
@@ -681,7 +738,7 @@ class Runner:
     def explain(self, seed: int, example: Example, difference: Difference) -> str:
         """Shorten the example and say what differs."""
         if self.run(example) is None:
-            last = Example(example.resp3, example.config, example.steps[: difference.at + 1][-20:])
+            last = replace(example, steps=example.steps[: difference.at + 1][-20:])
             return (
                 f"{self.machine.name}: ours differed from redis-server once, but not again with the same commands"
                 f" (seed {seed}): time or chance is in it. The last of them:\n\n{last.script()}\n\n{difference.text}"
@@ -693,13 +750,13 @@ class Runner:
 
     def _shrink(self, example: Example, difference: Difference) -> tuple[Example, Difference]:
         steps = example.steps[: difference.at + 1]
-        best = Example(example.resp3, example.config, steps)
+        best = replace(example, steps=steps)
         tries = 0
 
         def fails(candidate: list[Planned], **changes: Any) -> bool:
             nonlocal best, difference, tries
             tries += 1
-            attempt = Example(changes.get("resp3", best.resp3), changes.get("config", best.config), candidate)
+            attempt = replace(best, steps=candidate, **changes)
             found = self.run(attempt) if tries <= SHRINK_TRIES else None
             if found is None or found.what != difference.what:
                 return False
@@ -712,6 +769,8 @@ class Runner:
             fails(best.steps, config={})
         if best.resp3:
             fails(best.steps, resp3=False)
+        if best.has_events:
+            fails(best.steps, has_events=False)
         size = len(best.steps) // 2
         while size > 0:
             at = 0
@@ -751,6 +810,13 @@ class Runner:
                     break
             position -= 1
         return changed
+
+
+def _different_events(ours: list[bytes], theirs: list[bytes]) -> str:
+    """Where two lists of messages part."""
+    same = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    at = min(len(ours), len(theirs)) if same is None else same
+    return f"event {at}\n  ours:         {ours[at : at + 3]}\n  redis-server: {theirs[at : at + 3]}"
 
 
 def reply_end(data: bytes, position: int) -> int:

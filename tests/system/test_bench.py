@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bench.cores import choose
 from appliance.bench.echo_bench import measure_echo, why_no_pytcp
 from appliance.bench.memory import measure_memory
 from appliance.bench.peers import LABELS, Peers, why_unavailable
@@ -43,6 +44,9 @@ def test_everybody_is_measured_in_one_run_and_nothing_is_left(tmp_path: Path) ->
     summary = json.loads(path.read_text())
     get, churn = summary["cases"]
     assert set(get["rounds"]) == set(EVERYBODY)
+    several = len(os.sched_getaffinity(0)) > 1
+    assert summary["pinned"].startswith("servers on core" if several else "nothing")
+    assert (summary["cores"] is not None) == several
     assert set(churn["rounds"]) == set(EVERYBODY) - {"floor"}
     for case in (get, churn):
         for runs in case["rounds"].values():
@@ -84,6 +88,19 @@ def test_kernels_of_every_peer_use_the_congestion_control_that_was_asked_for() -
     with pytest.raises(HostError, match="--congestion nonsense: the kernel refuses it"):
         with Peers(["redis-server"], "nonsense"):
             pass
+
+
+@pytest.mark.skipif(choose() is None, reason="a machine with one core")
+def test_every_server_runs_on_one_core_and_every_client_on_another() -> None:
+    cores = choose()
+    assert cores is not None
+    argv = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+    with Peers(["redtap", "redis-server"], cores=cores) as started:
+        for peer in started.peers:
+            for thread in os.listdir(f"/proc/{peer.pid}/task"):
+                assert os.sched_getaffinity(int(thread)) == {cores.server}
+            process = peer.run(argv, stdout=subprocess.PIPE)
+            assert process.communicate(timeout=20)[0].split() == [str(cores.client).encode()]
 
 
 def test_echo_services_echo() -> None:

@@ -56,14 +56,17 @@ def _readable(session: Session, key: bytes) -> bytes | bytearray | None:
     return value.data if isinstance(value, StringBuffer) else string_text(value)
 
 
-def _writable(session: Session, key: bytes, size: int) -> bytearray:
-    """The bytes of the string at a key, made if need be, to change in place: at least `size` of them."""
+def _writable(session: Session, key: bytes, size: int) -> tuple[bytearray, bool]:
+    """The bytes of the string at a key, made if need be, to change in place, and whether there are more now.
+
+    There are at least `size` of them.
+    """
     entry = session.db.lookup_write(key)
     if entry is None:
         entry = session.db.add(key, StringBuffer(b""))
     buffer = writable_buffer(entry)
-    buffer.grow(size)
-    return buffer.data
+    has_grown = buffer.grow(size)
+    return buffer.data, has_grown
 
 
 def setbit(session: Session, args: list[bytes]) -> object:
@@ -404,7 +407,7 @@ def _bitfield(session: Session, args: list[bytes], is_read_only: bool) -> object
         return replies
     if is_read_only:
         raise CommandError(b"ERR BITFIELD_RO only supports the GET subcommand")
-    data = _writable(session, key, size)
+    data, has_grown = _writable(session, key, size)
     changes: i64 = 0
     for step in steps:
         before = _get_field(data, step)
@@ -422,7 +425,8 @@ def _bitfield(session: Session, args: list[bytes], is_read_only: bool) -> object
             continue
         replies.append(after if step.action == _INCREMENT else before)
         _set_field(data, step, after)
-        changes += 1
+        if has_grown or after != before:
+            changes += 1
     if changes:
         session.changed(key, changes)
         session.notify(NOTIFY_STRING, b"setbit", key)

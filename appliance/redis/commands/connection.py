@@ -20,6 +20,7 @@ from appliance.redis.session import (
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
+    SESSION_BYTES,
     SPOILED,
     SUBSCRIBED,
     Session,
@@ -28,6 +29,7 @@ from appliance.redis.session import (
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
 
+_QUEUED_BYTES: Final = 24  # of a command after MULTI, besides its arguments
 _TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 
@@ -54,11 +56,12 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.name = b""
     session.discard_transaction()
     session.unsubscribe_all()
+    session.stop_observing()
     # A SKIP before it still takes effect, as with redis-server.
     session.mode &= ~(REPLY_OFF | REPLY_SKIP_NEXT)
     session.is_no_evict = False
-    session.is_no_touch = False
-    session.clock.is_touching = True
+    session.set_no_touch(False)
+    session.clock.touching = session.touching
     session.set_authenticated(session.engine.configuration.requirepass == b"")
     return RESET
 
@@ -70,6 +73,7 @@ def _authenticate(session: Session, user: bytes, password: bytes) -> None:
     required = session.engine.configuration.requirepass
     # The comparison must not tell by its time how much of a guess was right.
     if user != b"default" or (required != b"" and not compare_digest(password, required)):
+        session.engine.counters.authentications_denied += 1
         raise CommandError(errors.WRONG_PASS)
     session.set_authenticated(True)
 
@@ -188,11 +192,18 @@ def client_getredir(session: Session, args: list[bytes]) -> object:
     return -1
 
 
-def client_line(session: Session) -> bytes:
-    """One client as CLIENT LIST shows it."""
+def client_line(session: Session, viewer: Session | None = None, args: list[bytes] | None = None) -> bytes:
+    """One client as CLIENT LIST shows it.
+
+    Args:
+        session: whom to show.
+        viewer: the session that asks.
+        args: its request.
+    """
     now_us = session.clock.now_us
     age = max(0, now_us - session.created_us) // 1_000_000
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
+    # In the order in which the server puts them.
     flags = ""
     if session.mode & SUBSCRIBED:
         flags += "P"
@@ -204,11 +215,20 @@ def client_line(session: Session) -> bytes:
         flags += "d"
     if session.is_closing:
         flags += "A"
+    if session.is_privileged:
+        flags += "U"
     if session.is_no_evict:
         flags += "e"
     if session.is_no_touch:
         flags += "T"
     command = session.last_command
+    argv_bytes = 0
+    if session is viewer and args is not None:
+        argv_bytes = sum([len(arg) for arg in args])
+    elif session.waiting is not None:
+        argv_bytes = sum([len(arg) for arg in session.waiting.args])
+    multi_bytes = sum([_QUEUED_BYTES + sum([len(arg) for arg in each]) for _, each in session.queued])
+    chunks, unsent = session.unsent()
     pending = session.parser.pending_bytes() + session.kept_bytes
     listens = session.subscriptions
     fields = [
@@ -225,18 +245,19 @@ def client_line(session: Session) -> bytes:
         f"psub={0 if listens is None else len(listens.patterns)}",
         f"ssub={0 if listens is None else len(listens.shard_channels)}",
         f"multi={len(session.queued) if session.mode & IN_MULTI else -1}",
-        f"watch={len(session.watched)}",
+        # The server forgets what a client watches when one of the keys was touched.
+        f"watch={0 if session.mode & SPOILED else len(session.watched)}",
         f"qbuf={pending}",
         "qbuf-free=0",
-        "argv-mem=0",
-        "multi-mem=0",
+        f"argv-mem={argv_bytes}",
+        f"multi-mem={multi_bytes}",
         "rbs=0",
         "rbp=0",
         "obl=0",
-        "oll=0",
-        "omem=0",
-        "tot-mem=0",
-        "events=r",
+        f"oll={chunks}",
+        f"omem={unsent}",
+        f"tot-mem={SESSION_BYTES + pending + argv_bytes + multi_bytes + unsent}",
+        f"events={'rw' if unsent else 'r'}",
         f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
         "user=default",
         "redir=-1",
@@ -246,13 +267,14 @@ def client_line(session: Session) -> bytes:
         "io-thread=0",
         f"tot-net-in={session.bytes_in}",
         f"tot-net-out={session.bytes_out}",
-        f"tot-cmds={session.commands_executed}",
+        # The one that asks is not counted before it is over.
+        f"tot-cmds={session.commands_executed - (session is viewer)}",
     ]
     return " ".join(fields).encode("ascii", "replace")
 
 
 def client_info(session: Session, args: list[bytes]) -> object:
-    return Verbatim(client_line(session) + b"\n")
+    return Verbatim(client_line(session, session, args) + b"\n")
 
 
 def _client_type(text: bytes) -> bytes:
@@ -282,7 +304,7 @@ def client_list(session: Session, args: list[bytes]) -> object:
                 sessions.append(by_id[number])
     elif len(args) != 2:
         raise CommandError(errors.SYNTAX)
-    return Verbatim(b"".join([client_line(each) + b"\n" for each in sessions]))
+    return Verbatim(b"".join([client_line(each, session, args) + b"\n" for each in sessions]))
 
 
 class _KillFilter:
@@ -389,8 +411,8 @@ def client_no_evict(session: Session, args: list[bytes]) -> object:
 
 
 def client_no_touch(session: Session, args: list[bytes]) -> object:
-    session.is_no_touch = _on_or_off(args[2])
-    session.clock.is_touching = not session.is_no_touch
+    session.set_no_touch(_on_or_off(args[2]))
+    session.clock.touching = session.touching
     return OK
 
 

@@ -13,6 +13,7 @@ from appliance.redis import dump as dumps, errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX
+from appliance.redis.keyspace import CLOCK_MASK
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK
 
@@ -94,8 +95,12 @@ def restore(session: Session, args: list[bytes]) -> object:
     else:
         entry = db.add(key, value)
     session.engine.field_schedules[db.index].note(key, value)
-    if parsed.idle_s >= 0:
-        entry.accessed_s = max(session.clock.now_s - parsed.idle_s, 0)
+    clock = session.clock
+    if clock.is_counting:
+        if parsed.frequency >= 0:
+            entry.access = clock.frequency.made(clock.now_s, parsed.frequency)
+    elif parsed.idle_s >= 0:
+        entry.access = (clock.now_s - parsed.idle_s) & CLOCK_MASK
     session.changed(key)
     session.notify(NOTIFY_GENERIC, b"restore", key)
     return OK

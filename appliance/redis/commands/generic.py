@@ -62,7 +62,7 @@ def delete(session: Session, args: list[bytes]) -> object:
 def exists(session: Session, args: list[bytes]) -> object:
     found = 0
     for key in args[1:]:
-        if session.db.lookup_read(key) is not None:
+        if session.db.peek_value(key) is not None:
             found += 1
     return found
 
@@ -73,9 +73,12 @@ def type_(session: Session, args: list[bytes]) -> object:
 
 
 def touch(session: Session, args: list[bytes]) -> object:
-    session.clock.is_touching = True  # what NO-TOUCH forbids is what this command is for
-    found = exists(session, args)
-    session.clock.is_touching = not session.is_no_touch
+    session.clock.touching = session.engine.touching  # what NO-TOUCH forbids is what this command is for
+    found = 0
+    for key in args[1:]:
+        if session.db.lookup_read(key) is not None:
+            found += 1
+    session.clock.touching = session.touching
     return found
 
 
@@ -206,9 +209,9 @@ def _rename(session: Session, args: list[bytes], only_if_free: bool) -> bool:
         raise CommandError(errors.NO_KEY)
     if args[1] == args[2]:
         return not only_if_free
-    if only_if_free and db.find(args[2]) is not None:
+    replaced = db.lookup_write(args[2])
+    if only_if_free and replaced is not None:
         return False
-    replaced = db.find(args[2])
     old = None
     if replaced is not None:
         old = replaced.value
@@ -256,7 +259,7 @@ def copy(session: Session, args: list[bytes]) -> object:
     entry = session.db.read_entry(args[1])
     if entry is None:
         return 0
-    replaced = target.find(args[2])
+    replaced = target.lookup_write(args[2])
     old = None
     if replaced is not None:
         if not replace:
@@ -423,14 +426,10 @@ def object_refcount(session: Session, args: list[bytes]) -> object:
     return None if session.db.find_value(args[2]) is None else 1
 
 
-def _is_lfu(session: Session) -> bool:
-    return session.engine.configuration.text("maxmemory-policy").endswith(b"-lfu")
-
-
 def object_idletime(session: Session, args: list[bytes]) -> object:
     if session.db.find_value(args[2]) is None:
         return None
-    if _is_lfu(session):
+    if session.clock.is_counting:
         raise CommandError(b"ERR An LFU maxmemory policy is selected, idle time not tracked." + _LFU_NOTE)
     return idle_s(session.clock.now_s, session.db.access_clock(args[2]))
 
@@ -438,11 +437,12 @@ def object_idletime(session: Session, args: list[bytes]) -> object:
 def object_freq(session: Session, args: list[bytes]) -> object:
     if session.db.find_value(args[2]) is None:
         return None
-    if not _is_lfu(session):
+    clock = session.clock
+    if not clock.is_counting:
         raise CommandError(
             b"ERR An LFU maxmemory policy is not selected, access frequency not tracked." + _LFU_NOTE
         )
-    return 0
+    return clock.frequency.counter(session.db.access_clock(args[2]), clock.now_s)
 
 
 HANDLERS: Final[dict[str, Handler]] = {

@@ -298,7 +298,7 @@ def _search(session: Session, args: list[bytes], kind: int) -> object:
             Member(one.member.name, one.away_m / metres if search.store_distance else one.member.score)
             for one in found
         ]
-        return store_members(session, search.store_key, members, event)
+        return store_members(session, search.store_key, members, event, len(members))
     return [_found_reply(search, one, metres) for one in found]
 
 

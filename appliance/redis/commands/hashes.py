@@ -596,7 +596,7 @@ def hpersist(session: Session, args: list[bytes]) -> object:
         else:
             results.append(-1)
     if persisted > 0:
-        session.changed(key, persisted)
+        session.changed(key)
         session.notify(NOTIFY_HASH, b"hpersist", key)
     return results
 

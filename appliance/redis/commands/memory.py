@@ -18,18 +18,18 @@ from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.replies import OK, Map, Verbatim
+from appliance.redis.session import SESSION_BYTES
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
 
 if TYPE_CHECKING:
+    from appliance.redis.engine import Engine
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
 _USUAL_SAMPLES: Final = 5
 # A slot of the hash table and its share of those that are empty.
 _SLOT_BYTES: Final = 32
-# A session with its parser and reply buffer, when nothing is under way.
-_SESSION_BYTES: Final = 3000
 
 
 def _object_bytes(value: object) -> int:
@@ -60,41 +60,71 @@ def memory_usage(session: Session, args: list[bytes]) -> object:
     return _SLOT_BYTES + _object_bytes(entry) + _object_bytes(entry.key) + _value_bytes(entry.value, samples)
 
 
-def _fact(session: Session, name: str) -> int:
-    """A number of INFO's section `memory` that the shell provides; 0 where nobody does."""
-    value = session.engine.provided_info("memory").get(name, 0)
+class MemoryReport:
+    """What the whole server holds."""
+
+    def __init__(self, used: int, peak: int, resident: int, startup: int) -> None:
+        self.used = used
+        self.peak = max(used, peak)
+        self.resident = max(used, resident)
+        self.startup = startup
+        self.clients = 0
+        self.keys = 0
+        self.slots = 0
+        # (index, slots' bytes, bytes of those that have an expire time) of databases that are not empty
+        self.databases: list[tuple[int, int, int]] = []
+
+    @property
+    def overhead(self) -> int:
+        """What is not data."""
+        tables = sum([main + expires for _, main, expires in self.databases])
+        return self.startup + self.clients + tables
+
+    @property
+    def dataset(self) -> int:
+        return max(0, self.used - self.overhead)
+
+
+def memory_report(engine: Engine) -> MemoryReport:
+    """Look at everything: the shell's facts of the process, all sessions, all databases."""
+    facts = engine.provided_info("memory")
+    report = MemoryReport(
+        _number(facts, "used_memory"),
+        _number(facts, "used_memory_peak"),
+        _number(facts, "used_memory_rss"),
+        _number(facts, "used_memory_startup"),
+    )
+    for each in engine.sessions.values():
+        report.clients += SESSION_BYTES + each.parser.pending_bytes() + each.kept_bytes
+    for database in engine.databases:
+        if len(database):
+            main = database.slots_allocated() * 8
+            report.keys += len(database)
+            report.slots += main
+            report.databases.append((database.index, main, database.expiring_count * 8))
+    return report
+
+
+def _number(facts: dict[str, str | int], name: str) -> int:
+    """0 where the shell does not say."""
+    value = facts.get(name, 0)
     return value if isinstance(value, int) else 0
 
 
 def memory_stats(session: Session, args: list[bytes]) -> object:
-    engine = session.engine
-    used = _fact(session, "used_memory")
-    peak = max(used, _fact(session, "used_memory_peak"))
-    resident = max(used, _fact(session, "used_memory_rss"))
-    startup = _fact(session, "used_memory_startup")
-    clients = 0
-    for each in engine.sessions.values():
-        clients += _SESSION_BYTES + each.parser.pending_bytes()
+    report = memory_report(session.engine)
+    used, peak, resident, startup = report.used, report.peak, report.resident, report.startup
     flat: list[object] = [b"peak.allocated", peak, b"total.allocated", used, b"startup.allocated", startup]
     flat += [b"replication.backlog", 0, b"replica.fullsync.buffer", 0, b"clients.slaves", 0]
-    flat += [b"clients.normal", clients, b"cluster.links", 0, b"aof.buffer", 0]
+    flat += [b"clients.normal", report.clients, b"cluster.links", 0, b"aof.buffer", 0]
     flat += [b"lua.caches", 0, b"functions.caches", 0, b"script.VMs", 0]
-    overhead = startup + clients
-    keys = 0
-    slots = 0
-    for database in engine.databases:
-        if len(database):
-            main = database.slots_allocated() * 8
-            expires = database.expiring_count * 8
-            keys += len(database)
-            slots += main
-            overhead += main + expires
-            tables = Map([b"overhead.hashtable.main", main, b"overhead.hashtable.expires", expires])
-            flat += [b"db.%d" % database.index, tables]
-    data = max(0, used - overhead)
+    for index, main, expires in report.databases:
+        tables = Map([b"overhead.hashtable.main", main, b"overhead.hashtable.expires", expires])
+        flat += [b"db.%d" % index, tables]
+    keys, data = report.keys, report.dataset
     net = max(0, used - startup)
-    flat += [b"overhead.db.hashtable.lut", slots, b"overhead.db.hashtable.rehashing", 0]
-    flat += [b"overhead.total", overhead, b"db.dict.rehashing.count", 0]
+    flat += [b"overhead.db.hashtable.lut", report.slots, b"overhead.db.hashtable.rehashing", 0]
+    flat += [b"overhead.total", report.overhead, b"db.dict.rehashing.count", 0]
     flat += [b"keys.count", keys, b"keys.bytes-per-key", net // keys if keys else 0]
     flat += [b"dataset.bytes", data, b"dataset.percentage", 100.0 * data / net if net else 0.0]
     flat += [b"peak.percentage", 100.0 * used / peak if peak else 0.0]
@@ -108,7 +138,7 @@ def memory_stats(session: Session, args: list[bytes]) -> object:
 
 
 def memory_doctor(session: Session, args: list[bytes]) -> object:
-    used = _fact(session, "used_memory")
+    used = memory_report(session.engine).used
     limit = session.engine.configuration.integer("maxmemory")
     if limit and used > limit:
         return Verbatim(b"%d bytes are in use, and maxmemory is %d." % (used, limit))

@@ -571,12 +571,17 @@ def _through_listpack(session: Session, members: list[Member]) -> None:
         fits -= 1
 
 
-def store_members(session: Session, key: bytes, members: list[Member], event: bytes) -> object:
-    """Make key a sorted set of these members, or delete it when there are none; the reply is their number."""
+def store_members(
+    session: Session, key: bytes, members: list[Member], event: bytes, changes: int = 1
+) -> object:
+    """Make key a sorted set of these members, or delete it when there are none; the reply is their number.
+
+    Storing them counts as `changes` towards the next save.
+    """
     count = len(members)
     if count > 0:
         session.db.set_value(key, sorted_set_of(session.engine.limits, members))
-        session.changed(key)
+        session.changed(key, changes)
         session.notify(NOTIFY_ZSET, event, key)
     elif session.db.delete(key):
         session.changed(key)

@@ -142,7 +142,10 @@ def _c_text(text: bytes) -> bytes:
 
 
 def _stream_read(session: Session, key: bytes) -> Stream | None:
-    value = session.db.lookup_read(key)
+    return _stream_in(session.db.lookup_read(key))
+
+
+def _stream_in(value: object) -> Stream | None:
     if value is None:
         return None
     if not isinstance(value, Stream):
@@ -400,7 +403,7 @@ def xsetid(session: Session, args: list[bytes]) -> object:
         stream.entries_added = entries_added
     if max_deleted_id != 0:
         stream.max_deleted_id = max_deleted_id
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xsetid", key)
     return OK
 
@@ -542,7 +545,7 @@ def xackdel(session: Session, args: list[bytes]) -> object:
     if deleted:
         _after_deleting(session, stream, key, acknowledged, is_first_gone)
     else:
-        session.engine.dirty += acknowledged
+        session.count_changes(acknowledged)
     return replies
 
 
@@ -658,13 +661,11 @@ def _parse_read(session: Session, args: list[bytes], is_group: bool) -> _ReadArg
 def xread(session: Session, args: list[bytes]) -> object:
     parsed = _parse_read(session, args, False)
     after: list[int] = []  # for each stream, the ID after which to read
-    streams: list[Stream | None] = []
     resolved: list[bytes] | None = None
     at = parsed.first_key
     last_key = parsed.first_key + parsed.streams
     while at < last_key:
         stream = _stream_read(session, args[at])
-        streams.append(stream)
         text = args[at + parsed.streams]
         if text == b"$":
             last_id = 0 if stream is None else stream.last_id
@@ -687,7 +688,8 @@ def xread(session: Session, args: list[bytes]) -> object:
     replies: list[object] = []
     index: i64 = 0
     while index < parsed.streams:
-        stream = streams[index]
+        # The server looks each key up a second time: seen in its counts of hits and misses, and in `keymiss`.
+        stream = _stream_read(session, args[parsed.first_key + index])
         start = after[index]
         if stream is not None and stream.length > 0 and start < MAX_ID and stream.last_living() > start:
             found: list[object] = []
@@ -775,6 +777,7 @@ def xreadgroup(session: Session, args: list[bytes]) -> object:
         stream = streams[index]
         group = groups[index]
         start = after[index]
+        session.db.lookup_read(key)  # once more, as XREAD
         consumer = _consumer(session, group, parsed.consumer, key)
         if 0 <= start < MAX_ID:
             _add_stream(
@@ -783,7 +786,7 @@ def xreadgroup(session: Session, args: list[bytes]) -> object:
         elif stream.length > 0 and stream.last_living() > group.last_id:
             found = _read_new(session, stream, group, consumer, parsed)
             _add_stream(session, replies, key, found)
-            session.engine.dirty += 1
+            session.count_changes()
         index += 1
     return _read_reply(session, args, parsed, replies, False)
 
@@ -800,7 +803,7 @@ def _consumer(session: Session, group: Group, name: bytes, key: bytes) -> Consum
 def _create_consumer(session: Session, group: Group, name: bytes, key: bytes) -> Consumer:
     consumer = Consumer(name, session.clock.now_ms)
     group.consumers[name] = consumer
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xgroup-createconsumer", key)
     return consumer
 
@@ -897,7 +900,7 @@ def xgroup_create(session: Session, args: list[bytes]) -> object:
     if args[3] in stream.groups:
         raise CommandError(b"BUSYGROUP Consumer Group name already exists")
     stream.add_group(args[3], Group(last_id, min(entries_read, stream.entries_added)))
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xgroup-create", key)
     return OK
 
@@ -919,7 +922,7 @@ def xgroup_setid(session: Session, args: list[bytes]) -> object:
         raise CommandError(errors.unknown_subcommand_or_arity(b"xgroup", args[1]))
     stream.move_group(group, stream.last_id if args[4] == b"$" else _range_id(args[4], 0))
     group.entries_read = min(entries_read, stream.entries_added)
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xgroup-setid", key)
     return OK
 
@@ -930,7 +933,7 @@ def xgroup_destroy(session: Session, args: list[bytes]) -> object:
     group = stream.groups.pop(args[3], None)
     if group is None:
         return 0
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xgroup-destroy", key)
     session.wake(key)
     return 1
@@ -956,7 +959,7 @@ def xgroup_delconsumer(session: Session, args: list[bytes]) -> object:
     if consumer is None:
         return 0
     pending = group.delete_consumer(consumer)
-    session.engine.dirty += 1
+    session.count_changes()
     session.notify(NOTIFY_STREAM, b"xgroup-delconsumer", args[2])
     return pending
 
@@ -973,7 +976,7 @@ def xack(session: Session, args: list[bytes]) -> object:
     for entry_id in _ids(args, 3):
         if group.acknowledge(entry_id):
             acknowledged += 1
-    session.engine.dirty += acknowledged
+    session.count_changes(acknowledged)
     return acknowledged
 
 
@@ -1157,11 +1160,13 @@ def xclaim(session: Session, args: list[bytes]) -> object:
         changes += 1
     if changes == 0 and is_moved:
         changes = 1
-    session.engine.dirty += changes
+    session.count_changes(changes)
     return replies
 
 
 def xautoclaim(session: Session, args: list[bytes]) -> object:
+    key = args[1]
+    found = session.db.lookup_read(key)  # a miss is told even of a request that is wrong
     min_idle = parse_integer(args[4])
     if min_idle is None:
         raise CommandError(b"ERR Invalid min-idle-time argument for XAUTOCLAIM")
@@ -1182,8 +1187,7 @@ def xautoclaim(session: Session, args: list[bytes]) -> object:
         else:
             raise CommandError(errors.SYNTAX)
         at += 1
-    key = args[1]
-    stream = _stream_read(session, key)
+    stream = _stream_in(found)
     group = None if stream is None else stream.groups.get(args[2])
     if stream is None or group is None:
         raise _no_group(key, args[2])
@@ -1222,7 +1226,7 @@ def xautoclaim(session: Session, args: list[bytes]) -> object:
             count -= 1
         keys, _ = group.pending.piece(start, _PIECE)
     keys, _ = group.pending.piece(start, 1)
-    session.engine.dirty += changes
+    session.count_changes(changes)
     return [id_text(keys[0] if len(keys) > 0 else 0), claimed, deleted]
 
 

@@ -121,8 +121,10 @@ def set_(session: Session, args: list[bytes]) -> object:
         return previous
     if flags & KEEPTTL and entry is not None:
         session.db.replace_value(entry, string_value(args[2]))
+    elif entry is not None:
+        session.db.overwrite(entry, string_value(args[2]))
     else:
-        entry = session.db.set_value(key, string_value(args[2]))
+        entry = session.db.add(key, string_value(args[2]))
     session.wrote(key, NOTIFY_STRING, b"set")
     if flags & _EXPIRE_OPTIONS:
         session.db.set_expiry(entry, expire_at_ms)

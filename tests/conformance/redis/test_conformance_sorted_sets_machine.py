@@ -67,14 +67,18 @@ def _weights(random: Any) -> list[bytes]:
 
 
 # A skiplist with several scores finds a range of names by luck: it skips by the levels of its nodes. So ranges of
-# names meet sets of one score, or listpacks, which are looked through from one side.
-SAME_SCORE = words(0)
+# names meet sets of one score (the one that members of a plain set count as), or listpacks, which are looked through
+# from one side.
+SAME_SCORE = words(1)
 
 
 def machine(name: str, score: Any, *, by_name: bool, configs: list[dict[str, str]]) -> Machine:
+    # A score must stay what it was drawn as.
+    is_free = score is not SAME_SCORE
+    conditions = _condition("NX", "XX", "GT", "LT", "CH")
     commands = [
-        command("zadd", KEY, _condition("NX", "XX", "GT", "LT", "CH"), some([score, MEMBER], 1, 5), weight=4),
-        command("zadd", KEY, some([score, MEMBER], 6, 30)),
+        command("zadd", KEY, conditions, some([score, MEMBER], 1, 5), weight=4, mutate=is_free),
+        command("zadd", KEY, some([score, MEMBER], 6, 30), mutate=is_free),
         command("zrem", KEY, some(MEMBER)),
         command("zcard", KEY, weight=0.5),
         command("zscore", KEY, MEMBER),

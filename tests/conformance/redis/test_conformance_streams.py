@@ -16,10 +16,9 @@ from tests.support.redis_machine import (
     one,
     options,
     some,
-    wanted_commands,
     words,
 )
-from tests.support.redis_pair import encode_request, make_engine
+from tests.support.redis_pair import encode_request
 
 if TYPE_CHECKING:
     from random import Random
@@ -723,27 +722,19 @@ STREAMS = [
     command("del", KEY, weight=0.1),
     command("set", KEY, "x", weight=0.05),
 ]
-MACHINE = Machine("streams", STREAMS, opening=[command("xadd", KEY, "0-1", "f", "v")])
-# A machine's own `configs` would ask our CONFIG; what counts here is when nodes are full.
+# When nodes are full: by entries, by bytes, or hardly ever.
 NODES = [(100, 4096), (1, 0), (4, 0), (0, 150), (10, 400)]
+MACHINE = Machine(
+    "streams",
+    STREAMS,
+    opening=[command("xadd", KEY, "0-1", "f", "v")],
+    configs=[
+        {"stream-node-max-entries": f"{entries}", "stream-node-max-bytes": f"{size}"}
+        for entries, size in NODES
+    ],
+)
 
 
 @pytest.mark.machine
-@pytest.mark.parametrize(("entries", "size"), NODES)
-def test_any_sequence_is_answered_as_the_server_does(
-    real_server: RealServer, entries: int, size: int
-) -> None:
-    def set_nodes(max_entries: int, max_bytes: int) -> None:
-        with real_server.connect() as connection:
-            for name, value in (("entries", max_entries), ("bytes", max_bytes)):
-                connection.sendall(encode_request(("CONFIG", "SET", f"stream-node-max-{name}", value)))
-                assert connection.recv(100) == b"+OK\r\n"
-
-    engine = make_engine()
-    engine.limits.stream_node_max_entries = entries
-    engine.limits.stream_node_max_bytes = size
-    set_nodes(entries, size)
-    try:
-        MACHINE.run(real_server, wanted_commands() // len(NODES), engine=engine)
-    finally:
-        set_nodes(100, 4096)
+def test_any_sequence_is_answered_as_the_server_does(real_server: RealServer) -> None:
+    MACHINE.run(real_server)

@@ -16,7 +16,7 @@ from appliance.bench.load import CpuTime, Measurement
 from appliance.bench.machine import machine_facts
 from appliance.bench.measure import measure_rounds, participants
 from appliance.bench.peers import Peer
-from appliance.bench.report import ratio
+from appliance.bench.report import case_row, ratio
 from appliance.bench.targets import TARGETS, check
 from appliance.errors import ConfigError
 
@@ -139,6 +139,8 @@ def summary_of(rates: dict[str, tuple[float, float]], memory: float = 5000.0) ->
         "rounds": 3,
         "seconds": 0.1,
         "congestion_control": "cubic",
+        "pinned": "servers on core 0, clients on core 1",
+        "cores": {"server": 0, "client": 1},
         "waited_for_the_machine_s": 0.0,
         "peers": dict.fromkeys(rates, "1"),
         "labels": dict.fromkeys(rates, ""),
@@ -167,6 +169,14 @@ def test_targets_that_hold_and_that_do_not() -> None:
     trio = found(SUMMARY, "GET -c 50 -P 1, engine under trio")
     assert (trio["peer"], trio["holds"], trio["median"]) == ("kernel", "yes", pytest.approx(2.25))
     assert found(SUMMARY, "idle connection")["holds"] == "yes"
+
+
+def test_the_slowest_thousandth_is_a_target() -> None:
+    slow, quick = (run(1.0), run(1.0))
+    object.__setattr__(slow, "percentiles_ms", (0.2, 0.2, 0.5, 3.1, 3.1))
+    row = case_row(GET, {"redtap": 1, "redis-server": 1}, {"redtap": [slow], "redis-server": [quick]})
+    target = found({**SUMMARY, "targets": check({"cases": [row], "memory": []})}, "GET -c 50 -P 1, p99.9")
+    assert (target["wanted"], target["median"], target["holds"]) == ("≤ 3.0×", pytest.approx(3.1), "no")
 
 
 def test_the_fall_is_a_ratio_of_falls() -> None:
@@ -209,7 +219,7 @@ def test_every_target_is_in_the_set_of_targets() -> None:
 
 def test_tables_have_every_case_peer_and_target() -> None:
     text = StringIO()
-    console = Console(file=text, width=200)
+    console = Console(file=text, width=240)
     for one in tables(SUMMARY):
         console.print(one)
     shown = text.getvalue()
@@ -218,7 +228,8 @@ def test_tables_have_every_case_peer_and_target() -> None:
         "redis-server 1",
         "kernel 1",
         "0.90 (0.90 – 0.90, ±0 %)",
-        "targets: 4 of 5",
+        "targets: 5 of 6",
+        "servers on core 0, clients on core 1",
     ):
         assert word in shown
     assert "2.0+3.0 + 9.0" in shown

@@ -15,6 +15,8 @@ from appliance.redis.keyspace import (
     MIN_SLOTS,
     NO_EXPIRY,
     SEGMENT_SLOTS,
+    TOUCH_CLOCK,
+    TOUCH_NOT,
     Clock,
     Database,
     Entry,
@@ -389,10 +391,10 @@ def test_entry_of_a_packed_key_can_be_changed_and_is_packed_again_later() -> Non
     table.put(b"k", b"v", 5)
     entry = table.find(b"k")
     assert entry is not None
-    assert entry.accessed_s == 5
+    assert entry.access == 5
     assert table.find(b"k") is entry
     entry.value = b"w"
-    entry.accessed_s = 6
+    entry.access = 6
     table.work(16)
     assert table.read(b"k", -1) == b"w"
     assert table.access_clock(b"k") == 6
@@ -491,11 +493,11 @@ def test_access_clock_is_touched_by_reads_packed_or_not_and_left_by_no_touch() -
     for name in (b"packed", b"entry"):
         assert database.access_clock(name) == 5000
     clock.set_us(6_000_000_000)
-    clock.is_touching = False
+    clock.touching = TOUCH_NOT
     for name in (b"packed", b"entry"):
         database.lookup_read(name)
         assert database.access_clock(name) == 5000
-    clock.is_touching = True
+    clock.touching = TOUCH_CLOCK
     for name in (b"packed", b"entry"):
         database.lookup_read(name)
         assert idle_s(clock.now_s, database.access_clock(name)) == 0

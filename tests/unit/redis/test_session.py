@@ -218,5 +218,9 @@ def test_failed_command_changes_nothing_and_counts() -> None:
     assert client.engine.dirty == before
     assert client.info("errorstats") == {"errorstat_ERR": "count=3"}
     stats = client.info("commandstats")
-    assert stats["cmdstat_incr"] == "calls=1,rejected_calls=0,failed_calls=1"
-    assert stats["cmdstat_get"] == "calls=0,rejected_calls=1,failed_calls=0"
+    for name, calls, outcome in (
+        ("incr", "calls=1,", ",rejected_calls=0,failed_calls=1"),
+        ("get", "calls=0,", ",rejected_calls=1,failed_calls=0"),
+    ):
+        assert stats[f"cmdstat_{name}"].startswith(calls)
+        assert stats[f"cmdstat_{name}"].endswith(outcome)

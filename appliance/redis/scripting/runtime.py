@@ -1,0 +1,594 @@
+"""The Lua state in which scripts and functions run.
+
+What a script sees is made in sandbox.lua; this module loads it, runs compiled scripts, and carries out their
+`redis.call`: arguments to a request, the command's typed reply to Lua values.
+
+    EVALSHA -> entries.run(chunk, keys, arguments) -> Lua -> redis.call -> Runtime.call -> Session.call -> reply
+
+Lua is lupa's build of Lua 5.1, which redis-server's is a descendant of (ADR 0023). Lua unwinds by longjmp, and
+Python objects do not survive that: so nothing here raises into Lua, no table or function of Lua is handed to
+Python by a script, and no value is handed to Lua unless there is room for it below the memory limit.
+
+Source:     types and texts as redis-server 8.2 has them; tests/conformance/redis/test_conformance_scripting.py.
+Units:      bytes; nanoseconds of `Engine.stopwatch`.
+Invariants: one script runs at a time. The Python callables that scripts can reach through Lua closures are never
+            visible to them as values.
+Errors:     none of a script's: they are values. What is raised by a bug of ours inside `redis.call` is kept in
+            `crash`, ends the script, and is raised when Lua has been left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pkgutil
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mypy_extensions import i64
+
+from appliance.redis import errors
+from appliance.redis.doubles import double_text
+from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.errors import CommandError
+from appliance.redis.registry import DENYOOM, NOSCRIPT, WRITE
+from appliance.redis.replies import (
+    BigNumber,
+    Bulk,
+    Map,
+    NullArray,
+    Push,
+    SetReply,
+    SimpleError,
+    SimpleString,
+    Verbatim,
+)
+from appliance.redis.session import NO_BLOCKING, Session
+
+if TYPE_CHECKING:
+    from appliance.redis.engine import Engine
+
+# Flags of a script or function.
+NO_WRITES: Final = 1 << 0
+ALLOW_OOM: Final = 1 << 1
+ALLOW_STALE: Final = 1 << 2
+NO_CLUSTER: Final = 1 << 3
+ALLOW_CROSS_SLOT_KEYS: Final = 1 << 4
+COMPATIBLE: Final = 1 << 5  # a script without a shebang, as before Redis 7
+
+FLAG_NAMES: Final[dict[bytes, int]] = {
+    b"no-writes": NO_WRITES,
+    b"allow-oom": ALLOW_OOM,
+    b"allow-stale": ALLOW_STALE,
+    b"no-cluster": NO_CLUSTER,
+    b"allow-cross-slot-keys": ALLOW_CROSS_SLOT_KEYS,
+}
+
+# Below the limit at which Lua gets no more memory: enough for what is pushed and noted without asking again.
+_HEADROOM: Final = 2 * 1024 * 1024
+# A reply that may take more than this asks for room first.
+_SMALL_REPLY: Final = 64 * 1024
+_TABLE_ENTRY: Final = 64  # bytes of Lua's for each element of a table, at most, and the table's share
+# Arguments of a script that are pushed one by one; more go in tables.
+_FEW_ARGUMENTS: Final = 40
+# Calls of commands between two looks at the time.
+_CALLS_PER_LOOK: Final = 64
+
+# Commands that would be sent to replicas though they write nothing: as good as writes in a read-only script.
+_MAY_REPLICATE: Final = frozenset([b"publish", b"spublish", b"pfcount"])
+
+# The second value of `call`, as sandbox.lua knows it.
+_STATUS: Final = 1
+_ERROR: Final = 2
+_KILLED: Final = 3
+_NO_MEMORY: Final = 4
+
+_WRONG_ARGUMENT: Final = b"ERR Lua redis lib command arguments must be strings or integers"
+_NO_ARGUMENT: Final = b"ERR Please specify at least one argument for this redis lib call"
+
+_I64_MIN: Final = -(1 << 63)
+_I64_LIMIT: Final = float(1 << 63)
+
+
+class Context:
+    """How one script or function is being run."""
+
+    def __init__(self, name: bytes, flags: int, is_read_only: bool, resp3: bool) -> None:
+        self.name = name
+        self.is_read_only = is_read_only
+        self.may_exceed_memory = flags & ALLOW_OOM != 0 or (
+            flags & COMPATIBLE == 0 and flags & NO_WRITES != 0
+        )
+        self.resp3 = resp3
+        self.has_written = False
+        self.is_out_of_memory = False
+
+
+def number_text(number: float) -> bytes:
+    """A Lua number that is no integer of 64 bits, as an argument of a command."""
+    if number != number:
+        return b"-nan" if math.copysign(1.0, number) < 0 else b"nan"
+    return double_text(number)
+
+
+def as_integer(number: float) -> int:
+    """What C makes of a double that becomes a `long long` on x86-64."""
+    if -_I64_LIMIT <= number < _I64_LIMIT:
+        return int(number)
+    return _I64_MIN
+
+
+def _no_attributes(_owner: object, _name: object, _is_setting: bool) -> object:
+    raise AttributeError("not for scripts")
+
+
+def _source(name: str) -> bytes:
+    data = pkgutil.get_data("appliance.redis.scripting", name)
+    if data is None:
+        raise ValueError(f"{name} cannot be read")
+    return data
+
+
+class Runtime:
+    """One Lua state."""
+
+    def __init__(
+        self, engine: Engine, memory_limit: int, tick: Callable[[], object], register: Callable[..., object]
+    ) -> None:
+        """Start Lua and load the sandbox.
+
+        Args:
+            engine: whose commands scripts call.
+            memory_limit: bytes that Lua may have in all.
+            tick: called every so many instructions and calls; gives the text with which to kill the script, or
+                None.
+            register: what redis.register_function calls with name, description (or False) and flags; gives the
+                text of an error, or None.
+        """
+        from lupa import lua51  # not before the first script: 0.6 MB
+
+        self.engine = engine
+        self.session = Session(engine, 0, "", "", engine.clock.now_us, False)
+        self.session.mode = NO_BLOCKING
+        self.context = Context(b"", 0, False, False)
+        self.crash: BaseException | None = None
+        self._tick = tick
+        self._calls_to_look: i64 = _CALLS_PER_LOOK
+        self._staged: list[object] = []
+        self._limit: i64 = memory_limit - _HEADROOM
+        self.lua: Any = lua51.LuaRuntime(
+            encoding=None,
+            register_eval=False,
+            register_builtins=False,
+            unpack_returned_tuples=True,
+            attribute_filter=_no_attributes,
+            max_memory=memory_limit,
+        )
+        self._memory_used: Callable[[], int] = self.lua.get_memory_used
+        self._table: Callable[..., object] = self.lua.table_from
+        version = engine.settings.version
+        parts = [int(part) for part in version.split(".")[:3]]
+        host: dict[bytes, object] = {
+            b"call": self.call,
+            b"stage": self.stage,
+            b"tick": self.tick,
+            b"sha1hex": self.sha1hex,
+            b"log": self.log,
+            b"setresp": self.set_protocol,
+            b"acl_check_cmd": self.check_command,
+            b"double_text": self.text_of_double,
+            b"name": self.name,
+            b"register": register,
+            b"is_flag": self.is_flag,
+            b"version": version.encode(),
+            b"version_number": (parts[0] << 16) | (parts[1] << 8) | parts[2],
+            b"bit_and": self.bit_and,
+            b"bit_or": self.bit_or,
+            b"bit_xor": self.bit_xor,
+            b"pack_float": self.pack_float,
+            b"unpack_float": self.unpack_float,
+        }
+        table = self._table(host)
+        libraries: dict[bytes, object] = {}
+        for name in ("bit", "cjson", "cmsgpack", "struct"):
+            libraries[name.encode()] = self.lua.execute(_source(f"{name}.lua"), table, name=b"=[C]")
+        self.entries: Any = self.lua.execute(
+            _source("sandbox.lua"), table, self._table(libraries), name=b"=[C]"
+        )
+        self._run: Callable[..., object] = self.entries[b"run"]
+        self._run_with_tables: Callable[..., object] = self.entries[b"run_with_tables"]
+        self._run_function: Callable[..., object] = self.entries[b"run_function"]
+        self._compile: Callable[[bytes], object] = self.entries[b"compile"]
+        self._load_library: Callable[[bytes], object] = self.entries[b"load_library"]
+        self._callback: Callable[[object, int], object] = self.entries[b"callback"]
+        self._is_clean: Callable[[], bool] = self.entries[b"is_clean"]
+        self.entries[b"set_memory_limit"](self._limit // 1024)
+        # Nothing of Lua's own, nor of lupa's, is to be found by a script that finds the real globals.
+        self.lua.execute(
+            b"local globals = _G for name in pairs(globals) do globals[name] = nil end", name=b"=[C]"
+        )
+
+    # Memory ---------------------------------------------------------------------------------------
+
+    def memory_used(self) -> int:
+        return self._memory_used()
+
+    def is_clean(self) -> bool:
+        """Whether no script has left anything where others see it."""
+        return self._is_clean()
+
+    def has_room(self, size: i64) -> bool:
+        """Whether Lua may take that many bytes more, after a collection if need be."""
+        if self._memory_used() + size < self._limit:
+            return True
+        self.lua.gccollect()
+        return self._memory_used() + size < self._limit
+
+    # Compiling and running ------------------------------------------------------------------------
+
+    def compile(self, body: bytes) -> object:
+        """A script as a Lua function.
+
+        Raises:
+            CommandError: it is no Lua, or there is no room for it.
+        """
+        if not self.has_room(8 * len(body)):
+            raise CommandError(b"ERR Error compiling script (new function): not enough memory")
+        outcome = self._compile(body)
+        if isinstance(outcome, tuple):
+            message = outcome[1] if isinstance(outcome[1], bytes) else b""
+            raise CommandError(b"ERR Error compiling script (new function): " + message)
+        return outcome
+
+    def load_library(self, body: bytes) -> object:
+        """Run a library's code, which calls `register`; its callbacks, for `callback`.
+
+        Raises:
+            CommandError: with the message of Lua, of the library or of `register`.
+        """
+        if not self.has_room(8 * len(body)):
+            raise CommandError(b"ERR Error compiling function: not enough memory")
+        outcome = self._load_library(body)
+        self._raise_crash()
+        if isinstance(outcome, tuple):
+            message = outcome[1] if isinstance(outcome[1], bytes) else b""
+            raise CommandError(b"ERR " + message)
+        return outcome
+
+    def callback(self, callbacks: object, index: int) -> object:
+        """The callback that was registered as number `index` (from 1)."""
+        return self._callback(callbacks, index)
+
+    def run(
+        self, chunk: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]
+    ) -> object:
+        """Run a compiled script; the reply.
+
+        Args:
+            chunk: from `compile`.
+            context: how.
+            caller: in whose database.
+            keys_at: the index of the first key in `args`.
+            count: how many keys.
+            args: the request.
+        """
+        self._enter(context, caller)
+        resp = 3 if caller.resp3 else 2
+        given: i64 = len(args) - keys_at
+        if given <= _FEW_ARGUMENTS:
+            size: i64 = 0
+            for argument in args:
+                size += len(argument)
+            if size > _SMALL_REPLY and not self.has_room(size):
+                raise CommandError(b"ERR not enough memory")
+            if given == 0:
+                outcome = self._run(chunk, resp, 0)
+            elif given == 1:
+                outcome = self._run(chunk, resp, count, args[keys_at])
+            else:
+                outcome = self._run(chunk, resp, count, *args[keys_at:])
+        else:
+            keys, arguments = self._tables(keys_at, count, args)
+            outcome = self._run_with_tables(chunk, resp, keys, arguments)
+        return self._reply(outcome)
+
+    def run_function(
+        self, callback: object, context: Context, caller: Session, keys_at: i64, count: i64, args: list[bytes]
+    ) -> object:
+        """Run a function; the reply. Arguments as `run`."""
+        self._enter(context, caller)
+        keys, arguments = self._tables(keys_at, count, args)
+        return self._reply(self._run_function(callback, 3 if caller.resp3 else 2, keys, arguments))
+
+    def _tables(self, keys_at: i64, count: i64, args: list[bytes]) -> tuple[object, object]:
+        size: i64 = _TABLE_ENTRY * len(args)
+        for argument in args:
+            size += len(argument)
+        if not self.has_room(size):
+            raise CommandError(b"ERR not enough memory")
+        return self._table(args[keys_at : keys_at + count]), self._table(args[keys_at + count :])
+
+    def _enter(self, context: Context, caller: Session) -> None:
+        if not self.has_room(0):
+            raise CommandError(b"ERR not enough memory")
+        self.context = context
+        session = self.session
+        session.db = caller.db
+        session.resp3 = False
+        engine = self.engine
+        if engine.mode & MEMORY_LIMITED:
+            context.is_out_of_memory = not engine.has_room()
+
+    def _raise_crash(self) -> None:
+        crash = self.crash
+        if crash is not None:
+            self.crash = None
+            raise crash
+
+    def _reply(self, outcome: object) -> object:
+        if isinstance(outcome, bytes):
+            return outcome
+        if isinstance(outcome, tuple):
+            self._raise_crash()
+            text: bytes = outcome[0]
+            kind: int = outcome[1]
+            if kind == 0:
+                return Bulk(text)
+            if kind == 1:
+                raise CommandError(text)
+            if kind == 3:  # noqa: PLR2004 (see `answer` in sandbox.lua)
+                raise CommandError(text)
+            raise CountedError(text)
+        if isinstance(outcome, float):
+            return as_integer(outcome)
+        return outcome
+
+    # Services to scripts --------------------------------------------------------------------------
+
+    def tick(self) -> object:
+        """From Lua's count hook."""
+        try:
+            return self._tick()
+        except BaseException as error:
+            self.crash = error
+            return b"ERR internal error"
+
+    def stage(self, *arguments: object) -> None:
+        """Arguments for the next `call`, which has none then."""
+        self._staged.extend(arguments)
+
+    def call(self, *arguments: object) -> object:
+        """redis.call and redis.pcall: the value, or a tuple of text and kind."""
+        try:
+            self._calls_to_look -= 1
+            if self._calls_to_look <= 0:
+                self._calls_to_look = _CALLS_PER_LOOK
+                reason = self._tick()
+                if reason is not None:
+                    return reason, _KILLED
+            return self._call(arguments)
+        except BaseException as error:
+            self.crash = error
+            return b"ERR internal error", _KILLED
+
+    def _request(self, arguments: tuple[object, ...]) -> list[bytes] | None:
+        """Arguments from Lua as those of a command; None when one cannot be one."""
+        args: list[bytes] = []
+        for argument in arguments:
+            if isinstance(argument, bytes):
+                args.append(argument)
+            elif isinstance(argument, bool):
+                return None
+            elif isinstance(argument, int):
+                args.append(b"%d" % argument)
+            elif isinstance(argument, float):
+                args.append(number_text(argument))
+            else:
+                return None
+        return args
+
+    def _fail(self, message: bytes) -> object:
+        self.engine.count_error(message.split(b" ", 1)[0])
+        return message, _ERROR
+
+    def _call(self, arguments: tuple[object, ...]) -> object:
+        if len(self._staged) > 0:
+            arguments = tuple(self._staged)
+            self._staged = []
+        if len(arguments) == 0:
+            return self._fail(_NO_ARGUMENT)
+        args = self._request(arguments)
+        if args is None:
+            return self._fail(_WRONG_ARGUMENT)
+        registry = self.engine.registry
+        command = registry.by_spelling.get(args[0])
+        if command is None or command.subcommands is not None:
+            try:
+                command = registry.resolve(args)
+            except CommandError:
+                return self._fail(b"ERR Unknown Redis command called from script")
+        if not command.accepts(len(args)):
+            command.rejected_calls += 1
+            return self._fail(b"ERR Wrong number of args calling Redis command from script")
+        flags = command.flags
+        context = self.context
+        if (
+            context.is_read_only
+            and (flags & WRITE or command.name in _MAY_REPLICATE)
+            and flags & NOSCRIPT == 0
+        ):
+            command.rejected_calls += 1
+            return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
+        if flags & (NOSCRIPT | WRITE | DENYOOM):
+            if flags & NOSCRIPT:
+                command.rejected_calls += 1
+                return self._fail(b"ERR This Redis command is not allowed from script")
+            if (
+                context.is_out_of_memory
+                and flags & DENYOOM
+                and not context.may_exceed_memory
+                and not context.has_written
+            ):
+                command.rejected_calls += 1
+                return self._fail(errors.OUT_OF_MEMORY)
+            if flags & WRITE:
+                context.has_written = True
+        reply = self.session.call(command, args)
+        if isinstance(reply, bytes):
+            if len(reply) > _SMALL_REPLY and not self.has_room(len(reply)):
+                return b"not enough memory", _NO_MEMORY
+            return reply
+        if isinstance(reply, SimpleString):
+            return reply.text, _STATUS
+        if isinstance(reply, SimpleError):
+            return reply.text, _ERROR
+        if isinstance(reply, int) and not isinstance(reply, bool):
+            return reply
+        if reply is None:
+            return None if self.session.resp3 else False
+        size = self._size(reply)
+        if size > _SMALL_REPLY and not self.has_room(size):
+            return b"not enough memory", _NO_MEMORY
+        return self._value(reply, self.session.resp3)
+
+    def _size(self, reply: object) -> i64:
+        """Bytes that a reply may take in Lua, at most."""
+        if isinstance(reply, bytes):
+            return _TABLE_ENTRY + len(reply)
+        size: i64 = _TABLE_ENTRY
+        if isinstance(reply, Bulk):
+            size += len(reply.wire)
+        elif isinstance(reply, list):
+            for item in reply:
+                size += self._size(item)
+        elif isinstance(reply, tuple):
+            for item in reply:
+                size += self._size(item)
+        elif isinstance(reply, Map):
+            for item in reply.flat:
+                size += self._size(item)
+        elif isinstance(reply, (SetReply, Push)):
+            for item in reply.items:
+                size += self._size(item)
+        elif isinstance(reply, Verbatim):
+            size += 4 * _TABLE_ENTRY + len(reply.text)
+        return 2 * size
+
+    def _value(self, reply: object, resp3: bool) -> object:
+        """A typed reply as a value for Lua."""
+        if isinstance(reply, bytes):
+            return reply
+        if isinstance(reply, Bulk):
+            wire = reply.wire
+            return wire[wire.index(b"\n") + 1 : -2]
+        if reply is None or isinstance(reply, NullArray):
+            return None if resp3 else False
+        if isinstance(reply, bool):
+            return reply if resp3 else int(reply)
+        if isinstance(reply, int):
+            return reply
+        if isinstance(reply, SimpleString):
+            return self._table({b"ok": reply.text})
+        if isinstance(reply, SimpleError):
+            return self._table({b"err": reply.text})
+        if isinstance(reply, (list, tuple)):
+            return self._array(list(reply), resp3)
+        if isinstance(reply, Map):
+            flat = reply.flat
+            if not resp3:
+                return self._array(flat, resp3)
+            pairs: dict[object, object] = {}
+            for at in range(0, len(flat) - 1, 2):
+                pairs[self._value(flat[at], resp3)] = self._value(flat[at + 1], resp3)
+            return self._table({b"map": self._table(pairs)})
+        if isinstance(reply, SetReply):
+            if not resp3:
+                return self._array(reply.items, resp3)
+            members: dict[object, object] = {self._value(item, resp3): True for item in reply.items}
+            return self._table({b"set": self._table(members)})
+        if isinstance(reply, float):
+            if not resp3:
+                return double_text(reply)
+            return self._table({b"double": reply})
+        if isinstance(reply, Verbatim):
+            if not resp3:
+                return reply.text
+            text = self._table({b"format": reply.kind, b"string": reply.text})
+            return self._table({b"verbatim_string": text})
+        if isinstance(reply, BigNumber):
+            digits = str(reply.value).encode()
+            return self._table({b"big_number": digits}) if resp3 else digits
+        if isinstance(reply, Push):
+            return self._array(reply.items, resp3)
+        raise TypeError(f"a handler returned {type(reply).__name__}, which is no reply")
+
+    def _array(self, items: list[object], resp3: bool) -> object:
+        values: list[object] = []
+        for item in items:
+            if isinstance(item, bytes):
+                values.append(item)
+            else:
+                values.append(self._value(item, resp3))
+        return self._table(values)
+
+    def name(self) -> bytes:
+        return self.context.name
+
+    def sha1hex(self, text: bytes) -> bytes:
+        return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+
+    def log(self, level: int, text: bytes) -> None:
+        log = self.engine.on_script_log
+        if log is not None:
+            try:
+                log(level, text)
+            except Exception as error:
+                self.crash = error
+
+    def set_protocol(self, version: int) -> None:
+        self.session.resp3 = version == 3  # noqa: PLR2004 (RESP3)
+
+    def check_command(self, *arguments: object) -> object:
+        """redis.acl_check_cmd. Everybody may do everything that exists."""
+        if len(arguments) == 0:
+            return self._fail(_NO_ARGUMENT)
+        args = self._request(arguments)
+        if args is None:
+            return self._fail(_WRONG_ARGUMENT)
+        try:
+            self.engine.registry.resolve(args)
+        except CommandError:
+            return b"ERR Invalid command passed to redis.acl_check_cmd()", _ERROR
+        return True
+
+    def text_of_double(self, number: float) -> bytes:
+        return double_text(float(number))
+
+    def is_flag(self, name: object) -> bool:
+        return isinstance(name, bytes) and name in FLAG_NAMES
+
+    # What the libraries cannot do in Lua. Arguments have been checked there.
+
+    def bit_and(self, one: int, other: int) -> int:
+        return one & other
+
+    def bit_or(self, one: int, other: int) -> int:
+        return one | other
+
+    def bit_xor(self, one: int, other: int) -> int:
+        return one ^ other
+
+    def pack_float(self, form: bytes, number: float) -> object:
+        try:
+            return struct.pack(form, number)
+        except OverflowError:
+            return struct.pack(form, math.copysign(math.inf, number))
+
+    def unpack_float(self, form: bytes, data: bytes) -> object:
+        number: float = struct.unpack(form, data)[0]
+        return number
+
+
+class CountedError(CommandError):
+    """An error of a script that is in the statistics already: that of a command it called."""
