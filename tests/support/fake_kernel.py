@@ -50,6 +50,8 @@ class FakeSocket:
         self._kernel = kernel
         self.kind = kind
         self.name = name
+        self.queues = [self]
+        self.has_metadata = True
 
     def close(self) -> None:
         self._kernel.sockets.discard(self.name)

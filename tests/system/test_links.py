@@ -20,7 +20,7 @@ import pytest
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
-from tests.support.machine import fresh_name, sh, wait_until
+from tests.support.machine import fresh_name, host_links, namespaces, redtap, sh, wait_until
 from tests.support.running import (
     ADDRESS,
     RunningAppliance,
@@ -357,3 +357,12 @@ def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, t
         assert json.loads(sh(f"ip -n {place} -j link show mine"))[0]["ifname"] == "mine"
     finally:
         sh(f"ip netns del {place}")
+
+
+def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
+    before = host_links(), namespaces("")
+    done = redtap("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    usable = {finding["link"]: finding["is_usable"] for finding in json.loads(done.stdout)}
+    assert {kind: usable[kind] for kind in ("tap", *KINDS)} == dict.fromkeys(("tap", *KINDS), True)
+    assert (host_links(), namespaces("")) == before
