@@ -114,12 +114,8 @@ class ReleaseQueue:
             del expiring[cut:]
             return max((count - cut) // 16, 1)
         before: i64 = flushed.table.slots_allocated()
-<<<<<<< HEAD
-        remaining: i64 = flushed.table.dismantle(budget, self._keep)
-=======
         piece = _piece(before, flushed.tail, budget)
-        remaining: i64 = flushed.table.dismantle(piece, self.add)
->>>>>>> trials
+        remaining: i64 = flushed.table.dismantle(piece, self._keep)
         if remaining == 0:
             self._flushed.popleft()
         return _charge(piece, budget, before - remaining)
