@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 ENVIRONMENT_PREFIX: Final = "REDTAP_"
-LINKS: Final = ("tap",)
+LINKS: Final = ("tap", "tun", "packet", "xdp")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS: Final = ("text", "json")
 
 # More than the default needs more descriptors nowhere (connections are ours), but every port of one client
 # address is used up at 64,511; beyond a million the table alone takes gigabytes.
 _MAX_CONNECTIONS: Final = 1_000_000
+_MAX_QUEUE: Final = 4095  # linux/netdevice.h counts to 4096
 _MAX_BUSY_POLL_US: Final = 1_000_000
 _ADDRESS: Final = ipaddress.IPv4Interface("10.77.0.2/24")
 _CLIENT_ADDRESS: Final = ipaddress.IPv4Interface("10.77.0.1/24")
@@ -61,7 +62,7 @@ class Settings:
         mac: the appliance's; None for one made from the address.
         port: TCP port of the Redis service.
         mtu: bytes of an IP packet.
-        link: kind of link, one of `LINKS`.
+        link: kind of link, one of `LINKS`; with `:` and a name, on a link that is there already.
         capture: a pcapng file to write every frame to; None for none.
         seed: of every random choice of the stack and the engine; None for the system's randomness.
         config: the file that was read; None for none.
@@ -96,6 +97,22 @@ class Settings:
     requirepass: str = ""
     takeover: str | None = None
     given: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def link_kind(self) -> str:
+        """One of `LINKS`."""
+        return self.link.partition(":")[0]
+
+    @property
+    def link_name(self) -> str:
+        """The link that is there already; "" when one is to be made."""
+        return self.link.split(":")[1] if ":" in self.link else ""
+
+    @property
+    def link_queue(self) -> int | None:
+        """The receive queue of `xdp`; None for all."""
+        parts = self.link.split(":")
+        return int(parts[2]) if len(parts) > 2 else None
 
     def control_path(self) -> str:
         """Where the control socket is."""
@@ -138,6 +155,20 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _link(text: str) -> str:
+    kind, colon, rest = text.partition(":")
+    _one_of(LINKS)(kind)
+    if not colon:
+        return text
+    name, colon, queue = rest.partition(":")
+    check_link_name(name)
+    if colon:
+        if kind != "xdp":
+            raise ValueError(f"{text!r} has a queue, which only xdp has; takes {kind}:{name}")
+        _whole_number(0, _MAX_QUEUE)(queue)
+    return text
 
 
 def _mtu(text: str) -> int:
@@ -207,7 +238,12 @@ OPTIONS: Final = (
     Option("mac", "MAC", "Of the appliance.", _mac),
     Option("port", "PORT", "TCP port of Redis.", _whole_number(1, 65535)),
     Option("mtu", "BYTES", "Largest IP packet.", _mtu),
-    Option("link", "KIND", f"How frames reach us: {', '.join(LINKS)}.", _one_of(LINKS)),
+    Option(
+        "link",
+        "KIND[:LINK]",
+        f"How frames reach us: {', '.join(LINKS)}; with a name, by that link, which is there already.",
+        _link,
+    ),
     Option("capture", "FILE", "Write every frame to a pcapng file.", _path),
     Option("seed", "N", "Make every random choice repeatable.", _whole_number(0, _MAX_SEED)),
     Option("config", "FILE", "Read settings from a TOML file.", _path),
@@ -310,6 +346,26 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
                 raise ConfigError(
                     f"{sources[name]}: not together with --takeover; takes what {settings.takeover} has"
                 )
+        if settings.link_kind == "tun" or settings.link == f"tap:{settings.link_name}":
+            raise ConfigError(f"{sources['link']}: not together with --takeover; takes tap, packet or xdp")
+        if settings.link_name not in ("", settings.takeover):
+            raise ConfigError(
+                f"{sources['link']}: not together with --takeover {settings.takeover}; "
+                f"takes {settings.link_kind}:{settings.takeover}"
+            )
+        return
+    if settings.link_name:
+        if "client_address" in sources:
+            raise ConfigError(
+                f"{sources['client_address']}: not together with --link {settings.link}; "
+                f"takes what {settings.link_name} has"
+            )
+        if "address" not in sources:
+            remedy = "takes --address with it"
+            if settings.link_kind in ("packet", "xdp"):
+                remedy += f", or --takeover {settings.link_name}"
+            raise ConfigError(f"{sources['link']}: '{settings.link}' says no address; {remedy}")
+        _check_gateway(settings, sources)
         return
     address, client = settings.address, settings.client_address
     blame = "client_address" if "client_address" in sources else "address"
@@ -324,7 +380,11 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{source}: '{one}' is {other_flag} already; takes another address in {other.network}"
         )
-    gateway = settings.gateway
+    _check_gateway(settings, sources)
+
+
+def _check_gateway(settings: Settings, sources: Mapping[str, str]) -> None:
+    address, gateway = settings.address, settings.gateway
     if gateway is not None and (gateway not in address.network or gateway == address.ip):
         raise ConfigError(
             f"{sources['gateway']}: '{gateway}' is not near {address}; takes a host in {address.network}"

@@ -26,6 +26,7 @@ from netns.errors import MissingPrivilege, NameInUse, TopologyError
 from netns.inside import Place, spawn
 from netns.kernel import Kernel
 from netns.ownership import RUN_DIRECTORY, Ownership, acquire, orphans
+from netns.topology import SOCKET_KINDS
 from netns.undo import Steps
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
+    from netns.packet import PacketSocket
     from netns.tap import Tap
-    from netns.topology import Topology, VethTopology
+    from netns.topology import BridgeTopology, Station, Topology, VethTopology
+
+    Device = Tap | PacketSocket
 
 # setns(2), unshare(2) and mount(2) ask for the one, links and addresses for the other.
 _NAMESPACE_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
@@ -76,7 +80,7 @@ class BuiltTopology(_Built):
 
     Attributes:
         topology: what was asked for.
-        tap: the open TAP; its descriptor is for the stack.
+        device: the open TAP or TUN, or the socket; it is for the stack.
         place: where the kernel's end is: a namespace name, or None when it is our own (`build_private`).
         notes: sentences on what was found left over, for people.
     """
@@ -86,15 +90,21 @@ class BuiltTopology(_Built):
         steps: Steps,
         notes: list[str],
         topology: Topology,
-        tap: Tap,
+        device: Device,
         place: Place,
         owned: _OwnedNamespace | None = None,
     ) -> None:
         super().__init__(steps, notes)
         self.topology = topology
-        self.tap = tap
+        self.device = device
         self.place = place
         self._owned = owned
+
+    @property
+    def tap(self) -> Tap:
+        """The device, of a topology that has a TAP or TUN."""
+        assert self.topology.kind not in SOCKET_KINDS
+        return self.device  # type: ignore[return-value]
 
     @property
     def is_kept(self) -> bool:
@@ -239,35 +249,80 @@ def _own_namespace(
     return owned
 
 
-def _add_tap(steps: Steps, kernel: Kernel, topology: Topology, place: Place, *, was_there: bool) -> Tap:
+def _add_device(steps: Steps, kernel: Kernel, topology: Topology, place: Place, *, was_there: bool) -> Device:
     """Steps 4 and 5."""
     name = topology.tap
-    tap = steps.take(
-        f"open TAP {name}",
-        lambda: kernel.open_tap(place, name, vnet_header=topology.vnet_header, offloads=topology.offloads),
-        f"TAP {name}",
-        lambda opened: opened.close(),
-    )
+    what = "veth pair" if topology.kind in SOCKET_KINDS else topology.kind.upper()
+    device: Device
+    far_place: Place = None
+    if topology.kind in SOCKET_KINDS:
+        far_place = _add_far_namespace(steps, kernel)
+        steps.take(
+            f"make {what} {name}",
+            lambda: kernel.create_veth(place, name, far_place, FAR_LINK),
+            f"{what} {name}",
+            lambda _: kernel.delete_link(place, name),
+        )
+    else:
+        device = steps.take(
+            f"open {what} {name}",
+            lambda: kernel.open_tap(
+                place,
+                name,
+                vnet_header=topology.vnet_header,
+                offloads=topology.offloads,
+                kind=topology.kind,
+            ),
+            f"{what} {name}",
+            lambda opened: opened.close(),
+        )
+    mac = None if topology.kind == "tun" else topology.client_mac
     steps.take(
-        f"set up TAP {name}",
-        lambda: kernel.set_link(
-            place, name, mac=topology.client_mac, mtu=topology.mtu, queue_length=topology.queue_length
-        ),
+        f"set up {what} {name}",
+        lambda: kernel.set_link(place, name, mac=mac, mtu=topology.mtu, queue_length=topology.queue_length),
     )
     steps.take(f"silence IPv6 on {name}", lambda: kernel.silence_ipv6(place, name))
     address, _, length = topology.client_address.partition("/")
     present = [str(entry) for entry in kernel.addresses(place, name)] if was_there else []
     if present and present != [topology.client_address]:
         raise TopologyError(
-            f"use TAP {name}", f"it has address {', '.join(present)}, not {topology.client_address}"
+            f"use {what} {name}", f"it has address {', '.join(present)}, not {topology.client_address}"
         )
     if not present:
         steps.take(
             f"give {name} address {topology.client_address}",
             lambda: kernel.add_address(place, name, address, int(length)),
         )
+    if topology.kind in SOCKET_KINDS:
+        device = _open_far_end(steps, kernel, topology, far_place)
     steps.take(f"bring {name} up", lambda: kernel.set_link(place, name, up=True))
-    return tap
+    return device
+
+
+FAR_LINK: Final = "appliance0"
+"""The appliance's end of a veth pair, in a namespace without a name."""
+
+
+def _add_far_namespace(steps: Steps, kernel: Kernel) -> Place:
+    """A namespace for the appliance's end: what is in it is gone when the process is, however it ends."""
+    descriptor = steps.take(
+        "create a namespace for the appliance's end",
+        kernel.create_unnamed_namespace,
+        "the appliance's namespace",
+        os.close,
+    )
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _open_far_end(steps: Steps, kernel: Kernel, topology: Topology, place: Place) -> Device:
+    steps.take(f"silence IPv6 on {FAR_LINK}", lambda: kernel.silence_ipv6(place, FAR_LINK))
+    steps.take(f"bring {FAR_LINK} up", lambda: kernel.set_link(place, FAR_LINK, mtu=topology.mtu, up=True))
+    return steps.take(
+        f"open a socket on {FAR_LINK}",
+        lambda: kernel.open_packet(place, FAR_LINK, mac=topology.mac, address=topology.address),
+        f"socket on {FAR_LINK}",
+        lambda opened: opened.close(),
+    )
 
 
 def build(
@@ -294,17 +349,18 @@ def build(
     kernel = kernel or Kernel()
     with Steps() as steps:
         _require(kernel, _NAMESPACE_CAPABILITIES)
-        problem = kernel.device_problem()
+        problem = None if topology.kind in SOCKET_KINDS else kernel.device_problem()
         if problem is not None:
             raise problem
         name = topology.namespace
         notes = sweep(kernel, run_directory, except_for=[name])
         owned = _own_namespace(steps, kernel, name, run_directory, companions, notes)
-        tap = _add_tap(steps, kernel, topology, name, was_there=owned.was_there)
+        device = _add_device(steps, kernel, topology, name, was_there=owned.was_there)
+        built = BuiltTopology(steps, notes, topology, device, name, owned)
         if keep:
-            steps.take("make the TAP persistent", lambda: tap.set_persistent(True))
+            steps.take("make the TAP persistent", lambda: built.tap.set_persistent(True))
             owned.kept = True
-        return BuiltTopology(steps, notes, topology, tap, name, owned)
+        return built
 
 
 def build_private(topology: Topology, *, kernel: Kernel | None = None) -> BuiltTopology:
@@ -316,8 +372,8 @@ def build_private(topology: Topology, *, kernel: Kernel | None = None) -> BuiltT
     with Steps() as steps:
         _require(kernel, ("CAP_NET_ADMIN",))
         steps.take("bring the loopback up", lambda: kernel.set_link(None, "lo", up=True))
-        tap = _add_tap(steps, kernel, topology, None, was_there=False)
-        return BuiltTopology(steps, [], topology, tap, None)
+        device = _add_device(steps, kernel, topology, None, was_there=False)
+        return BuiltTopology(steps, [], topology, device, None)
 
 
 def _set_up_end(steps: Steps, kernel: Kernel, place: str, link: str, address: str, mtu: int) -> None:
@@ -351,3 +407,40 @@ def build_veth(
         _set_up_end(steps, kernel, client, topology.client_link, topology.client_address, topology.mtu)
         _set_up_end(steps, kernel, server, topology.server_link, topology.server_address, topology.mtu)
         return BuiltVeth(steps, notes, topology)
+
+
+def build_bridge(
+    topology: BridgeTopology, *, kernel: Kernel | None = None, run_directory: str = RUN_DIRECTORY
+) -> _Built:
+    """Build a bridge with a station on each of its ports; undone as in `build`."""
+    kernel = kernel or Kernel()
+    with Steps() as steps:
+        _require(kernel, _NAMESPACE_CAPABILITIES)
+        middle = topology.namespace
+        names = [middle, *(station.namespace for station in topology.stations)]
+        notes = sweep(kernel, run_directory, except_for=names)
+        for name in names:
+            if _own_namespace(steps, kernel, name, run_directory, (), notes).was_there:
+                raise NameInUse(f"namespace {name} is kept by `redtap netns up`", "choose another name")
+        bridge = topology.bridge
+        # What is made from here on goes with the namespaces.
+        steps.take(f"create bridge {bridge}", lambda: kernel.create_bridge(middle, bridge, None))
+        for number, station in enumerate(topology.stations):
+            _plug_in(steps, kernel, topology, station, f"port{number}")
+        steps.take(f"bring {bridge} up", lambda: kernel.set_link(middle, bridge, mtu=topology.mtu, up=True))
+        return _Built(steps, notes)
+
+
+def _plug_in(steps: Steps, kernel: Kernel, topology: BridgeTopology, station: Station, port: str) -> None:
+    place, link, middle = station.namespace, station.link, topology.namespace
+    steps.take(f"join {port} and {place}", lambda: kernel.create_veth(middle, port, place, link))
+    if station.address:
+        _set_up_end(steps, kernel, place, link, station.address, topology.mtu)
+    else:
+        steps.take(f"silence IPv6 on {link}", lambda: kernel.silence_ipv6(place, link))
+        steps.take(f"bring {link} up", lambda: kernel.set_link(place, link, mtu=topology.mtu, up=True))
+    steps.take(f"silence IPv6 on {port}", lambda: kernel.silence_ipv6(middle, port))
+    steps.take(
+        f"put {port} into {topology.bridge}",
+        lambda: kernel.set_link(middle, port, mtu=topology.mtu, master=topology.bridge, up=True),
+    )

@@ -46,21 +46,26 @@ def inside(place: Place, action: Callable[[], _T]) -> _T:
     """
     if place is None:
         return action()
+
+    def work() -> _T:
+        enter(place)
+        return action()
+
+    return in_thread(work)
+
+
+def in_thread(action: Callable[[], _T]) -> _T:
+    """Run `action()` in a fresh thread, which may go to another namespace for it, as `inside` does."""
     results: list[_T] = []
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            descriptor = os.open(place_path(place), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                kernel_netns.setns(descriptor)
-            finally:
-                os.close(descriptor)
             results.append(action())
         except BaseException as exc:
             failures.append(exc)
 
-    worker = threading.Thread(target=work, name=f"inside {place}")
+    worker = threading.Thread(target=work, name="inside")
     worker.start()
     interrupted: KeyboardInterrupt | None = None
     while worker.is_alive():

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2 import IPRoute, netns as kernel_netns
 
-from netns.inside import RUN_NETNS, Place, inside, place_path
+from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
+from netns.packet import PacketSocket, open_packet
 from netns.tap import Tap, open_tap, why_unusable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _T = TypeVar("_T")
 CLONE_NEWNET: Final = 0x4000_0000  # linux/sched.h
 
 # linux/capability.h
-_CAPABILITY_BITS: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+_CAPABILITY_BITS: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}
 
 _IN6_ADDR_GEN_MODE_NONE: Final = 1  # linux/if_link.h
 
@@ -129,15 +130,33 @@ class Kernel:
             raise OSError(errno.ENOENT, "the namespace did not appear under /run/netns")
         return inode
 
+    def create_unnamed_namespace(self) -> int:
+        """Make a namespace that nobody else knows; it lives as long as the descriptor, or sockets in it."""
+
+        def make() -> int:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.unshare(CLONE_NEWNET) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+        return in_thread(make)
+
     def remove_namespace(self, name: str) -> None:
         """Take the name away; the namespace goes when nothing lives in it any more."""
         kernel_netns.remove(name)
 
     # Links
 
-    def open_tap(self, place: Place, name: str, *, vnet_header: bool, offloads: bool) -> Tap:
+    def open_tap(
+        self, place: Place, name: str, *, vnet_header: bool, offloads: bool, kind: str = "tap"
+    ) -> Tap:
         """Open a TAP that is born inside `place`, so that nobody in ours ever sees it or its name."""
-        return inside(place, lambda: open_tap(name, vnet_header=vnet_header, offloads=offloads))
+        return inside(place, lambda: open_tap(name, vnet_header=vnet_header, offloads=offloads, kind=kind))
+
+    def open_packet(self, place: Place, name: str, *, mac: bytes, address: str) -> PacketSocket:
+        """Open an AF_PACKET socket on the link `name` inside `place`."""
+        return inside(place, lambda: open_packet(name, mac=mac, address=address))
 
     def find_link(self, place: Place, name: str) -> Link | None:
         """The link `name`, or None."""
@@ -211,11 +230,12 @@ class Kernel:
             spec = {"attrs": [("AF_INET6", {"attrs": [mode]})]}
             self._with_routes(place, lambda ipr: ipr.link("set", index=_index(ipr, name), IFLA_AF_SPEC=spec))
 
-    def create_veth(self, place: Place, name: str, peer_place: str, peer_name: str) -> None:
+    def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         """Make a veth pair, one end in each namespace."""
 
         def make(ipr: Any) -> None:
-            descriptor = os.open(place_path(peer_place), os.O_RDONLY | os.O_CLOEXEC)
+            path = "/proc/self/ns/net" if peer_place is None else place_path(peer_place)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 peer = {"ifname": peer_name, "net_ns_fd": descriptor}
                 ipr.link("add", ifname=name, kind="veth", peer=peer)
@@ -224,15 +244,16 @@ class Kernel:
 
         self._with_routes(place, make)
 
-    def create_bridge(self, place: Place, name: str, mac: bytes) -> None:
+    def create_bridge(self, place: Place, name: str, mac: bytes | None) -> None:
         """Make a bridge that forwards from the first moment and says nothing of its own."""
+        facts = {} if mac is None else {"address": mac.hex(":")}
         self._with_routes(
             place,
             lambda ipr: ipr.link(
                 "add",
                 ifname=name,
                 kind="bridge",
-                address=mac.hex(":"),
+                **facts,
                 br_stp_state=0,
                 br_forward_delay=0,
                 br_mcast_snooping=0,

@@ -68,6 +68,11 @@ class BuiltTakeover(_Built):
         self.mac = before.mac
         self.mtu = link.mtu
 
+    @property
+    def device(self) -> Tap:
+        """The TAP, by the name that the other builders' results have for what the stack gets."""
+        return self.tap
+
 
 class _Before:
     """How a link was before it was taken over: enough to put it back."""

@@ -1,7 +1,8 @@
-"""A TAP device: a file descriptor that gives and takes Ethernet frames.
+"""A TAP or TUN device: a file descriptor that gives and takes Ethernet frames, or IP packets.
 
 Source:  Linux Documentation/networking/tuntap.rst; virtio 1.2 §5.1.6 for the header in front of each frame.
 Frames:  with `vnet_header`, virtio_net_hdr (10 bytes, TUNSETVNETHDRSZ left alone) + Ethernet; else Ethernet.
+         A TUN's have the IP packet in place of the Ethernet frame.
          A write that is not a whole frame fails with EINVAL; a read gives one whole frame.
 Life:    unless it is persistent, the link disappears when the last descriptor is closed: a process that is
          killed leaves none behind.
@@ -37,7 +38,11 @@ class Tap:
     The device object is kept because it closes the descriptor when it is collected.
     """
 
-    def __init__(self, device: Any, name: str, *, vnet_header: bool, offloads: bool) -> None:
+    def __init__(
+        self, device: Any, name: str, *, vnet_header: bool, offloads: bool, kind: str = "tap"
+    ) -> None:
+        self.kind = kind
+        """`tap` or `tun`."""
         self._device = device
         self.fd: int = device.fileno()
         self.name = name
@@ -45,7 +50,7 @@ class Tap:
         self.offloads = offloads
 
     def __repr__(self) -> str:
-        return f"<Tap {self.name} fd={self.fd}>"
+        return f"<{self.kind.capitalize()} {self.name} fd={self.fd}>"
 
     def set_persistent(self, on: bool) -> None:
         """Whether the link outlives this descriptor."""
@@ -85,7 +90,9 @@ def _explain(path: str, exc: OSError) -> MissingDevice:
     return MissingDevice(path, exc.strerror or str(exc), "see `ls -l` of it")
 
 
-def open_tap(name: str, *, vnet_header: bool, offloads: bool, path: str = TUN_DEVICE) -> Tap:
+def open_tap(
+    name: str, *, vnet_header: bool, offloads: bool, path: str = TUN_DEVICE, kind: str = "tap"
+) -> Tap:
     """Open the TAP `name` in the caller's network namespace; it is made unless a persistent one is there.
 
     Args:
@@ -93,6 +100,7 @@ def open_tap(name: str, *, vnet_header: bool, offloads: bool, path: str = TUN_DE
         vnet_header: IFF_VNET_HDR.
         offloads: TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6; needs `vnet_header`.
         path: the clone device.
+        kind: `tap` or `tun`.
 
     Raises:
         MissingDevice: `path` cannot be opened.
@@ -101,8 +109,10 @@ def open_tap(name: str, *, vnet_header: bool, offloads: bool, path: str = TUN_DE
     problem = why_unusable(path)
     if problem is not None:
         raise problem
-    flags = pytun.IFF_TAP | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if vnet_header else 0)
-    tap = Tap(pytun.TunTapDevice(name, flags, path), name, vnet_header=vnet_header, offloads=offloads)
+    layer = pytun.IFF_TUN if kind == "tun" else pytun.IFF_TAP
+    flags = layer | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if vnet_header else 0)
+    device = pytun.TunTapDevice(name, flags, path)
+    tap = Tap(device, name, vnet_header=vnet_header, offloads=offloads, kind=kind)
     try:
         os.set_inheritable(tap.fd, False)
         os.set_blocking(tap.fd, False)

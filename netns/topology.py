@@ -20,6 +20,10 @@ MAX_MTU = 65521  # TAP: 65535 bytes of frame less the Ethernet header (drivers/n
 # a segment at once is queued whole instead of being dropped by the kernel before the stack has seen it.
 QUEUE_LENGTH = 10_000
 
+DEVICE_KINDS = ("tap", "tun")
+SOCKET_KINDS = ("packet", "xdp")
+KINDS = DEVICE_KINDS + SOCKET_KINDS
+
 _NAMESPACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
 _MAC_LENGTH = 6
@@ -89,6 +93,11 @@ def check_mac(mac: bytes) -> bytes:
     return mac
 
 
+def _check_kind(kind: str, known: tuple[str, ...]) -> None:
+    if kind not in known:
+        raise ValueError(f"{kind!r} is not a kind of link; takes {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Topology:
     """A namespace with a TAP in it; the kernel's end has an address, the other end is the descriptor.
@@ -103,6 +112,9 @@ class Topology:
             needs `vnet_header`.
         client_mac: MAC of the kernel's end; None leaves the random one of the kernel.
         queue_length: frames the kernel holds for us before it drops.
+        kind: `tap`; `tun`, with IP packets in place of frames; or `packet`, `xdp`: the link is one end of a
+            veth pair, and such a socket is on its other end, in a namespace without a name.
+        address, mac: of the appliance, for the kinds that choose its frames in the kernel.
     """
 
     namespace: str
@@ -113,11 +125,18 @@ class Topology:
     offloads: bool = True
     client_mac: bytes | None = None
     queue_length: int = QUEUE_LENGTH
+    kind: str = "tap"
+    address: str = ""
+    mac: bytes = b""
 
     def __post_init__(self) -> None:
         check_namespace_name(self.namespace)
         check_link_name(self.tap)
         check_interface(self.client_address)
+        _check_kind(self.kind, KINDS)
+        if self.kind in SOCKET_KINDS:
+            check_mac(self.mac)
+            ipaddress.IPv4Address(self.address)
         check_mtu(self.mtu)
         if self.offloads and not self.vnet_header:
             raise ValueError("offloads need the virtio-net header: vnet_header=True")
@@ -181,3 +200,79 @@ class TakeoverTopology:
             raise ValueError(f"{self.link!r}, {self.tap!r} and {self.bridge!r} must be three names")
         if self.offloads and not self.vnet_header:
             raise ValueError("offloads need the virtio-net header: vnet_header=True")
+
+
+@dataclass(frozen=True)
+class AttachedTopology:
+    """A link that is there already, in our own namespace, and carries our frames too.
+
+    Attributes:
+        link: its name.
+        kind: `tap` or `tun`, a persistent device whose far end is ours; `packet` or `xdp`, a socket on it.
+        address: the appliance, dotted quad; "" takes over the link's own, and then its MAC as well.
+        mac: of the appliance; b"" together with `address`.
+        queue: for `xdp`: the receive queue; None for all of them.
+    """
+
+    link: str
+    kind: str
+    address: str = ""
+    mac: bytes = b""
+    queue: int | None = None
+
+    def __post_init__(self) -> None:
+        check_link_name(self.link)
+        _check_kind(self.kind, KINDS)
+        if self.address:
+            ipaddress.IPv4Address(self.address)
+            check_mac(self.mac)
+        elif self.kind in DEVICE_KINDS:
+            raise ValueError(f"the address of {self.link} cannot be taken over: its far end is ours")
+        if self.queue is not None and (self.queue < 0 or self.kind != "xdp"):
+            raise ValueError(f"{self.queue} is not a receive queue of a link of kind {self.kind}")
+
+
+@dataclass(frozen=True)
+class Station:
+    """One host of a `BridgeTopology`; without an address the kernel has none there, and a stack may.
+
+    Attributes:
+        namespace: where its link is.
+        address: of the kernel, with prefix length; "" for none.
+        link: name of its link.
+    """
+
+    namespace: str
+    address: str = ""
+    link: str = "veth0"
+
+    def __post_init__(self) -> None:
+        check_namespace_name(self.namespace)
+        check_link_name(self.link)
+        if self.address:
+            check_interface(self.address)
+
+
+@dataclass(frozen=True)
+class BridgeTopology:
+    """Stations on one bridge, which has a namespace of its own: a switch with a cable to each.
+
+    Attributes:
+        namespace: of the bridge.
+        stations: two or more, each in a namespace of its own.
+        bridge: name of the bridge; its ports are `port0`, `port1` … in the order of the stations.
+        mtu: of every link.
+    """
+
+    namespace: str
+    stations: tuple[Station, ...]
+    bridge: str = "bridge0"
+    mtu: int = 1500
+
+    def __post_init__(self) -> None:
+        check_namespace_name(self.namespace)
+        check_link_name(self.bridge)
+        check_mtu(self.mtu)
+        names = {self.namespace, *(station.namespace for station in self.stations)}
+        if len(self.stations) < 2 or len(names) != len(self.stations) + 1:
+            raise ValueError("a bridge joins two or more stations, each in a namespace of its own")

@@ -97,6 +97,7 @@ class _Client(asyncio.Protocol):
 
 async def _run(host: str, port: int) -> None:
     engine = Engine(EngineSettings(port=port), os.urandom)
+    engine.stopwatch = time.perf_counter_ns
     clock = _Clock()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -20,18 +20,19 @@ from urllib.parse import quote
 import click
 
 from appliance.cli.options import ALL, setting_options, settle
-from appliance.config import runtime_directory
+from appliance.config import LINKS, runtime_directory
 from appliance.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from appliance.config import Settings
+    from appliance.shell.link import Link
     from appliance.shell.main import Ready
-    from netns.build import BuiltTopology
+    from netns.attach import BuiltAttached
+    from netns.build import BuiltTopology, Device
     from netns.takeover import BuiltTakeover
-    from netns.tap import Tap
-    from netns.topology import Topology
+    from netns.topology import AttachedTopology, Topology
 
 
 @click.command()
@@ -48,10 +49,15 @@ def serve(**flags: str | None) -> None:
     with held_signals() as arrived, _build_for_serve(settings) as built:
         for note in built.notes:
             _say(note)
-        taken = _as_takeover(built)
-        if taken is not None:
-            settings = _settings_of(taken, settings)
-        place = f"taken over from {settings.takeover}" if taken else f"in namespace {settings.netns}"
+        found = _as_found(built)
+        if found is not None:
+            settings = _settings_of(found, settings)
+        if settings.takeover:
+            place, mode = f"taken over from {settings.takeover}", "takeover"
+        elif found is not None:
+            place, mode = f"on {settings.link_name}", "attached"
+        else:
+            place, mode = f"in namespace {settings.netns}", "namespace"
 
         def on_ready(ready: Ready) -> None:
             from appliance._build import build_kind
@@ -62,11 +68,12 @@ def serve(**flags: str | None) -> None:
             )
 
         facts: dict[str, str | int] = {
-            "mode": "takeover" if taken else "namespace",
-            "namespace": "" if taken else settings.netns,
-            "tap": built.tap.name,
+            "mode": mode,
+            "namespace": "" if found else settings.netns,
+            "tap": built.device.name,
+            "link": built.device.kind,
         }
-        _run(settings, built.tap, facts, arrived, on_ready=on_ready, beside=_until_told)
+        _run(settings, built.device, facts, arrived, on_ready=on_ready, beside=_until_told)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -83,6 +90,8 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     settings = settle(flags)
     if settings.takeover is not None:
         raise ConfigError("--takeover: not for exec; takes effect in serve only")
+    if settings.link_name:
+        raise ConfigError(f"--link: '{settings.link}' is not for exec; takes {', '.join(LINKS)}")
     if "netns" not in settings.given:
         settings = replace(settings, netns=f"redtap-{os.getpid()}-{secrets.token_hex(3)}")
     # Asked before the user changes: inside a user namespace everybody is root.
@@ -123,10 +132,11 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
         facts: dict[str, str | int] = {
             "mode": "rootless" if rootless else "namespace",
             "namespace": "" if rootless else settings.netns,
-            "tap": built.tap.name,
+            "tap": built.device.name,
+            "link": built.device.kind,
         }
         try:
-            _run(settings, built.tap, facts, arrived, beside=run_command, catch_signals=False)
+            _run(settings, built.device, facts, arrived, beside=run_command, catch_signals=False)
         finally:
             if rootless or not built.is_kept:
                 from appliance.cli.children import end_leftovers
@@ -195,11 +205,18 @@ def _topology(settings: Settings) -> Topology:
         tap=settings.tap,
         client_address=str(settings.client_address),
         mtu=settings.mtu,
+        kind=settings.link_kind,
+        address=str(settings.address.ip),
+        mac=settings.mac_or_default(),
     )
 
 
-def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover:
+def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover | BuiltAttached:
     companions = [settings.control_path()]
+    if settings.link_name or (settings.takeover and settings.link_kind != "tap"):
+        from netns.attach import build_attached
+
+        return build_attached(_attached(settings), run_directory=runtime_directory(), companions=companions)
     if settings.takeover is None:
         from netns.build import build
 
@@ -212,6 +229,18 @@ def _build_for_serve(settings: Settings) -> BuiltTopology | BuiltTakeover:
     return build_takeover(topology, run_directory=runtime_directory(), companions=companions)
 
 
+def _attached(settings: Settings) -> AttachedTopology:
+    from netns.topology import AttachedTopology
+
+    return AttachedTopology(
+        link=settings.takeover or settings.link_name,
+        kind=settings.link_kind,
+        address="" if settings.takeover else str(settings.address.ip),
+        mac=b"" if settings.takeover else settings.mac_or_default(),
+        queue=settings.link_queue,
+    )
+
+
 def _build_for_exec(settings: Settings, rootless: bool) -> BuiltTopology:
     from netns.build import build, build_private
 
@@ -220,27 +249,54 @@ def _build_for_exec(settings: Settings, rootless: bool) -> BuiltTopology:
     return build(_topology(settings), companions=[settings.control_path()])
 
 
-def _as_takeover(built: BuiltTopology | BuiltTakeover) -> BuiltTakeover | None:
-    from netns.takeover import BuiltTakeover
+def _as_found(
+    built: BuiltTopology | BuiltTakeover | BuiltAttached,
+) -> BuiltTakeover | BuiltAttached | None:
+    from netns.build import BuiltTopology
 
-    return built if isinstance(built, BuiltTakeover) else None
+    return None if isinstance(built, BuiltTopology) else built
 
 
-def _settings_of(taken: BuiltTakeover, settings: Settings) -> Settings:
-    """The settings with what the link had in place of what a namespace of ours would have."""
+def _settings_of(found: BuiltTakeover | BuiltAttached, settings: Settings) -> Settings:
+    """The settings with what the link has in place of what one of ours would have."""
     import ipaddress
 
     mtu_given = "mtu" in settings.given
-    if mtu_given and settings.mtu > taken.mtu:
-        raise ConfigError(
-            f"--mtu: '{settings.mtu}' is more than {settings.takeover} carries; takes up to {taken.mtu}"
-        )
+    if mtu_given and settings.mtu > found.mtu:
+        name = settings.takeover or settings.link_name
+        raise ConfigError(f"--mtu: '{settings.mtu}' is more than {name} carries; takes up to {found.mtu}")
+    settings = replace(settings, mac=found.mac, mtu=settings.mtu if mtu_given else found.mtu)
+    if not found.address:
+        return settings
     return replace(
         settings,
-        address=ipaddress.IPv4Interface(taken.address),
-        gateway=ipaddress.IPv4Address(taken.gateway) if taken.gateway else None,
-        mac=taken.mac,
-        mtu=settings.mtu if mtu_given else taken.mtu,
+        address=ipaddress.IPv4Interface(found.address),
+        gateway=ipaddress.IPv4Address(found.gateway) if found.gateway else None,
+    )
+
+
+_PEER_MAC = b"\x02\x52\0\0\0\1"
+"""Stands for everybody at the other end of a TUN; it is never on any wire."""
+
+
+def _open_link(settings: Settings, device: Device) -> Link:
+    """The link over a device; the device stays the builder's to close."""
+    from appliance.shell.link import PacketLink, TapLink, TunLink
+    from netns.packet import PacketSocket
+
+    name, mtu = device.name, settings.mtu
+    if isinstance(device, PacketSocket):
+        return PacketLink(device.socket, name=name, mtu=mtu)
+    if device.kind == "tun":
+        mac = settings.mac_or_default()
+        return TunLink(device.fd, name=name, mtu=mtu, mac=mac, peer_mac=_PEER_MAC, owns_fd=False)
+    return TapLink(
+        device.fd,
+        name=name,
+        mtu=mtu,
+        vnet_header=device.vnet_header,
+        gso=device.offloads,
+        owns_fd=False,
     )
 
 
@@ -257,7 +313,7 @@ async def _until_told(ready: Ready) -> None:
 
 def _run(
     settings: Settings,
-    tap: Tap,
+    device: Device,
     facts: dict[str, str | int],
     arrived: list[int],
     *,
@@ -265,15 +321,16 @@ def _run(
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
 ) -> None:
-    """Run the appliance on `tap` until it ends; not at all when a signal is in `arrived` already."""
+    """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already."""
     import trio
 
     from appliance.redis.engine import EngineSettings
-    from appliance.shell.link import TapLink
     from appliance.shell.main import serve as serve_appliance
     from appliance.shell.memory import keep_freed_memory
     from appliance.stack.interface import InterfaceConfig
+    from appliance.stack.ip_config import NeighborConfig
 
+    link = _open_link(settings, device)
     random_bytes = os.urandom if settings.seed is None else random.Random(settings.seed).randbytes
     interface_config = InterfaceConfig(
         mac=settings.mac_or_default(),
@@ -281,10 +338,11 @@ def _run(
         prefix_length=settings.address.network.prefixlen,
         gateway=int(settings.gateway) if settings.gateway is not None else 0,
         mtu=settings.mtu,
-        vnet_header=tap.vnet_header,
-        gso=tap.offloads,
+        vnet_header=link.vnet_header,
+        gso=link.gso,
         max_connections=settings.max_connections,
         random_bytes=random_bytes,
+        neighbor=NeighborConfig(only_mac=_PEER_MAC) if device.kind == "tun" else None,
     )
     engine_settings = EngineSettings(
         port=settings.port,
@@ -292,8 +350,6 @@ def _run(
         requirepass=settings.requirepass,
         maxclients=settings.max_connections,
     )
-    link = TapLink(tap.fd, name=tap.name, mtu=settings.mtu, vnet_header=tap.vnet_header, owns_fd=False)
-
     keep_freed_memory()
     is_running = False
 

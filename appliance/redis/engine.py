@@ -1,7 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
-It is sans-IO: the shell gives it bytes through sessions, calls `cron` every 100 ms, and `handle_timeouts`
-when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in as arguments.
+It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in
+as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
@@ -19,6 +20,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from appliance.redis.blocking import NEVER_US, BlockedSessions
+from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
@@ -38,11 +40,13 @@ from appliance.redis.keyspace import (
     KeyspaceStats,
     Table,
 )
+from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
 from appliance.redis.session import BEHIND, PARKED, Session
+from appliance.redis.timing import Timing
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
@@ -150,6 +154,10 @@ class Engine:
         self.watches = WatchRegistry(self, settings.databases)
         self.pubsub = PubSub(self)
         self.releases = ReleaseQueue()
+        # Nanoseconds of any clock that only goes forward, to time commands with; the shell puts one here.
+        self.stopwatch: Callable[[], int] = _no_stopwatch
+        self.timing = Timing(self)
+        self.monitors = Monitors(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         secret = random_bytes(16)
@@ -201,6 +209,7 @@ class Engine:
         self.memory = Memory(self)
         self.max_sessions: i64 = settings.maxclients
         self.rejected_connections: i64 = 0
+        self.client_limits = ClientLimits(self)
         self._follow_configuration()
 
     # Sessions -------------------------------------------------------------------------------------
@@ -322,13 +331,18 @@ class Engine:
     # Time -----------------------------------------------------------------------------------------
 
     def cron(self, now_us: int) -> None:
-        """Housekeeping, to be called about every 100 ms: rates, and the first piece of `work`."""
+        """Housekeeping, to be called every `cron_period_us`: rates, clients, the first piece of `work`."""
         self.clock.set_us(now_us)
         if self.started_us == 0:
             self.started_us = now_us
         self._expire_fields()
         self._sample_rate(now_us)
+        self.client_limits.cron(now_us)
         self.work(now_us)
+
+    def cron_period_us(self) -> int:
+        """From the parameter `hz`."""
+        return 1_000_000 // int(self.client_limits.hz)
 
     def work(self, now_us: int) -> bool:
         """A piece, about half a millisecond, of active expiry, resizing and packing.
@@ -530,6 +544,7 @@ class Engine:
         """CONFIG RESETSTAT."""
         self.stats.reset()
         self.counters.reset()
+        self.client_limits.reset_stats()
         self.error_counts = {}
         self.counts_errors_apart = True
         self.connections_received = 0
@@ -537,9 +552,7 @@ class Engine:
         self.reset_bytes_in = self.total_bytes_in()
         self.reset_bytes_out = self.total_bytes_out()
         for command in self.registry.every():
-            command.calls = 0
-            command.rejected_calls = 0
-            command.failed_calls = 0
+            command.reset_counters()
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""
@@ -554,6 +567,7 @@ class Engine:
     def _follow_configuration(self) -> None:
         configuration = self.configuration
         follow_limits(self.limits, configuration)
+        self.client_limits.configure(configuration)
         flags = configuration.event_flags
         self.event_places = flags & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT)
         # Without a place nothing is published: then nobody needs to make events.
@@ -568,6 +582,7 @@ class Engine:
         self._follow_policy(policy)
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
+        self.timing.configure(configuration)
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)
@@ -606,6 +621,10 @@ class Engine:
 
     def provided_sections(self) -> list[str]:
         return list(self._info_providers)
+
+
+def _no_stopwatch() -> int:
+    return 0
 
 
 def follow_limits(limits: EncodingLimits, configuration: Configuration) -> None:

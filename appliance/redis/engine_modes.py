@@ -12,3 +12,5 @@ MEMORY_LIMITED: Final = 1 << 0  # `maxmemory`: ask for room before each command
 PAUSED: Final = 1 << 1  # CLIENT PAUSE
 SCRIPT_BUSY: Final = 1 << 2  # a script is under way and has let go of the thread: no other command may run
 MONITORED: Final = 1 << 3  # somebody runs MONITOR
+TRACKING: Final = 1 << 4  # somebody's reads are tracked (CLIENT TRACKING)
+EXACT_TIMES: Final = 1 << 5  # every command is timed, quick ones too

@@ -25,6 +25,7 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
+from appliance.redis.latency import Histogram
 from appliance.redis.replies import Map, SetReply, SimpleString
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ SKIP_MONITOR: Final = 1 << 15
 SKIP_SLOWLOG: Final = 1 << 16
 ASKING: Final = 1 << 17
 NO_MANDATORY_KEYS: Final = 1 << 18
+# Not told to clients: what CLIENT PAUSE WRITE holds besides commands that write.
+MAY_REPLICATE: Final = 1 << 19
 
 FLAG_BITS: Final[dict[str, int]] = {
     "write": WRITE,
@@ -374,8 +377,21 @@ class Facts:
         return [SimpleString(syntax.encode()), SimpleString(b"    " + self.summary.encode())]
 
 
+# Commands that take no time to speak of and are most of the traffic: two looks at a clock would be a tenth of
+# what they cost. Only one call in 64 is timed, and stands for those before it.
+_QUICK: Final = frozenset(
+    ["append", "decr", "decrby", "echo", "exists", "expire", "get", "getdel", "getset", "hdel", "hexists"]
+    + ["hget", "hincrby", "hlen", "hset", "incr", "incrby", "llen", "lpop", "lpush", "pexpire", "ping"]
+    + ["publish", "pttl", "rpop", "rpush", "sadd", "scard", "select", "set", "setex", "setnx", "sismember"]
+    + ["srem", "strlen", "ttl", "type", "xadd", "xlen", "zadd", "zcard", "zincrby", "zrem", "zscore"]
+)
+SAMPLED_OF: Final = 64
+
+_MAY_REPLICATE: Final = frozenset(["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"])
+
+
 class Command:
-    """One command or subcommand of an engine, and how often it ran."""
+    """One command or subcommand of an engine, how often it ran and how long that took."""
 
     def __init__(self, facts: Facts, function: Handler, get_keys: GetKeys | None = None) -> None:
         """Bind a row to its function.
@@ -390,12 +406,21 @@ class Command:
         self.full_name: bytes = facts.full_name.encode()
         self.arity: i64 = facts.arity
         self.flags: i64 = facts.flags
+        if facts.full_name in _MAY_REPLICATE:
+            self.flags |= MAY_REPLICATE
         self.function: Handler = function
         self.get_keys = get_keys
         self.subcommands: dict[bytes, Command] | None = {} if facts.subcommands else None
         self.calls: i64 = 0
         self.rejected_calls: i64 = 0
         self.failed_calls: i64 = 0
+        self.is_quick = facts.full_name in _QUICK
+        self.untimed: i64 = 0  # calls from now on that are not timed
+        # Up to the last call that was timed: each stands for the calls since the one before.
+        self._timed_calls: i64 = 0
+        self._timed_ns: i64 = 0
+        self._last_ns: i64 = 0
+        self._histogram: Histogram | None = None
 
     def __repr__(self) -> str:
         return f"Command({self.full_name.decode()})"
@@ -404,6 +429,45 @@ class Command:
         """Whether the arity allows that many arguments."""
         arity = self.arity
         return argument_count == arity if arity > 0 else argument_count >= -arity
+
+    def took(self, took_ns: i64, with_histogram: bool) -> None:
+        """A call, counted already, has been timed."""
+        count = self.calls - self._timed_calls
+        if count <= 0:
+            return
+        self._timed_calls = self.calls
+        self._timed_ns += took_ns * count
+        self._last_ns = took_ns
+        if with_histogram:
+            if self._histogram is None:
+                self._histogram = Histogram()
+            self._histogram.record(took_ns // 1000, count)
+
+    @property
+    def total_us(self) -> int:
+        """What all calls took; those that were not timed as long as the one before them."""
+        left = self.calls - self._timed_calls
+        return (self._timed_ns + self._last_ns * left) // 1000
+
+    def histogram(self) -> Histogram | None:
+        """How long calls took, all of them in the same sense; None while there has been none."""
+        left = self.calls - self._timed_calls
+        if self._histogram is None or left <= 0:
+            return self._histogram
+        made = self._histogram.copy()
+        made.record(self._last_ns // 1000, left)
+        return made
+
+    def reset_counters(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.calls = 0
+        self.rejected_calls = 0
+        self.failed_calls = 0
+        self.untimed = 0
+        self._timed_calls = 0
+        self._timed_ns = 0
+        self._last_ns = 0
+        self._histogram = None
 
     def keys_of(self, args: list[bytes]) -> list[tuple[bytes, list[str]]]:
         """The keys in a request with this command, each with the flags of its use.

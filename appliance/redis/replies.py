@@ -160,6 +160,13 @@ class ReplyBuffer:
         parts.append(value)
         parts.append(CRLF)
 
+    def size(self) -> int:
+        """Bytes that wait to be taken."""
+        size = 0
+        for part in self._parts:
+            size += len(part)
+        return size
+
     def raw(self, wire: bytes) -> None:
         """Append bytes that are in wire form already."""
         self._parts.append(wire)

@@ -32,11 +32,21 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
-from appliance.redis.registry import DENYOOM, NO_AUTH, NO_MULTI, Command
+from appliance.redis.registry import (
+    ADMIN,
+    DENYOOM,
+    MAY_REPLICATE,
+    NO_AUTH,
+    NO_MULTI,
+    READONLY,
+    SKIP_MONITOR,
+    WRITE,
+    Command,
+)
 from appliance.redis.replies import NO_REPLY, QUEUED, ReplyBuffer, SimpleError
 from appliance.redis.resp import RequestParser
 
@@ -61,6 +71,10 @@ PARKED: Final = 1 << 7  # waits inside a command
 BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
+MONITORING: Final = 1 << 16  # is told of all commands
+
+# With a piece of input as large as this the limit on unfinished requests is looked at.
+_LARGE_PIECE: Final = 16 * 1024
 
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
@@ -104,6 +118,7 @@ class Session:
         self.library_name: bytes = b""
         self.library_version: bytes = b""
         self.is_closing = False
+        self.is_over_limit = False  # closing, because of one: what it is owed is not sent
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
@@ -121,6 +136,9 @@ class Session:
         self.parser.is_restricted = must_authenticate
         self._kept: deque[bytes] | None = None
         self.kept_bytes: i64 = 0
+        self.queued_bytes: i64 = 0  # of the requests in `queued`
+        self.unsent_bytes: i64 = 0  # of replies taken, that the owner could not send yet
+        self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
         self._replies = ReplyBuffer()
 
@@ -184,6 +202,8 @@ class Session:
             return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
+        if count >= _LARGE_PIECE:
+            self.engine.client_limits.check_query(self)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -254,19 +274,38 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            reply = command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             reply = self._failure(error.message)
-        if self.mode == 0:
+        if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
-            self._finish(args, reply)
+            self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
 
-    def _finish(self, args: list[bytes], reply: object) -> None:
-        """After a command of a session that is in a special state now."""
+    def _timed(self, command: Command, args: list[bytes]) -> object:
+        """Run a command with a look at the stopwatch before and after."""
+        engine = self.engine
+        calls = command.calls
+        start: i64 = engine.stopwatch()
+        try:
+            return command.function(self, args)
+        finally:
+            # One that waits has not been, and is counted when it is answered.
+            if command.calls >= calls:
+                engine.timing.took(self, command, args, engine.stopwatch() - start)
+
+    def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
+        """After a command, when the session or the engine is in a special state now."""
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -281,7 +320,11 @@ class Session:
         self.engine.commands_executed += 1
         command.calls += 1
         try:
-            return command.function(self, args)
+            left = command.untimed
+            if left != 0:
+                command.untimed = left - 1
+                return command.function(self, args)
+            return self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
             return self._failure(error.message)
@@ -324,9 +367,14 @@ class Session:
                 + b"in this context",
             )
             return False
+        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+            self._reject(command, b"ERR Replica can't interact with the keyspace")
+            return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
+            for argument in args:
+                self.queued_bytes += len(argument)
             self.queued_flags |= command.flags
             self._append(QUEUED)
             return False
@@ -457,6 +505,7 @@ class Session:
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""
         self.queued = []
+        self.queued_bytes = 0
         self.queued_flags = 0
         self.mode &= ~(IN_MULTI | ABORTED | SPOILED)
         if len(self.watched) > 0:
@@ -493,6 +542,12 @@ class Session:
         for channel in subscriptions.shard_channels:
             remove_listener(pubsub.shard_channels, channel, self)
         self.set_subscriptions(None)
+
+    def stop_observing(self) -> None:
+        """Be told no more of what others do."""
+        if self.mode & MONITORING:
+            self.mode &= ~MONITORING
+            self.engine.monitors.remove(self)
 
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
@@ -583,6 +638,14 @@ class Session:
     def has_output(self) -> bool:
         return not self._replies.is_empty()
 
+    def query_bytes(self) -> i64:
+        """Bytes of requests that are not executed yet: unfinished, kept, or queued by MULTI."""
+        return self.parser.pending_bytes() + self.kept_bytes + self.queued_bytes
+
+    def output_bytes(self) -> i64:
+        """Bytes of replies that have not left."""
+        return self._replies.size() + self.unsent_bytes
+
     def refuse(self, message: bytes) -> None:
         """End the session before it begins."""
         self._replies.reply(SimpleError(message), False)
@@ -617,3 +680,4 @@ class Session:
         self.kept_bytes = 0
         self.discard_transaction()
         self.unsubscribe_all()
+        self.stop_observing()

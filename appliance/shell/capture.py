@@ -154,10 +154,16 @@ class CapturedLink(Link):
     """A link whose frames go through a `CaptureWriter`; without a capture nothing is in the way."""
 
     def __init__(self, link: Link, writer: CaptureWriter, clock: Clock) -> None:
-        super().__init__(vnet_header=link.vnet_header, mtu=link.mtu, gathers=link.gathers)
+        super().__init__(vnet_header=link.vnet_header, mtu=link.mtu, gathers=link.gathers, gso=link.gso)
         self._link = link
         self._writer = writer
         self._clock = clock
+
+    def counters(self) -> dict[str, int]:
+        return self._link.counters()
+
+    def fileno(self) -> int:
+        return self._link.fileno()
 
     def wait_readable(self) -> Awaitable[None]:
         return self._link.wait_readable()

@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,7 @@ async def serve_on_kernel(
 
 async def _run(host: str, port: int) -> None:
     engine = Engine(EngineSettings(port=port), os.urandom)
+    engine.stopwatch = time.perf_counter_ns
     with ungrouped(), trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 

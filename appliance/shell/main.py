@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +113,7 @@ async def serve(
     """
     clock = Clock()
     engine = Engine(engine_settings, random_bytes)
+    engine.stopwatch = time.perf_counter_ns
     path = os.fspath(control_path) if control_path is not None else default_control_path(name)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)
@@ -301,7 +303,7 @@ class _Running:
         def stack_facts() -> dict[str, str | int]:
             facts: dict[str, str | int] = {"stack_connections": len(interface.connections())}
             facts.update(interface.counters.as_dict())
-            facts["link_frames_dropped"] = network.link.frames_dropped
+            facts.update({f"link_{name}": count for name, count in network.link.counters().items()})
             return facts
 
         self.engine.set_info_provider("server", server_facts)

@@ -132,6 +132,8 @@ async def open_network(
     """
     if config.vnet_header != link.vnet_header:
         raise ValueError("the interface and the link must agree about the virtio header")
+    if config.vnet_header and config.gso and not link.gso:
+        raise ValueError("the interface would hand over segments that the link cannot cut")
     interface = Interface(config, link.gathers)
     with ungrouped():
         async with trio.open_nursery() as nursery:

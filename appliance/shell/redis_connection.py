@@ -6,7 +6,9 @@ the step's one flush carries them, with the ACK. Compiled: every request passes 
 Back-pressure: replies that the send buffer does not take are kept by reference, in order. While more than
 `OUTPUT_LIMIT` bytes are kept the connection is not read, its receive window closes, and the client's
 kernel makes it wait. The limit is high on purpose: a client that writes a long pipeline before it reads any
-reply works with redis-server, which does not stop reading at all, and must work here.
+reply works with redis-server, which does not stop reading at all, and must work here. What others send to a
+client (messages) is not held up by that; client-output-buffer-limit, which redis-server has for both, ends a
+client that leaves too much unread: what is kept for it goes, and so does its connection.
 
 A session that waits inside a command (BLPOP) is read on, up to `INPUT_LIMIT` bytes, so that the end of its
 connection is seen at once; a client that closes while it waits is not answered any more, as with
@@ -54,6 +56,9 @@ _READ_SIZE: Final = 65_536
 the output limit."""
 
 _LINGER_US: Final = 2_000_000
+
+# Of tcp-keepalive: so many may stay unanswered, and one third of the idle time lies between two.
+_PROBES: Final = 3
 
 _log = get_logger("redis")
 
@@ -128,6 +133,9 @@ class RedisConnection:
         self.linger_until: i64 = 0
         # Replies leave when the step ends, all of them in one go: Nagle could only add delay.
         connection.set_nodelay(True)
+        idle_us: i64 = engine.client_limits.keepalive_us
+        if idle_us > 0:
+            connection.set_keepalive(True, idle_us, max(1_000_000, idle_us // _PROBES), _PROBES)
 
     # ---- called by the pump, by the engine's dispatcher and by the service
 
@@ -150,6 +158,7 @@ class RedisConnection:
             taken = connection.send(reply)
             if taken < len(reply):
                 self._keep(reply, taken)
+                self._check_output()
         elif output:
             self._write(output)
         if session.is_closing:
@@ -196,6 +205,9 @@ class RedisConnection:
             self._close_session()
             self.linger_until = self.pump.clock.now() + _LINGER_US
             self.lingering.add(self)
+            if self.session.is_over_limit:
+                self.output = None
+                self.kept_bytes = 0
             if self.output is None:
                 self._say_goodbye()
 
@@ -203,7 +215,9 @@ class RedisConnection:
         """Let go: what comes from now on is answered by RST."""
         self._over()
         if not self.connection.is_closed:
-            if self.output is None:
+            if self.output is None and not (
+                self.session.is_over_limit and self.connection.unsent_and_unacked() > 0
+            ):
                 self.connection.close()
             else:
                 # Patience is over and the peer still has not taken its replies.
@@ -247,12 +261,20 @@ class RedisConnection:
             else:
                 self.output.append(chunk)
                 self.kept_bytes += len(chunk)
+        if self.output is not None:
+            self._check_output()
 
     def _keep(self, chunk: bytes, taken: int) -> None:
         """The send buffer is full; what follows goes behind this."""
         self.output = deque((chunk,))
         self.offset = taken
         self.kept_bytes = len(chunk) - taken
+
+    def _check_output(self) -> None:
+        """More is kept than before: the session may have to end."""
+        session = self.session
+        session.unsent_bytes = self.kept_bytes
+        session.engine.client_limits.check_output(session, self.pump.unix_now)
 
     def _write_kept(self) -> None:
         kept = self.output
@@ -263,10 +285,13 @@ class RedisConnection:
             self.kept_bytes -= taken
             self.offset += taken
             if self.offset < len(chunk):
+                self.session.unsent_bytes = self.kept_bytes
+                self.session.last_interaction_us = self.pump.unix_now
                 return
             kept.popleft()
             self.offset = 0
         self.output = None
+        self.session.unsent_bytes = 0
         if self.is_finishing:
             self._say_goodbye()
 

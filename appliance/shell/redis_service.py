@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from appliance.shell.clock import trio_time
+from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
 from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisAcceptor, RedisConnection
 from appliance.shell.waiting import Waiter
@@ -31,8 +32,10 @@ __all__ = [
     "serve_session",
 ]
 
+_log = get_logger("redis")
+
 _READ_SIZE: Final = 65_536
-_CRON_S: Final = 0.1
+_HOUSEKEEPING_S: Final = 0.1
 _MANY_PIECES: Final = 50
 """Of housekeeping, from which on freed pages go back to the system."""
 
@@ -65,9 +68,9 @@ def dispatch_pending(engine: Engine) -> None:
 async def run_cron(engine: Engine, clock: Clock) -> None:
     """The engine's time, until a SHUTDOWN.
 
-    Housekeeping ten times a second, as redis-server's `hz 10`, and the deadlines of commands that wait. What
-    is much (a million keys that expire at once, a dropped database) goes in pieces, and clients have their
-    turn between two of them.
+    Housekeeping as often as `hz` says, ten times a second by default, and the deadlines of commands that
+    wait. What is much (a million keys that expire at once, a dropped database) goes in pieces, and clients
+    have their turn between two of them.
     """
     await _EngineTime(engine, clock).run()
 
@@ -85,8 +88,9 @@ class _EngineTime:
         clock = self.clock
         collector = Collector(clock.now())
         pieces = 0  # of work since there was none
-        next_cron = trio.current_time() + _CRON_S
+        next_cron = trio.current_time() + engine.cron_period_us() / 1_000_000
         engine.on_earlier_timeout = self._wake_earlier
+        engine.client_limits.on_close = _log_closed
         try:
             while not engine.shutdown_requested:
                 with trio.CancelScope(deadline=min(next_cron, self._next_timeout())) as self.nap:
@@ -96,18 +100,21 @@ class _EngineTime:
                     engine.cron(clock.unix_now())
                     collector.look(clock.now(), engine.ops_per_second == 0)
                     # Not from the last one's time: after a long pause one is enough.
-                    next_cron = trio.current_time() + _CRON_S
+                    next_cron = trio.current_time() + engine.cron_period_us() / 1_000_000
                 if self._next_timeout() <= trio.current_time():
                     engine.handle_timeouts(clock.unix_now())
                 dispatch_pending(engine)
                 if engine.is_busy:
                     pieces += 1
+                    if pieces % _MANY_PIECES == 0 and not engine.releases.is_empty():
+                        give_back()  # the more there is, the longer it takes: 4 ms for two million keys
                 else:
                     if pieces >= _MANY_PIECES:
                         give_back()  # a large table was resized or dropped, or many keys went
                     pieces = 0
         finally:
             engine.on_earlier_timeout = None
+            engine.client_limits.on_close = None
 
     def _next_timeout(self) -> float:
         """On trio's clock."""
@@ -156,7 +163,7 @@ class RedisService:
     async def run(self) -> None:
         """Housekeeping of the connections; `run_cron` is the engine's."""
         while True:
-            await trio.sleep(_CRON_S)
+            await trio.sleep(_HOUSEKEEPING_S)
             if self.lingering:
                 now = self.clock.now()
                 expired = [one for one in self.lingering if one.linger_until <= now]
@@ -178,19 +185,35 @@ class RedisService:
         dispatch_pending(self.engine)
 
 
+def _log_closed(session: Session, reason: str) -> None:
+    limits = session.engine.client_limits
+    _log.info(
+        reason,
+        client=session.remote,
+        id=session.id,
+        unsent=int(session.output_bytes()),
+        unfinished=int(session.query_bytes()),
+        bytes=limits.memory_of(session),
+    )
+
+
 class _StreamOwner:
     """Owner of a session over a trio stream: wakes the task that writes what others caused.
 
     And the one that reads, when it has stopped because the session keeps too much input.
     """
 
-    __slots__ = ("has_output", "has_room")
+    __slots__ = ("has_output", "has_room", "scope", "session")
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.scope: trio.CancelScope | None = None
         self.has_output = Waiter()
         self.has_room = Waiter()
 
     def on_session_output(self) -> None:
+        if self.session.is_over_limit and self.scope is not None:
+            self.scope.cancel()  # the peer may never take what is being written
         self.has_output.wake()
         self.has_room.wake()
 
@@ -220,7 +243,7 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
     does not take the replies, nothing is read. While the session waits inside a command it is read on, so
     that the end of the stream is seen.
     """
-    owner = _StreamOwner()
+    owner = _StreamOwner(session)
     session.owner = owner
     sending = trio.Lock()
 
@@ -235,6 +258,7 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
 
     try:
         async with stream, trio.open_nursery() as nursery:
+            owner.scope = nursery.cancel_scope
             if session.is_closing:  # too many clients
                 await stream.send_all(b"".join(session.take_output()))
             nursery.start_soon(write_what_others_cause, nursery.cancel_scope)

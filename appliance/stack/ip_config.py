@@ -52,6 +52,7 @@ class NeighborConfig:
         failed_hold_us: how long datagrams to a FAILED address are dropped before it is asked for again.
         max_queued_frames: frames kept for an address while it is asked for; the latest are kept.
         max_neighbors: entries that no connection uses, at most.
+        only_mac: the MAC of everybody on a link without ARP, as a TUN is; b"" where ARP finds it.
         probe_address: `Interface.bring_up` probes the address before it is used (RFC 5227 §2.1).
         probe_wait_us, probe_count, probe_min_us, probe_max_us, announce_wait_us, announce_count,
             announce_interval_us, defend_interval_us: RFC 5227 §1.1, with its values.
@@ -67,6 +68,7 @@ class NeighborConfig:
         failed_hold_us: int = 3 * SECOND,
         max_queued_frames: int = 16,
         max_neighbors: int = 1024,
+        only_mac: bytes = b"",
         probe_address: bool = False,
         probe_wait_us: int = 1 * SECOND,
         probe_count: int = 3,
@@ -84,6 +86,7 @@ class NeighborConfig:
         self.failed_hold_us = failed_hold_us
         self.max_queued_frames = max_queued_frames
         self.max_neighbors = max_neighbors
+        self.only_mac = only_mac
         self.probe_address = probe_address
         self.probe_wait_us = probe_wait_us
         self.probe_count = probe_count

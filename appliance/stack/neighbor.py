@@ -100,6 +100,7 @@ class NeighborCache:
             self._set_back_us = REACHABLE_US - self._reachable_us
             self._reachable_us = REACHABLE_US
         self._stale_us: i64 = config.stale_us + self._set_back_us
+        self._only_mac = config.only_mac
         self._neighbors: dict[int, Neighbor] = {}
         self._flushed_at: i64 = _LONG_AGO
         self._deadline: i64 = NEVER  # never later than the earliest of the entries
@@ -121,6 +122,9 @@ class NeighborCache:
                 self._evict()
             neighbor = Neighbor(address)
             self._neighbors[address] = neighbor
+            if self._only_mac:
+                self._learn(neighbor, self._only_mac, 0)
+                neighbor.confirmed_at = -_LONG_AGO  # there is nobody to ask again
         return neighbor
 
     def send(self, neighbor: Neighbor, frame: bytes, now: i64) -> None:
@@ -156,13 +160,14 @@ class NeighborCache:
 
     def suspect(self, neighbor: Neighbor) -> None:
         """Repeated retransmissions: verify the address on the next use (RFC 9293 §3.8.3 R1)."""
-        if neighbor.state == REACHABLE:
+        if neighbor.state == REACHABLE and not self._only_mac:
             neighbor.state = STALE
 
     def confirm(self, neighbor: Neighbor, now: i64) -> None:
         """The peer answered us (a TCP acknowledgment): its address works both ways (RFC 4861 §7.3.1)."""
         if neighbor.state == REACHABLE:
-            neighbor.confirmed_at = now - self._set_back_us
+            if not self._only_mac:
+                neighbor.confirmed_at = now - self._set_back_us
         elif neighbor.state == STALE or neighbor.state == PROBE:
             neighbor.confirmed_at = now - self._set_back_us
             neighbor.state = REACHABLE
@@ -262,6 +267,8 @@ class NeighborCache:
         self._emit(to, arp.build(arp.OP_REQUEST, self._mac, self._address, _NO_MAC, neighbor.address))
 
     def _emit(self, to: bytes, packet: bytes) -> None:
+        if self._only_mac:
+            return
         self._counters.arp_out += 1
         self.frames.append(self._prefix + ethernet.header(to, self._mac, ETHERTYPE_ARP) + packet)
 

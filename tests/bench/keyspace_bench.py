@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance._build import build_kind
+from appliance.redis.engine import Engine, EngineSettings
 from appliance.redis.keyspace import Clock, Database, KeyspaceStats
-from appliance.shell.memory import give_back
+from appliance.shell.memory import give_back, keep_freed_memory
 
 ROUNDS = 5
 BATCH = 50_000
@@ -170,9 +171,10 @@ def memory(count: int, server: str | None) -> None:
 def pauses(count: int) -> None:
     """Longest single operations, in microseconds; the collector is off, as in the appliance."""
     gc.disable()
-    clock = Clock()
+    keep_freed_memory()
+    engine = Engine(EngineSettings(), os.urandom)
+    clock, table = engine.clock, engine.databases[0]
     clock.set_us(1_000_000)
-    table = Database(0, os.urandom(8), clock, KeyspaceStats())
 
     def report(what: str, took: list[int]) -> None:
         took.sort()
@@ -188,14 +190,21 @@ def pauses(count: int) -> None:
         took.append(clock_ns() - begin)
     report(f"{count} inserts", took)
     took.clear()
+    while table.work(100_000):
+        pass
+    begin = clock_ns()
     table.clear()
-    while True:
-        begin = clock_ns()
-        more = table.work(1024)
+    while not engine.releases.is_empty():
         took.append(clock_ns() - begin)
-        if not more:
-            break
-    report(f"letting go of {count} keys", took)
+        begin = clock_ns()
+        engine.releases.work(2000)
+        if len(took) % 50 == 0:
+            give_back()  # as housekeeping does
+    took.append(clock_ns() - begin)
+    begin = clock_ns()
+    give_back()
+    took.append(clock_ns() - begin)
+    report(f"letting go of {count} keys in {len(took)} pieces", took)
     took.clear()
     half = count // 2
     for number in range(half):

@@ -15,6 +15,7 @@ import os
 import random
 import select
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,6 +26,7 @@ from appliance.shell.link import Link
 from appliance.shell.network import open_network
 from appliance.shell.redis_service import RedisService
 from appliance.stack.interface import Interface, InterfaceConfig
+from appliance.stack.tcp.state import ESTABLISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,7 @@ class Load:
         clients: connections that ask in one batch, one frame each.
         depth: requests in that frame, redis-benchmark's -P.
         before: requests that are run first, to put there what is read.
+        idle: connections that are opened before and never ask.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Load:
     clients: int = 16
     depth: int = 1
     before: bytes = b""
+    idle: int = 0
 
     @property
     def requests_per_batch(self) -> int:
@@ -76,6 +80,7 @@ _GET: Final = command(b"GET", _KEY)
 _GOT: Final = b"$3\r\nxxx\r\n"
 _OK: Final = b"+OK\r\n"
 _LARGE: Final = b"x" * 16_384
+_OPEN_AT_ONCE: Final = 64
 
 LOADS: Final = (
     Load("get -P 1", _GET, _GOT, before=_SET),
@@ -86,6 +91,7 @@ LOADS: Final = (
     Load("set -c 1", _SET, _OK, clients=1),
     Load("get 16 KiB", _GET, b"$16384\r\n" + _LARGE + b"\r\n", before=command(b"SET", _KEY, _LARGE)),
     Load("set 16 KiB", command(b"SET", _KEY, _LARGE), _OK),
+    Load("get, 2000 idle", _GET, _GOT, before=_SET, idle=2000),
 )
 
 
@@ -196,11 +202,8 @@ class _RecordingLink(_ScriptedLink):
         self._left = rounds
         self._expected: list[bytes] = [b""] * load.clients
         self._interface = Interface(_config(CLIENT))
-        self._connections: list[Connection] = []
-        for number in range(load.clients):
-            connection = self._interface.connect(SERVER, PORT, clock.now_us, _FIRST_CLIENT_PORT + number)
-            connection.set_nodelay(True)
-            self._connections.append(connection)
+        self._ports = iter(range(_FIRST_CLIENT_PORT, _FIRST_CLIENT_PORT + load.idle + load.clients))
+        self._opened: list[Connection] = []
         self._is_prepared = not load.before
         self._is_open = False
 
@@ -212,7 +215,8 @@ class _RecordingLink(_ScriptedLink):
         interface.take_ready()
         frames = interface.frames_to_send(now)
         if not self._is_open and not frames:
-            self._is_open = True
+            self._is_open = not self._open_some()
+            frames = interface.frames_to_send(now)
         if self._is_open and not self._is_awaiting():
             if self._left == 0:
                 self.conversation.last_replies = replies
@@ -222,6 +226,21 @@ class _RecordingLink(_ScriptedLink):
         assert frames, "the clients wait and so does the server"
         self.conversation.batches.append(frames)
         return frames
+
+    def _open_some(self) -> bool:
+        """Connect, not more at once than wait in a listener's queue; whether there were any left."""
+        # One alone at first: few frames wait for the neighbour's address to be resolved.
+        ports = list(islice(self._ports, _OPEN_AT_ONCE if self._opened else 1))
+        for port in ports:
+            connection = self._interface.connect(SERVER, PORT, self._clock.now_us, port)
+            connection.set_nodelay(True)
+            self._opened.append(connection)
+        return len(ports) > 0
+
+    @property
+    def _connections(self) -> list[Connection]:
+        """Those that ask."""
+        return self._opened[self.conversation.load.idle :]
 
     def _is_awaiting(self) -> bool:
         """Take what has come; whether any reply is not whole yet."""
@@ -240,6 +259,7 @@ class _RecordingLink(_ScriptedLink):
             return
         if not self.conversation.first:
             self.conversation.first = len(self.conversation.batches)
+            assert all(connection.state == ESTABLISHED for connection in self._opened)
         self._left -= 1
         for number in range(load.clients):
             self._send(number, load.request * load.depth, load.reply * load.depth)

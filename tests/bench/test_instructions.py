@@ -28,6 +28,8 @@ def test_hot_path_is_within_its_budget(tmp_path: Path) -> None:
     counted = count(list(LOADS), str(tmp_path))
     over = exceeded(counted, budgets(), environment())
     assert not over, "\n".join(over) + "\nif it has to be: python -m tests.bench.instructions --update"
+    # Connections that say nothing cost the others nothing.
+    assert counted["get, 2000 idle"] == pytest.approx(counted["get -P 1"], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import select
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from appliance.errors import HostError
-from appliance.shell.link import TapLink, memory_link_pair
+from appliance.shell.link import PacketLink, TapLink, TunLink, memory_link_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,3 +166,81 @@ async def test_memory_link_beyond_its_capacity_drops_and_counts(autojump_clock: 
     near, far = memory_link_pair(capacity=2)
     near.write_batch([b"1", b"2", b"3"])
     assert (far.read_batch(10), near.frames_dropped) == ([b"1", b"2"], 1)
+
+
+async def test_links_say_what_they_take_off_the_stack_and_what_to_wait_on(
+    wire: tuple[TapLink, socket.socket],
+) -> None:
+    link, _far = wire
+    assert (link.vnet_header, link.gso, link.gathers) == (True, True, True)
+    assert select.select([link.fileno()], [], [], 0) == ([], [], [])
+    assert link.counters() == {"frames_dropped": 0}
+    near, _ = memory_link_pair()
+    assert (near.gso, near.gathers, near.fileno()) == (True, False, -1)
+    bare, _ = memory_link_pair(vnet_header=False)
+    assert not bare.gso  # nobody could say where to cut
+
+
+IPV4 = bytes.fromhex("4500001400000000400600000a4d00010a4d0002")
+MAC, PEER = b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b"
+ETHERNET_IN = MAC + PEER + b"\x08\0"
+ETHERNET_OUT = PEER + MAC + b"\x08\0"
+
+
+@pytest.fixture
+def tunnel() -> Iterator[tuple[TunLink, socket.socket]]:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = TunLink(near.detach(), name="tun9", mtu=1500, mac=MAC, peer_mac=PEER)
+    yield link, far
+    link.close()
+    far.close()
+
+
+def vnet(flags: int, gso: int, header_length: int, gso_size: int, start: int, offset: int) -> bytes:
+    return struct.pack("<BBHHHH", flags, gso, header_length, gso_size, start, offset)
+
+
+async def test_tun_packets_get_an_ethernet_header_and_lose_it(tunnel: tuple[TunLink, socket.socket]) -> None:
+    link, far = tunnel
+    far.send(vnet(0, 0, 0, 0, 0, 0) + IPV4)
+    far.send(vnet(0, 0, 0, 0, 0, 0) + b"\x60" + bytes(39))  # IPv6
+    far.send(vnet(1, 1, 40, 1460, 20, 16) + IPV4)
+    assert link.read_batch(8) == [
+        bytes(10) + ETHERNET_IN + IPV4,
+        # Offsets count from the start of the Ethernet frame, as on a TAP.
+        vnet(1, 1, 54, 1460, 34, 16) + ETHERNET_IN + IPV4,
+    ]
+    link.write_batch(
+        [
+            bytes(10) + ETHERNET_OUT + IPV4,
+            bytes(10) + b"\xff" * 6 + MAC + b"\x08\x06" + bytes(28),  # ARP
+            [vnet(1, 1, 54, 1460, 34, 16) + ETHERNET_OUT + IPV4, b"one", memoryview(b"two")],
+        ]
+    )
+    assert far.recv(4096) == bytes(10) + IPV4
+    assert far.recv(4096) == vnet(1, 1, 40, 1460, 20, 16) + IPV4 + b"onetwo"
+    far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        far.recv(4096)
+
+
+async def test_packet_link_that_is_down_waits_and_one_that_is_removed_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        link = PacketLink(near, name="eth9", mtu=1500)
+
+        def fail(fd: int, size: int) -> bytes:
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+
+        monkeypatch.setattr(os, "read", fail)
+        monkeypatch.setattr(fcntl, "ioctl", lambda *_: b"")
+        assert link.read_batch(4) == []
+
+        def missing(*_: object) -> bytes:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+        monkeypatch.setattr(fcntl, "ioctl", missing)
+        with pytest.raises(HostError, match="the network device eth9 is gone: reading gave Network is down"):
+            link.read_batch(4)

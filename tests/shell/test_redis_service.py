@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.clock import Clock
 from appliance.shell.redis_service import RedisService, run_cron, serve_redis_stream
+from appliance.stack.timebase import NEVER
 from tests.shell.support import EPOCH_US, SERVER, ask, receive_exactly, two_networks, until
 
 if TYPE_CHECKING:
@@ -409,4 +410,109 @@ async def test_waiting_over_another_stream(autojump_clock: MockClock) -> None:
         await near.aclose()
         await wait_all_tasks_blocked()
         assert engine.blocked.count == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_subscriber_that_never_reads_is_closed_at_its_hard_limit(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        deaf = await open_client(client)
+        await ask(deaf, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        speaker = await open_client(client)
+        await ask(speaker, b"CONFIG SET client-output-buffer-limit 'pubsub 32mb 8mb 60'\r\n", b"+OK\r\n")
+        message = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1000000\r\n" + bytes(1_000_000) + b"\r\n"
+        heard = 0
+        for _ in range(60):
+            await speaker.send_all(message)
+            heard += (await receive_exactly(speaker, 4)) == b":1\r\n"
+        # 32 MiB are kept for it, and what the two ends of the connection hold.
+        assert 33 <= heard < 50
+        limits = service.engine.client_limits
+        assert limits.output_buffer_disconnections == 1
+        assert len(service.engine.sessions) == 1
+        # What nobody takes is not kept for ever.
+        await trio.sleep(3)
+        assert len(server.interface.connections()) == 1
+        await ask(speaker, b"PING\r\n", b"+PONG\r\n")
+
+
+async def test_a_subscriber_is_closed_after_its_time_above_the_soft_limit(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        deaf = await open_client(client)
+        await ask(deaf, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        speaker = await open_client(client)
+        message = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1000000\r\n" + bytes(1_000_000) + b"\r\n"
+        for _ in range(16):
+            await speaker.send_all(message)
+            assert await receive_exactly(speaker, 4) == b":1\r\n"
+        await trio.sleep(58)
+        assert len(service.engine.sessions) == 2
+        await trio.sleep(4)
+        assert len(service.engine.sessions) == 1
+        assert service.engine.client_limits.output_buffer_disconnections == 1
+
+
+async def test_a_client_below_its_limits_gets_all_it_is_owed(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        listener = await open_client(client)
+        await ask(listener, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        speaker = await open_client(client)
+        message = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1000000\r\n" + bytes(1_000_000) + b"\r\n"
+        for _ in range(16):
+            await speaker.send_all(message)
+            await receive_exactly(speaker, 4)
+        expected = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1000000\r\n" + bytes(1_000_000) + b"\r\n"
+        for _ in range(16):
+            assert await receive_exactly(listener, len(expected)) == expected
+        await trio.sleep(120)
+        assert len(service.engine.sessions) == 2
+        assert all(session.unsent_bytes == 0 for session in service.engine.sessions.values())
+
+
+async def test_an_idle_client_is_closed_over_our_tcp(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        idle = await open_client(client)
+        await ask(idle, b"CONFIG SET timeout 10\r\n", b"+OK\r\n")
+        begin = trio.current_time()
+        assert await rest_of(idle) == b""
+        assert 10 <= trio.current_time() - begin < 11.2
+        await idle.aclose()
+        await until(lambda: server.pump.timer_tasks <= 1)
+        assert service.engine.sessions == {}
+
+
+async def test_keep_alive_is_that_of_the_time_a_client_came(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, _service):
+        first = await open_client(client)
+        await ask(first, b"CONFIG SET tcp-keepalive 30\r\n", b"+OK\r\n")
+        second = await open_client(client)
+        await ask(second, b"PING\r\n", b"+PONG\r\n")
+        await ask(second, b"CONFIG SET tcp-keepalive 0\r\n", b"+OK\r\n")
+        third = await open_client(client)
+        await ask(third, b"PING\r\n", b"+PONG\r\n")
+        connections = server.interface.connections()
+        assert sorted(one.keepalive_idle_us for one in connections if one.keepalive_deadline != NEVER) == [
+            30_000_000,
+            300_000_000,
+        ]
+
+
+async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_clock: MockClock) -> None:
+    engine = new_engine()
+    clock = Clock(EPOCH_US)
+    near, far = lockstep_stream_pair()
+    other, others_end = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_cron, engine, clock)
+        nursery.start_soon(serve_redis_stream, engine, far, clock)
+        nursery.start_soon(serve_redis_stream, engine, others_end, clock)
+        await ask(near, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        await ask(other, b"CONFIG SET client-output-buffer-limit 'pubsub 1mb 0 0'\r\n", b"+OK\r\n")
+        message = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$900000\r\n" + bytes(900_000) + b"\r\n"
+        for _ in range(3):
+            await other.send_all(message)
+            assert await receive_exactly(other, 4) == b":1\r\n"
+            await wait_all_tasks_blocked()
+        await trio.sleep(1.5)
+        assert len(engine.sessions) == 1
+        assert engine.client_limits.output_buffer_disconnections == 1
         nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 from netns.kernel import Address, Kernel, Link, Route
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from netns.errors import MissingDevice
     from netns.inside import Place
+    from netns.packet import PacketSocket
     from netns.tap import Tap
 
 
@@ -40,6 +42,19 @@ class FakeTap:
                 self._kernel.remove(self._place, self.name)
 
 
+class FakeSocket:
+    """What `Kernel.open_packet` returns here."""
+
+    kind = "packet"
+
+    def __init__(self, kernel: FakeKernel, name: str) -> None:
+        self._kernel = kernel
+        self.name = name
+
+    def close(self) -> None:
+        self._kernel.sockets.discard(self.name)
+
+
 class FakeKernel(Kernel):
     def __init__(self, fail_at: str | int | None = None, missing: Sequence[str] = ()) -> None:
         self.fail_at = fail_at
@@ -47,6 +62,7 @@ class FakeKernel(Kernel):
         self.device: MissingDevice | None = None
         self.namespaces: dict[str, int] = {}
         self.links_of: dict[Place, dict[str, dict[str, Any]]] = {None: {}}
+        self.sockets: set[str] = set()
         self.steps: list[str] = []
         self._numbers = itertools.count(1000)
         self.add(None, "lo", "")
@@ -55,7 +71,12 @@ class FakeKernel(Kernel):
         """All there is, to compare."""
         return (
             sorted(self.namespaces),
-            {place: repr(sorted(links.items())) for place, links in self.links_of.items()},
+            {
+                place: repr(sorted(links.items()))
+                for place, links in self.links_of.items()
+                if place is None or "/" not in place
+            },
+            sorted(self.sockets),
         )
 
     def add(self, place: Place, name: str, kind: str, mac: bytes = b"\x02\0\0\0\0\1") -> dict[str, Any]:
@@ -101,7 +122,23 @@ class FakeKernel(Kernel):
         self._step("remove_namespace")
         del self.namespaces[name], self.links_of[name]
 
-    def open_tap(self, place: Place, name: str, *, vnet_header: bool, offloads: bool) -> Tap:
+    def create_unnamed_namespace(self) -> int:
+        self._step("create_unnamed_namespace")
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        self.links_of[f"/proc/self/fd/{descriptor}"] = {}
+        return descriptor
+
+    def open_packet(self, place: Place, name: str, *, mac: bytes, address: str) -> PacketSocket:
+        self._step("open_packet")
+        assert name in self.links_of[place]
+        assert len(mac) == 6
+        assert address
+        self.sockets.add(name)
+        return FakeSocket(self, name)  # type: ignore[return-value]
+
+    def open_tap(
+        self, place: Place, name: str, *, vnet_header: bool, offloads: bool, kind: str = "tap"
+    ) -> Tap:
         self._step("open_tap")
         if name not in self.links_of[place]:
             self.add(place, name, "tun")
@@ -143,12 +180,12 @@ class FakeKernel(Kernel):
         self._step("silence_ipv6")
         assert name in self.links_of[place]
 
-    def create_veth(self, place: Place, name: str, peer_place: str, peer_name: str) -> None:
+    def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         self._step("create_veth")
         self.add(place, name, "veth")
         self.add(peer_place, peer_name, "veth")
 
-    def create_bridge(self, place: Place, name: str, mac: bytes) -> None:
+    def create_bridge(self, place: Place, name: str, mac: bytes | None) -> None:
         self._step("create_bridge")
         self.add(place, name, "bridge", mac)
 

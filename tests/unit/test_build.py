@@ -130,6 +130,7 @@ def test_pure_wheel_from_the_source_distribution_is_whole(tmp_path: Path) -> Non
     expected = {
         str(path.relative_to(ROOT))
         for package in ("appliance", "netns")
-        for path in ROOT.glob(f"{package}/**/*.py")
-    } | {str(path.relative_to(ROOT)) for path in ROOT.glob("appliance/redis/commands/table/*.json")}
+        for path in ROOT.glob(f"{package}/**/*")
+        if path.suffix in (".py", ".json", ".lua")
+    }
     assert inside == expected | {"appliance/py.typed", "netns/py.typed"}

@@ -55,7 +55,12 @@ WRONG = [
     ("mtu", "1_500", "'1_500' is not a whole number; takes 576 to 65521"),
     ("mtu", "575", "'575' is out of range; takes 576 to 65521"),
     ("mtu", "", "'' is not a whole number; takes 576 to 65521"),
-    ("link", "carrier-pigeon", "'carrier-pigeon' is not known; takes tap"),
+    ("link", "carrier-pigeon", "'carrier-pigeon' is not known; takes one of tap, tun, packet, xdp"),
+    ("link", "packet:", "'' is not a link name; takes 1 to 15"),
+    ("link", "packet:eth0:1", "'packet:eth0:1' has a queue, which only xdp has; takes packet:eth0"),
+    ("link", "xdp:eth0:one", "'one' is not a whole number; takes 0 to 4095"),
+    ("link", "xdp:eth0", "'xdp:eth0' says no address; takes --address with it, or --takeover eth0"),
+    ("link", "tap:tap7", "'tap:tap7' says no address; takes --address with it"),
     ("capture", "", "'' is not a path; takes the name of a file"),
     ("seed", "-1", "'-1' is out of range; takes 0 to 18446744073709551615"),
     ("log_level", "loud", "'loud' is not known; takes one of debug, info, warning, error, critical"),
@@ -208,3 +213,41 @@ def test_any_text_is_a_value_or_one_line(entry: object, text: str) -> None:
     if said is not None:
         assert said.startswith(option(field).flag + ": ")
         assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            {"link": "tun", "takeover": "eth0"},
+            "--link: not together with --takeover; takes tap, packet or xdp",
+        ),
+        ({"link": "tap:eth0", "takeover": "eth0"}, "--link: not together with --takeover; takes tap, packet"),
+        (
+            {"link": "xdp:eth1", "takeover": "eth0"},
+            "--link: not together with --takeover eth0; takes xdp:eth0",
+        ),
+        (
+            {"link": "packet:eth0", "address": "10.1.0.5/16", "client_address": "10.1.0.1/16"},
+            "--client-address: not together with --link packet:eth0; takes what eth0 has",
+        ),
+        (
+            {"link": "packet:eth0", "address": "10.1.0.5/16", "gateway": "10.2.0.1"},
+            "--gateway: '10.2.0.1' is not near 10.1.0.5/16; takes a host in 10.1.0.0/16",
+        ),
+    ],
+)
+def test_link_that_does_not_go_with_another_option(flags: dict[str, str], says: str) -> None:
+    assert complaint(flags).startswith(says)
+
+
+def test_link_names_a_kind_a_link_and_a_queue() -> None:
+    def parts(**flags: str) -> tuple[str, str, int | None]:
+        settings = load(flags, {})
+        return settings.link_kind, settings.link_name, settings.link_queue
+
+    assert parts() == ("tap", "", None)
+    assert parts(link="tun") == ("tun", "", None)
+    assert parts(link="tap:mine", address="10.1.0.5/16") == ("tap", "mine", None)
+    assert parts(link="packet", takeover="eth0") == ("packet", "", None)
+    assert parts(link="xdp:eth0:3", takeover="eth0") == ("xdp", "eth0", 3)

@@ -56,6 +56,7 @@ def reset(session: Session, args: list[bytes]) -> object:
     session.name = b""
     session.discard_transaction()
     session.unsubscribe_all()
+    session.stop_observing()
     # A SKIP before it still takes effect, as with redis-server.
     session.mode &= ~(REPLY_OFF | REPLY_SKIP_NEXT)
     session.is_no_evict = False

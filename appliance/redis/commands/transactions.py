@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.redis.engine_modes import MONITORED
 from appliance.redis.errors import CommandError
+from appliance.redis.registry import ADMIN, SKIP_MONITOR
 from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK
 from appliance.redis.session import ABORTED, IN_MULTI, NO_BLOCKING, SPOILED
 
@@ -47,10 +49,14 @@ def exec_(session: Session, args: list[bytes]) -> object:
         session.engine.watches.unwatch(session)
     queued = session.queued
     own = session.last_command
+    engine = session.engine
+    monitored = engine.mode & MONITORED != 0
     session.mode |= NO_BLOCKING
     session.emit_array_header(len(queued))
     for command, request in queued:
         session.emit(session.call(command, request))
+        if monitored and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            engine.monitors.feed(session, request)
     session.mode &= ~NO_BLOCKING
     session.last_command = own
     session.discard_transaction()

@@ -96,7 +96,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["netns", "sideways"], "redtap: no such command 'sideways'"),
         (["serve", "--mtu", "x"], "redtap: --mtu: 'x' is not a whole number; takes 576 to 65521"),
         (["serve", "--port=0"], "redtap: --port: '0' is out of range; takes 1 to 65535"),
-        (["exec", "--link", "wet", "true"], "redtap: --link: 'wet' is not known; takes tap"),
+        (["exec", "--link", "wet", "true"], "redtap: --link: 'wet' is not known; takes one of tap, tun"),
         (["exec", "--takeover", "eth0", "true"], "redtap: no such option '--takeover'"),
         (["status", "--netns", "a/b"], "redtap: --netns: 'a/b' is not a namespace name; takes 1 to 64"),
         (["conns", "--control", ""], "redtap: --control: '' cannot name a unix socket; takes"),

@@ -51,6 +51,34 @@ def test_build_makes_the_topology_and_close_removes_it(run: str) -> None:
     assert not os.path.exists(run)
 
 
+VETH_KIND = Topology("ns", "eth", "10.0.0.1/24", kind="packet", address="10.0.0.2", mac=b"\2\0\0\0\0\5")
+
+
+def test_build_with_a_socket_puts_it_on_the_far_end_of_a_veth_pair(run: str) -> None:
+    kernel = FakeKernel()
+    before = kernel.picture()
+    with build(VETH_KIND, kernel=kernel, run_directory=run) as built:
+        assert built.device.kind == "packet"
+        assert kernel.sockets == {"appliance0"}
+        assert [str(a) for a in kernel.links_of["ns"]["eth"]["addresses"]] == ["10.0.0.1/24"]
+    assert kernel.picture() == before
+
+
+def test_build_with_a_socket_failing_at_any_step_undoes_the_others(run: str) -> None:
+    whole = FakeKernel()
+    build(VETH_KIND, kernel=whole, run_directory=run).close()
+    making = whole.steps[: whole.steps.index("delete_link")]
+    assert len(making) == 11
+    for number in range(1, len(making) + 1):
+        kernel = FakeKernel(fail_at=number)
+        before = kernel.picture()
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(TopologyError, match="Operation not permitted; undone: "):
+            build(VETH_KIND, kernel=kernel, run_directory=run)
+        assert kernel.picture() == before
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
 def test_build_failing_at_any_step_undoes_the_others(run: str) -> None:
     whole = FakeKernel()
     build(TOPOLOGY, kernel=whole, run_directory=run).close()

@@ -244,3 +244,15 @@ def test_off_link_peer_is_reached_through_the_gateway() -> None:
     syn = peer.other[-1]
     assert syn.destination_mac == NEW_MAC
     assert syn.destination == ip("192.0.2.1")
+
+
+def test_link_without_arp_sends_everything_to_the_one_mac_and_never_asks() -> None:
+    peer = silent(neighbor=NeighborConfig(only_mac=NEW_MAC))
+    peer.connect()
+    peer.advance(int(0.1 * S))
+    assert peer.sent[0].destination_mac == NEW_MAC
+    peer.advance(200 * S)  # retransmissions cast no doubt on it, and no age
+    assert len(peer.sent) > 3
+    assert {packet.destination_mac for packet in peer.sent} == {NEW_MAC}
+    assert peer.other == []
+    assert state_of(peer) in ("REACHABLE", "none")

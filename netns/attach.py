@@ -1,0 +1,203 @@
+"""Using a link that is there already: a socket on it, or the far end of a persistent TAP or TUN.
+
+Nothing of the link is changed unless its address is taken over. Then the kernel steps aside first:
+
+    before:   network ── eth0 (address A, MAC M) ── kernel
+    after:    network ── eth0 (no address, random MAC) ── kernel
+                              └── socket (address A, MAC M) ── stack
+
+The random MAC makes the kernel ignore what we answer (it is for another station), also where it forwards;
+frames to M arrive because the socket is a promiscuous one. As in `netns.takeover`, what the link looked like
+is written down before anything is touched and restored on every way out, after a kill by the next start.
+
+Source:  packet(7); Linux net/packet/af_packet.c, drivers/net/tun.c.
+Needs:   CAP_NET_RAW for a packet socket, CAP_NET_ADMIN and CAP_BPF too for XDP, CAP_NET_ADMIN for taking
+         over; nothing for a persistent device of the user's own.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from netns.build import _Built, _require, _unlink_all
+from netns.errors import NameInUse, TopologyError
+from netns.kernel import Kernel
+from netns.ownership import RUN_DIRECTORY, acquire
+from netns.takeover import _Before, _namespace_inode, _random_mac, _restore_leftover, _set_mac
+from netns.topology import DEVICE_KINDS, TakeoverTopology
+from netns.undo import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netns.build import Device
+    from netns.inside import Place
+    from netns.kernel import Link
+    from netns.topology import AttachedTopology
+
+_NEEDED = {"packet": ["CAP_NET_RAW"], "xdp": ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"]}
+
+
+class BuiltAttached(_Built):
+    """A link in use.
+
+    Attributes:
+        topology: what was asked for.
+        device: the open device or socket, for the stack.
+        address: what the stack shall answer for, with prefix length; "" when it was given.
+        gateway: of the default route, dotted quad; "" without one, or when the address was given.
+        mac: what the stack shall use.
+        mtu: of the link.
+        notes: sentences for people.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        notes: list[str],
+        topology: AttachedTopology,
+        device: Device,
+        link: Link,
+        before: _Before | None,
+    ) -> None:
+        super().__init__(steps, notes)
+        self.topology = topology
+        self.device = device
+        self.address = str(before.addresses[0]) if before else ""
+        self.gateway = before.gateway() if before else ""
+        self.mac = before.mac if before else topology.mac
+        self.mtu = link.mtu
+
+
+def build_attached(
+    topology: AttachedTopology,
+    *,
+    kernel: Kernel | None = None,
+    run_directory: str = RUN_DIRECTORY,
+    companions: Sequence[str] = (),
+    place: Place = None,
+) -> BuiltAttached:
+    """Open what `topology` says on its link, in our own namespace or in `place`.
+
+    Raises:
+        MissingPrivilege, MissingDevice, NameInUse: one line with the remedy; nothing has changed.
+        TopologyError: the link is not fit for it, or a step failed; it says what was undone.
+    """
+    kernel = kernel or Kernel()
+    name, kind = topology.link, topology.kind
+    notes: list[str] = []
+    with Steps() as steps:
+        _check_possible(kernel, topology, place)
+        taken: dict[str, Any] = {}
+        ownership = None
+        if not topology.address:
+            ownership = steps.take(
+                f"lock {name}",
+                lambda: acquire(_lock_name(name, place), run_directory),
+                f"lock on {name}",
+                lambda held: held.release(),
+            )
+            taken = ownership.found
+        link = _find(kernel, topology, place)
+        if ownership is not None:
+            note = _restore_leftover(kernel, place, TakeoverTopology(name), link, taken)
+            if note:
+                notes.append(note)
+                link = _find(kernel, topology, place)
+            _unlink_all(taken.get("paths") or ())
+        else:
+            _refuse_shared_address(kernel, topology, place)
+        if not link.is_up:
+            raise TopologyError(f"use {name}", f"it is down: ip link set {name} up")
+
+        before: _Before | None = None
+        address, mac = topology.address, topology.mac
+        if ownership is not None:
+            before = _Before(link.index, link.mac, kernel.addresses(place, name), kernel.routes(place, name))
+            if not before.addresses:
+                raise TopologyError(f"take over {name}", "it has no IPv4 address")
+            if len(before.addresses) > 1:
+                others = ", ".join(map(str, before.addresses[1:]))
+                notes.append(f"{name} has more addresses than one: {others} will not answer")
+            address, mac = before.addresses[0].address, before.mac
+            state = {**before.as_json(), "inode": _namespace_inode(place)}
+            ownership.record({"takeover": state, "paths": list(companions)})
+        device = steps.take(
+            f"open {kind} {name}",
+            lambda: _open(kernel, topology, place, address, mac),
+            f"{kind} {name}",
+            lambda opened: opened.close(),
+        )
+        if before is not None:
+            found = before
+            # Noted before it is done: a flush that fails half-way is put right as well.
+            steps.undo.push(f"addresses of {name}", lambda: found.restore_addresses(kernel, place, name))
+            steps.take(f"flush {name}", lambda: kernel.flush_addresses(place, name))
+            steps.undo.push(f"MAC of {name}", lambda: _set_mac(kernel, place, name, found.mac))
+            steps.take(f"change the MAC of {name}", lambda: _set_mac(kernel, place, name, _random_mac()))
+        return BuiltAttached(steps, notes, topology, device, link, before)
+
+
+def _lock_name(name: str, place: Place) -> str:
+    return f"takeover-{name}" if place is None else f"takeover-{place.replace('/', '_')}-{name}"
+
+
+def _check_possible(kernel: Kernel, topology: AttachedTopology, place: Place) -> None:
+    if topology.kind in DEVICE_KINDS:
+        problem = kernel.device_problem()
+        if problem is not None:
+            raise problem
+        return
+    needed = list(_NEEDED[topology.kind])
+    if not topology.address and "CAP_NET_ADMIN" not in needed:
+        needed.append("CAP_NET_ADMIN")
+    _require(kernel, needed if place is None else [*needed, "CAP_SYS_ADMIN"])
+
+
+def _find(kernel: Kernel, topology: AttachedTopology, place: Place) -> Link:
+    name, kind = topology.link, topology.kind
+    link = kernel.find_link(place, name)
+    if link is None:
+        if kind in DEVICE_KINDS:
+            remedy = f"no such link; make it as root: ip tuntap add dev {name} mode {kind} user NAME"
+            raise TopologyError(f"use {name}", remedy)
+        others = ", ".join(entry.name for entry in kernel.links(place) if entry.name != "lo")
+        raise TopologyError(f"use {name}", f"no such link; there is {others or 'none'}")
+    if kind in DEVICE_KINDS and link.kind != "tun":
+        raise TopologyError(f"use {name}", f"it is no {kind.upper()}, but of kind {link.kind or 'device'}")
+    if name == "lo":
+        raise TopologyError(f"use {name}", "the loopback carries what the kernel says to itself only")
+    return link
+
+
+def _refuse_shared_address(kernel: Kernel, topology: AttachedTopology, place: Place) -> None:
+    """Two that answer for one address: the kernel would reset every connection of ours."""
+    for link in kernel.links(place):
+        if any(entry.address == topology.address for entry in kernel.addresses(place, link.name)):
+            remedy = (
+                f"add --takeover {link.name}, or give another --address"
+                if topology.kind not in DEVICE_KINDS and link.name == topology.link
+                else "give another --address"
+            )
+            raise NameInUse(f"the kernel itself has {topology.address} on {link.name}", remedy)
+
+
+def _open(kernel: Kernel, topology: AttachedTopology, place: Place, address: str, mac: bytes) -> Device:
+    name, kind = topology.link, topology.kind
+    if kind == "packet":
+        return kernel.open_packet(place, name, mac=mac, address=address)
+    try:
+        return kernel.open_tap(place, name, vnet_header=True, offloads=True, kind=kind)
+    except OSError as exc:
+        why = {
+            errno.EBUSY: "another process has it open",
+            errno.EPERM: "it belongs to another user: ip tuntap add dev … user NAME",
+            errno.EINVAL: f"it is not of mode {kind}, or has several queues",
+        }.get(exc.errno or 0)
+        if why is None:
+            raise
+        raise TopologyError(f"use {name}", why) from exc
+
+
+__all__ = ["BuiltAttached", "build_attached"]
