@@ -25,10 +25,11 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED, SAMPLING, TRACKING
+from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SAMPLING, STALLED, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
+from appliance.redis.holding import Holding
 from appliance.redis.keyspace import (
     TOUCH_CLOCK,
     TOUCH_COUNT,
@@ -160,6 +161,8 @@ class Engine:
         self.timing = Timing(self)
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
+        self.holding = Holding(self)
+        self.expires_actively = True  # DEBUG SET-ACTIVE-EXPIRE
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         secret = random_bytes(16)
@@ -355,7 +358,8 @@ class Engine:
         self.tracking.current = None
         if self.started_us == 0:
             self.started_us = now_us
-        self._expire_fields()
+        if self.mode & (PAUSED | STALLED) == 0 and self.expires_actively:
+            self._expire_fields()
         self._sample_rate(now_us)
         self.client_limits.cron(now_us)
         self.work(now_us)
@@ -372,6 +376,9 @@ class Engine:
         """
         self.clock.set_us(now_us)
         self.tracking.current = None
+        if self.mode & STALLED:
+            self._work_at_us = NEVER_US
+            return False
         self.has_work = self._active_expiry()
         left: i64 = _SLOTS_BUDGET
         for database in self.databases:
@@ -380,7 +387,7 @@ class Engine:
                 left -= _SLOTS_BUDGET // 4
                 if database.has_work:
                     self.has_work = True
-        if self.memory.is_behind:
+        if self.memory.is_behind and self.mode & PAUSED == 0:
             # What `maxmemory-eviction-tenacity` put off.
             self.memory.make_room()
             self.has_work = self.has_work or self.memory.is_behind
@@ -396,13 +403,19 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        if self.mode & (PAUSED | STALLED) != 0:
+            if self.mode & STALLED:
+                return min(self.holding.next_us, self._release_at_us)
+            return min(self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
         self.tracking.current = None
-        if self.blocked.earliest_us <= now_us:
+        if self.mode & (PAUSED | STALLED) != 0:
+            self.holding.handle_timeouts(now_us)
+        if self.blocked.earliest_us <= now_us and self.mode & STALLED == 0:
             self.blocked.expire(now_us)
         if self._release_at_us <= now_us:
             more = self.releases.work(_RELEASE_BUDGET)
@@ -435,6 +448,9 @@ class Engine:
         Returns:
             Whether the budget ended it.
         """
+        if self.mode & PAUSED or not self.expires_actively:
+            return False
+        start = self.stopwatch()
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
@@ -451,6 +467,7 @@ class Engine:
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
+        self.timing.event(b"expire-cycle", self.stopwatch() - start)
         counters = self.counters
         share = int(stale) / int(seen) if seen > 0 else 0.0
         counters.stale_share += (share - counters.stale_share) * 0.05  # the server's running average
@@ -552,8 +569,14 @@ class Engine:
 
     def has_room(self) -> bool:
         """Whether the memory limit allows commands that need more memory; keys may go for it."""
+        if self.mode & PAUSED:
+            return True  # nothing may go now, and nobody who writes gets here
         counters = self.counters
-        if self.memory.make_room():
+        start = self.stopwatch() if self.timing.latency.threshold_ms != 0 else 0
+        has_room = self.memory.make_room()
+        if self.timing.latency.threshold_ms != 0:
+            self.timing.event(b"eviction-cycle", self.stopwatch() - start)
+        if has_room:
             if counters.refusing_since_us != 0:
                 counters.refusing_us += self.clock.now_us - counters.refusing_since_us
                 counters.refusing_since_us = 0

@@ -15,3 +15,4 @@ MONITORED: Final = 1 << 3  # somebody runs MONITOR
 TRACKING: Final = 1 << 4  # somebody's reads are tracked (CLIENT TRACKING)
 EXACT_TIMES: Final = 1 << 5  # every command is timed, quick ones too
 SAMPLING: Final = 1 << 6  # the next command is timed, whatever it is: direct.py times none
+STALLED: Final = 1 << 7  # DEBUG SLEEP: nothing is executed
