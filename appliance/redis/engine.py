@@ -25,7 +25,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SAMPLING, STALLED, TRACKING
+from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SCRIPT_BUSY, STALLED, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
@@ -46,6 +46,7 @@ from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
+from appliance.redis.scripting.scripts import Scripts
 from appliance.redis.session import BEHIND, PARKED, Session
 from appliance.redis.timing import Timing
 from appliance.redis.tracking import Tracking
@@ -88,6 +89,7 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        script_memory: int = 256 * 1024 * 1024,
     ) -> None:
         if not 1 <= databases <= 1 << 16:
             raise ValueError(f"databases: {databases} is not in 1..65536")
@@ -99,6 +101,7 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.script_memory = script_memory  # bytes Lua may take
 
 
 class _Observer(KeyspaceObserver):
@@ -165,6 +168,7 @@ class Engine:
         self.expires_actively = True  # DEBUG SET-ACTIVE-EXPIRE
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
+        self.random_bytes = random_bytes
         secret = random_bytes(16)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [
@@ -212,6 +216,9 @@ class Engine:
         self._work_at_us: i64 = NEVER_US
         self._release_at_us: i64 = NEVER_US
         self.memory = Memory(self)
+        self.scripts = Scripts(self, settings.script_memory)
+        # What redis.log is called with: a level (0 debug .. 3 warning) and a text.
+        self.on_script_log: Callable[[int, bytes], None] | None = None
         self.max_sessions: i64 = settings.maxclients
         self.rejected_connections: i64 = 0
         self.client_limits = ClientLimits(self)
@@ -353,15 +360,15 @@ class Engine:
     def cron(self, now_us: int) -> None:
         """Housekeeping, to be called every `cron_period_us`: rates, clients, the first piece of `work`."""
         self.clock.set_us(now_us)
-        if self.is_direct:
-            self.set_mode(SAMPLING, True)
         self.tracking.current = None
         if self.started_us == 0:
             self.started_us = now_us
-        if self.mode & (PAUSED | STALLED) == 0 and self.expires_actively:
-            self._expire_fields()
         self._sample_rate(now_us)
         self.client_limits.cron(now_us)
+        if self.mode & SCRIPT_BUSY:
+            return  # no key may go under its feet
+        if self.mode & (PAUSED | STALLED) == 0 and self.expires_actively:
+            self._expire_fields()
         self.work(now_us)
 
     def cron_period_us(self) -> int:
@@ -379,7 +386,11 @@ class Engine:
         if self.mode & STALLED:
             self._work_at_us = NEVER_US
             return False
+        start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
+        took_ns: i64 = self.stopwatch() - start
+        self.counters.expiring_ns += took_ns
+        self.timing.event(b"expire-cycle", took_ns)
         left: i64 = _SLOTS_BUDGET
         for database in self.databases:
             if database.has_work and left > 0:
@@ -403,10 +414,14 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
-        if self.mode & (PAUSED | STALLED) != 0:
-            if self.mode & STALLED:
-                return min(self.holding.next_us, self._release_at_us)
-            return min(self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us)
+        if self.mode & STALLED:
+            return min(self.holding.next_us, self._release_at_us)
+        if self.mode & SCRIPT_BUSY:
+            return min(self.scripts.resume_at_us, self._release_at_us)
+        if self.mode & PAUSED:
+            return min(
+                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
+            )
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
@@ -415,12 +430,16 @@ class Engine:
         self.tracking.current = None
         if self.mode & (PAUSED | STALLED) != 0:
             self.holding.handle_timeouts(now_us)
-        if self.blocked.earliest_us <= now_us and self.mode & STALLED == 0:
+        if self.mode & STALLED:
+            pass
+        elif self.mode & SCRIPT_BUSY:
+            self.scripts.resume(now_us)
+        elif self.blocked.earliest_us <= now_us:
             self.blocked.expire(now_us)
         if self._release_at_us <= now_us:
             more = self.releases.work(_RELEASE_BUDGET)
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
-        if self._work_at_us <= now_us:
+        if self._work_at_us <= now_us and self.mode & SCRIPT_BUSY == 0:
             self.work(now_us)
 
     def evict_soon(self) -> None:
@@ -450,7 +469,6 @@ class Engine:
         """
         if self.mode & PAUSED or not self.expires_actively:
             return False
-        start = self.stopwatch()
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
@@ -467,7 +485,6 @@ class Engine:
                 if expired * 4 <= looked:
                     break
         self._cron_db = (self._cron_db + 1) % count
-        self.timing.event(b"expire-cycle", self.stopwatch() - start)
         counters = self.counters
         share = int(stale) / int(seen) if seen > 0 else 0.0
         counters.stale_share += (share - counters.stale_share) * 0.05  # the server's running average

@@ -25,14 +25,21 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.direct import serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, PAUSED, SAMPLING, STALLED, TRACKING
+from appliance.redis.direct import NOT_TIMED, serve_direct
+from appliance.redis.engine_modes import (
+    MEMORY_LIMITED,
+    MONITORED,
+    PAUSED,
+    SCRIPT_BUSY,
+    STALLED,
+    TRACKING,
+)
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
@@ -55,9 +62,6 @@ if TYPE_CHECKING:
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
-
-# A session with its parser and reply buffer, when nothing is under way.
-SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -252,8 +256,14 @@ class Session:
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
 
-    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
-        """Count what `serve_direct` has done, and append the replies."""
+    def executed_direct(
+        self, gets: i64, sets: i64, is_last_set: bool, replies: bytes, started_ns: i64
+    ) -> None:
+        """Count what `serve_direct` has done, and append the replies.
+
+        Args:
+            started_ns: what the stopwatch read when it began, or NOT_TIMED.
+        """
         engine = self.engine
         self.last_command = engine.set_command if is_last_set else engine.get_command
         self.commands_executed += gets + sets
@@ -262,6 +272,15 @@ class Session:
         engine.get_command.calls += gets
         engine.set_command.calls += sets
         self._replies.block(replies)
+        if started_ns == NOT_TIMED:
+            engine.get_command.pass_untimed(gets)
+            engine.set_command.pass_untimed(sets)
+            return
+        took_ns = (i64(engine.stopwatch()) - started_ns) // (gets + sets)
+        if gets > 0:
+            engine.timing.took_direct(engine.get_command, took_ns)
+        if sets > 0:
+            engine.timing.took_direct(engine.set_command, took_ns)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -271,7 +290,7 @@ class Session:
             if command is None:
                 return
         if not command.accepts(len(args)):
-            self._reject(command, errors.wrong_arity(command.full_name))
+            self.reject(command, errors.wrong_arity(command.full_name))
             return
         engine = self.engine
         if self.mode | engine.mode != 0 and not self._is_admitted(command, args):
@@ -354,7 +373,7 @@ class Session:
         try:
             return self.engine.registry.resolve(args)
         except CommandError as error:
-            self._reject(None, error.message)
+            self.reject(None, error.message)
             return None
 
     def _is_admitted(self, command: Command, args: list[bytes]) -> bool:
@@ -363,14 +382,13 @@ class Session:
         If not, it has been answered: refused, or queued for EXEC.
         """
         mode = self.mode
-        if self.engine.mode & SAMPLING:
-            self.engine.set_mode(SAMPLING, False)
-            command.untimed = 0
+        if self.engine.mode & SCRIPT_BUSY and not self.engine.scripts.admits(self, command, args):
+            return False
         if mode & IN_MULTI and command.flags & NO_MULTI:
-            self._reject(command, b"ERR Command not allowed inside a transaction")
+            self.reject(command, b"ERR Command not allowed inside a transaction")
             return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
-            self._reject(command, errors.NO_AUTH)
+            self.reject(command, errors.NO_AUTH)
             return False
         if self.engine.mode & TRACKING:
             self.engine.tracking.begin(self)
@@ -378,10 +396,10 @@ class Session:
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
-                self._reject(command, errors.OUT_OF_MEMORY)
+                self.reject(command, errors.OUT_OF_MEMORY)
                 return False
         if mode & SUBSCRIBED and not self.resp3 and command.full_name not in _SUBSCRIBED_MAY:
-            self._reject(
+            self.reject(
                 command,
                 b"ERR Can't execute '"
                 + command.full_name
@@ -390,7 +408,7 @@ class Session:
             )
             return False
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
-            self._reject(command, b"ERR Replica can't interact with the keyspace")
+            self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if self.engine.mode & PAUSED and not self.is_privileged and mode & MONITORING == 0:
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
@@ -407,7 +425,7 @@ class Session:
             return False
         return True
 
-    def _reject(self, command: Command | None, message: bytes) -> None:
+    def reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
         self.last_command = command
         if command is not None:
@@ -655,6 +673,18 @@ class Session:
         waiting.command.failed_calls += 1
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 
+    def script_over(self, reply: object, error: CommandError | None) -> None:
+        """The script this session has been parked for is over: its reply, or its error."""
+        self.mode &= ~PARKED
+        if error is not None:
+            command = self.last_command
+            if command is not None:
+                command.failed_calls += 1
+            reply = self._failure(error.message)
+        if not self.is_closing:
+            self._append(reply)
+            self.engine.mark_pending(self)
+
     def _answered(self, reply: object) -> None:
         waiting = self.waiting
         assert waiting is not None
@@ -688,12 +718,6 @@ class Session:
         for part in output:
             self.bytes_out += len(part)
         return output
-
-    def unsent(self) -> tuple[int, int]:
-        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
-        owner: Any = self.owner
-        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
-        return kept
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()

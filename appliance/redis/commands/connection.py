@@ -22,7 +22,6 @@ from appliance.redis.session import (
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
-    SESSION_BYTES,
     SPOILED,
     SUBSCRIBED,
     Session,
@@ -231,7 +230,8 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     elif session.waiting is not None:
         argv_bytes = sum([len(arg) for arg in session.waiting.args])
     multi_bytes = sum([_QUEUED_BYTES + sum([len(arg) for arg in each]) for _, each in session.queued])
-    chunks, unsent = session.unsent()
+    unsent = int(session.unsent_bytes)
+    memory = session.engine.client_limits.memory_of(session)
     pending = session.parser.pending_bytes() + session.kept_bytes
     listens = session.subscriptions
     fields = [
@@ -257,9 +257,9 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
         "rbs=0",
         "rbp=0",
         "obl=0",
-        f"oll={chunks}",
+        f"oll={1 if unsent else 0}",
         f"omem={unsent}",
-        f"tot-mem={SESSION_BYTES + pending + argv_bytes + multi_bytes + unsent}",
+        f"tot-mem={memory + argv_bytes + multi_bytes}",
         f"events={'rw' if unsent else 'r'}",
         f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
         "user=default",
