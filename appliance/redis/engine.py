@@ -25,10 +25,11 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY, TRACKING
+from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SCRIPT_BUSY, STALLED, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
+from appliance.redis.holding import Holding
 from appliance.redis.keyspace import (
     TOUCH_CLOCK,
     TOUCH_COUNT,
@@ -163,6 +164,8 @@ class Engine:
         self.timing = Timing(self)
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
+        self.holding = Holding(self)
+        self.expires_actively = True  # DEBUG SET-ACTIVE-EXPIRE
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         self.random_bytes = random_bytes
@@ -364,7 +367,8 @@ class Engine:
         self.client_limits.cron(now_us)
         if self.mode & SCRIPT_BUSY:
             return  # no key may go under its feet
-        self._expire_fields()
+        if self.mode & (PAUSED | STALLED) == 0 and self.expires_actively:
+            self._expire_fields()
         self.work(now_us)
 
     def cron_period_us(self) -> int:
@@ -379,6 +383,9 @@ class Engine:
         """
         self.clock.set_us(now_us)
         self.tracking.current = None
+        if self.mode & STALLED:
+            self._work_at_us = NEVER_US
+            return False
         start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
         took_ns: i64 = self.stopwatch() - start
@@ -391,7 +398,7 @@ class Engine:
                 left -= _SLOTS_BUDGET // 4
                 if database.has_work:
                     self.has_work = True
-        if self.memory.is_behind:
+        if self.memory.is_behind and self.mode & PAUSED == 0:
             # What `maxmemory-eviction-tenacity` put off.
             self.memory.make_room()
             self.has_work = self.has_work or self.memory.is_behind
@@ -407,15 +414,25 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        if self.mode & STALLED:
+            return min(self.holding.next_us, self._release_at_us)
         if self.mode & SCRIPT_BUSY:
             return min(self.scripts.resume_at_us, self._release_at_us)
+        if self.mode & PAUSED:
+            return min(
+                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
+            )
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
         self.tracking.current = None
-        if self.mode & SCRIPT_BUSY:
+        if self.mode & (PAUSED | STALLED) != 0:
+            self.holding.handle_timeouts(now_us)
+        if self.mode & STALLED:
+            pass
+        elif self.mode & SCRIPT_BUSY:
             self.scripts.resume(now_us)
         elif self.blocked.earliest_us <= now_us:
             self.blocked.expire(now_us)
@@ -450,6 +467,8 @@ class Engine:
         Returns:
             Whether the budget ended it.
         """
+        if self.mode & PAUSED or not self.expires_actively:
+            return False
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
@@ -567,8 +586,14 @@ class Engine:
 
     def has_room(self) -> bool:
         """Whether the memory limit allows commands that need more memory; keys may go for it."""
+        if self.mode & PAUSED:
+            return True  # nothing may go now, and nobody who writes gets here
         counters = self.counters
-        if self.memory.make_room():
+        start = self.stopwatch() if self.timing.latency.threshold_ms != 0 else 0
+        has_room = self.memory.make_room()
+        if self.timing.latency.threshold_ms != 0:
+            self.timing.event(b"eviction-cycle", self.stopwatch() - start)
+        if has_room:
             if counters.refusing_since_us != 0:
                 counters.refusing_us += self.clock.now_us - counters.refusing_since_us
                 counters.refusing_since_us = 0
