@@ -294,10 +294,10 @@ def _server(engine: Engine) -> Facts:
         "server_time_usec": now_us,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s // 86400,
-        "hz": 10,
+        "hz": engine.configuration.integer("hz"),
         "configured_hz": engine.configuration.integer("hz"),
         "lru_clock": now_us // 1_000_000 & 0xFF_FFFF,
-        "config_file": "",
+        "config_file": "" if engine.config_store is None else engine.config_store.path,
     }
 
 
