@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, SUBSCRIBED
+from appliance.redis.session import LOCKED, PARKED, SESSION_BYTES, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from appliance.redis.config import Configuration
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
-
-SESSION_BYTES: Final = 4_800
-"""What a client that waits for nothing takes, its connection included."""
 
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000

@@ -152,6 +152,30 @@ def _is_packable(key_length: i64, value: object) -> bool:
     )
 
 
+def _copied_segments(segments: list[_Segment], is_shared: bool) -> list[_Segment]:
+    copied: list[_Segment] = []
+    for segment in segments:
+        other = _Segment(0)
+        other.tags = segment.tags[:]
+        other.records = segment.records.copy()
+        copied.append(other)
+        if is_shared:
+            continue
+        records = other.records
+        at: i64 = 0
+        size: i64 = len(records)
+        while at < size:
+            record = records[at]
+            if isinstance(record, Entry):
+                made = Entry(record.key, record.value)
+                made.expire_at_ms = record.expire_at_ms
+                made.expire_index = record.expire_index
+                made.access = record.access
+                records[at] = made
+            at += 1
+    return copied
+
+
 class Table:
     """The hash table alone: no expiry, no clock.
 
@@ -794,6 +818,25 @@ class Table:
                 self._head = -1
 
     # Looking at everything ------------------------------------------------------------------------
+
+    def copy(self, is_shared: bool) -> Table:
+        """An equal table, with the same key of the hash: slots are copied, and nothing is placed anew.
+
+        Args:
+            is_shared: both tables refer to the same entries, which must never be changed from then on.
+        """
+        other = Table(bytes(16))
+        other._hash_key = self._hash_key
+        other._segments = _copied_segments(self._segments, is_shared)
+        other._mask = self._mask
+        other._used = self._used
+        other._is_moving = self._is_moving
+        other._old = _copied_segments(self._old, is_shared)
+        other._old_mask = self._old_mask
+        other._old_length = self._old_length
+        other._old_used = self._old_used
+        other._head = self._head
+        return other  # one that was preparing to grow begins anew
 
     def entries(self) -> list[Entry]:
         """All entries, in no order; for reading only."""

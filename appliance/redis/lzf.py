@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import BytesWriter
+from librt.strings import BytesWriter, read_i64_le
+from librt.vecs import vec
 from mypy_extensions import i64
 
 from appliance.errors import ApplianceError
@@ -31,6 +32,20 @@ _LONGEST_LITERAL: Final = 1 << 5
 _IN_ONE_GO: Final = 16
 # No three bytes stand for more than this many.
 _BEST_RATIO: Final = _LONGEST_MATCH
+
+
+class _Places:
+    """Where each slot's three bytes were last seen, by all that was compressed so far, end to end.
+
+    So nothing has to be cleared: what is before the beginning of a string is no place in it.
+    """
+
+    def __init__(self) -> None:
+        self.table: vec[i64] = vec[i64]([0] * (_HASH_MASK + 1))
+        self.next: i64 = 1  # where the next string begins
+
+
+_PLACES: Final = _Places()
 
 
 class LzfError(ApplianceError):
@@ -47,7 +62,9 @@ def compress(data: bytes, limit: i64) -> bytes | None:
     size: i64 = len(data)
     if size == 0 or limit <= 0:
         return None
-    places: dict[int, int] = {}
+    places = _PLACES.table
+    start = _PLACES.next
+    _PLACES.next = start + size
     out = BytesWriter()
     literal_at: i64 = 0  # literals from here on are not in `out` yet
     # Where the server's compressor would write next, the mark of the literals under way included. It is
@@ -60,8 +77,8 @@ def compress(data: bytes, limit: i64) -> bytes | None:
         two: i64 = data[at + 1]
         three: i64 = data[at + 2]
         slot = _slot(one << 16 | two << 8 | three)
-        found: i64 = places.get(slot, -1)
-        places[slot] = at
+        found = places[slot] - start
+        places[slot] = start + at
         # The very first place is never a candidate.
         if (
             found <= 0
@@ -105,7 +122,7 @@ def compress(data: bytes, limit: i64) -> bytes | None:
             one = data[place]
             two = data[place + 1]
             three = data[place + 2]
-            places[_slot(one << 16 | two << 8 | three)] = place
+            places[_slot(one << 16 | two << 8 | three)] = start + place
             place += 1
     if room_used + 3 > limit:
         return None
@@ -128,6 +145,8 @@ def _match_length(data: bytes, found: i64, at: i64, longest: i64) -> i64:
             if data[found + length] != data[at + length]:
                 return length
             length += 1
+    while length + 8 <= longest and read_i64_le(data, found + length) == read_i64_le(data, at + length):
+        length += 8
     while length < longest and data[found + length] == data[at + length]:
         length += 1
     return length

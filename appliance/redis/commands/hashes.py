@@ -35,8 +35,8 @@ from appliance.redis.commands.sampling import (
     chosen_places,
     count_argument,
     cursor_argument,
+    drawn_places,
     scan_entries,
-    shuffle_head,
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
@@ -327,7 +327,7 @@ def hscan(session: Session, args: list[bytes]) -> object:
     return [b"0", found]
 
 
-# Beyond this part of the hash it is cheaper to shuffle all fields than to draw until all differ.
+# Beyond this part of the hash it is cheaper to look at all fields than to draw until enough differ.
 _DRAW_FACTOR: Final = 3
 
 
@@ -411,12 +411,13 @@ def _random_pairs(session: Session, value: Hash, number: int) -> list[object]:
                 found.append(items[at * 2 + 1])
         return found
     if count * _DRAW_FACTOR > size:
-        everything: list[object] = list(value.table.entries())
-        shuffle_head(everything, count, random)
-        for item in everything[:count]:
-            assert isinstance(item, Entry)
-            found.append(item.key)
-            found.append(item.value)
+        chosen = drawn_places(size, count, random)
+        entries = value.table.entries()
+        for place in range(len(entries)):
+            if chosen[place] == 1:
+                entry = entries[place]
+                found.append(entry.key)
+                found.append(entry.value)
         return found
     taken: dict[bytes, object] = {}
     while len(taken) < count:

@@ -20,8 +20,8 @@ from appliance.redis.commands.sampling import (
     chosen_places,
     count_argument,
     cursor_argument,
+    drawn_places,
     scan_entries,
-    shuffle_head,
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
@@ -219,7 +219,7 @@ def _spop_many(session: Session, args: list[bytes]) -> object:
     return SetReply(popped)
 
 
-# Beyond this part of the set it is cheaper to shuffle all members than to draw until all differ.
+# Beyond this part of the set it is cheaper to look at all members than to draw until enough differ.
 _DRAW_FACTOR: Final = 3
 
 
@@ -246,8 +246,8 @@ def srandmember(session: Session, args: list[bytes]) -> object:
         return [members[place] for place in range(len(members)) if chosen[place] == 1]
     if count * _DRAW_FACTOR > size:
         members = value.members()
-        shuffle_head(members, count, random)
-        return members[:count]
+        chosen = drawn_places(size, count, random)
+        return [members[place] for place in range(len(members)) if chosen[place] == 1]
     drawn: dict[object, None] = {}
     while len(drawn) < count:
         drawn[value.random_member(random)] = None

@@ -393,13 +393,12 @@ class Hash(Collection):
         other._small = self._small.copy()
         other._times = self._times.copy()
         if self._table is not None:
-            table = Table(self.limits.hash_secret)
-            for entry in self._table.entries():
-                made = table.insert(entry.key, entry.value)
-                if entry.expire_index >= 0:
-                    made.expire_at_ms = entry.expire_at_ms
-                    other._heap_add(made)
-            other._table = table
+            other._table = self._table.copy(False)
+            if len(self._heap) > 0:
+                other._heap = self._heap.copy()
+                for entry in other._table.entries():
+                    if entry.expire_index >= 0:
+                        other._heap[entry.expire_index] = entry
         other.next_expiry_ms = self.next_expiry_ms
         return other
 

@@ -263,11 +263,9 @@ class Set(Collection):
 
     def copy(self) -> Collection:
         other = Set(self.limits, self.encoding_id)
-        table = other._table
-        if table is not None:
-            for member in self.members():
-                assert isinstance(member, bytes)
-                table.insert(member, None)
+        if self._table is not None:
+            # A member is its entry's key: nothing ever changes in it.
+            other._table = self._table.copy(True)
         else:
             other._ints = self._ints.copy()
             other._small = self._small.copy()

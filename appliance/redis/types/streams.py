@@ -57,6 +57,9 @@ SAME_FIELDS: Final = 2
 
 _FLAG_SIZE: Final = 2  # flags are below 128: an element of two bytes
 _DASH: Final = b"-"
+# The ends of most IDs, and integers that compiled code compares without looking inside.
+_ENDINGS: Final = [b"-%d" % number for number in range(64)]
+_SHORT: Final = (1 << 61) - 1
 
 # What XDELEX, XACKDEL and trimming do about groups that know of a deleted entry.
 KEEP_REFERENCES: Final = 0
@@ -170,7 +173,11 @@ class Block:
                 pairs.append(string_at(entry, at))
                 at += element_size(entry, at)
                 count -= 1
-        return [integer_text(ms & U64_MAX) + _DASH + integer_text(seq & U64_MAX), pairs]
+        if not 0 <= ms <= _SHORT:
+            ms &= U64_MAX
+        if 0 <= seq < len(_ENDINGS):
+            return [integer_text(ms) + _ENDINGS[seq], pairs]
+        return [integer_text(ms) + _DASH + integer_text(seq & U64_MAX), pairs]
 
     def to_listpack(self) -> bytes:
         """The node as DUMP writes it."""

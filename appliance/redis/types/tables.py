@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import i64
+
 if TYPE_CHECKING:
     from appliance.redis.keyspace import Entry, Table
 
@@ -18,9 +20,10 @@ _BYTES_HEADER: Final = 33
 _BLOCK: Final = 16
 
 
-def bytes_size(text: bytes) -> int:
+def bytes_size(text: bytes) -> i64:
     """What a bytes object takes."""
-    return (_BYTES_HEADER + len(text) + _BLOCK - 1) // _BLOCK * _BLOCK
+    length: i64 = len(text)
+    return (_BYTES_HEADER + length + _BLOCK - 1) & -_BLOCK
 
 
 def sample_of(table: Table, count: int) -> list[Entry]:
@@ -38,7 +41,7 @@ def sample_of(table: Table, count: int) -> list[Entry]:
 def table_size(table: Table, samples: int) -> int:
     """The bytes that a table of bytes keys, and of bytes values or none, takes."""
     sampled = sample_of(table, samples)
-    held = 0
+    held: i64 = 0
     for entry in sampled:
         held += ENTRY_BYTES + bytes_size(entry.key)
         value = entry.value
@@ -46,5 +49,5 @@ def table_size(table: Table, samples: int) -> int:
             held += bytes_size(value)
     total = table.slots_allocated() * TABLE_SLOT_BYTES
     if len(sampled) > 0:
-        total += held * len(table) // len(sampled)
+        total += int(held) * len(table) // len(sampled)
     return total

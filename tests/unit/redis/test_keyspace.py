@@ -528,3 +528,28 @@ def test_unpacked_keys_are_packed_again_by_later_commands_when_they_are_many() -
     packed = sum(1 for number in range(20_000) if database._table.read(key(number), -1) == b"w")
     assert packed >= 20_000 - 4097
     assert {entry.value for entry in database.entries()} == {b"w"}
+
+
+@pytest.mark.parametrize("count", [0, 5, 40_000])
+def test_a_copied_table_has_the_same_keys_whatever_is_under_way_and_goes_its_own_way(count: int) -> None:
+    table = Table(SECRET)
+    for number in range(count):
+        table.insert(key(number), number)
+        # In the midst of all the states of growing.
+        if number % 5000 == 4999 or number == count - 1:
+            other = table.copy(is_shared=False)
+            other.check_invariants()
+            assert {entry.key: entry.value for entry in other.entries()} == {
+                key(each): each for each in range(number + 1)
+            }
+    other = table.copy(is_shared=False)
+    for number in range(0, count, 2):
+        found = other.find(key(number))
+        assert found is not None
+        found.value = -1
+        other.discard(key(number + 1))
+    for number in range(count, count + 3000):
+        other.put(key(number), b"new", 0)
+    other.check_invariants()
+    table.check_invariants()
+    assert sorted(entry.value for entry in table.entries()) == list(range(count))  # type: ignore[type-var]

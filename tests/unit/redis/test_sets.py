@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from appliance.redis.commands.sampling import chosen_places, shuffle_head
+from appliance.redis.commands.sampling import chosen_places, drawn_places
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import Hash
 from appliance.redis.types.sets import HASHTABLE, INTSET, LISTPACK, Set, set_for
@@ -97,14 +97,12 @@ def test_choices_without_repetition_are_uniform() -> None:
     # 20 subsets, each expected 1000 times with a standard deviation of 31.
     assert len(counts) == 20
     assert all(850 < count < 1150 for count in counts.values())
-    heads: Counter[tuple[object, ...]] = Counter()
-    for _ in range(20_000):
-        items: list[object] = [0, 1, 2, 3, 4]
-        shuffle_head(items, 2, random)
-        assert sorted(items, key=repr) == [0, 1, 2, 3, 4]
-        heads[tuple(items[:2])] += 1
-    assert len(heads) == 20
-    assert all(850 < count < 1150 for count in heads.values())
+    for few in (2, 4):
+        counts = Counter(bytes(drawn_places(6, few, random)) for _ in range(15_000))
+        assert len(counts) == 15
+        assert all(sum(places) == few for places in counts)
+        assert all(850 < count < 1150 for count in counts.values())
+    assert sum(drawn_places(1000, 999, random)) == 999
 
 
 @pytest.mark.parametrize("encoding", [INTSET, LISTPACK, HASHTABLE])
