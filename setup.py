@@ -51,6 +51,7 @@ GROUPS = {
         "appliance/shell/link.py",
         "appliance/shell/redis_connection.py",
         "appliance/shell/stepper.py",
+        "appliance/shell/xdp_link.py",
     ],
     "redtap_types": [
         "appliance/redis/bits.py",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from netns.build import _Built, _require, _unlink_all
+from netns.build import _Built, _died, _require, _unlink_all
 from netns.errors import NameInUse, TopologyError
 from netns.kernel import Kernel
 from netns.ownership import RUN_DIRECTORY, acquire
@@ -29,7 +29,7 @@ from netns.topology import DEVICE_KINDS, TakeoverTopology
 from netns.undo import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from netns.build import Device
     from netns.inside import Place
@@ -91,7 +91,7 @@ def build_attached(
         _check_possible(kernel, topology, place)
         taken: dict[str, Any] = {}
         ownership = None
-        if not topology.address:
+        if not topology.address or kind == "xdp":  # a link has room for one program
             ownership = steps.take(
                 f"lock {name}",
                 lambda: acquire(_lock_name(name, place), run_directory),
@@ -105,15 +105,19 @@ def build_attached(
             if note:
                 notes.append(note)
                 link = _find(kernel, topology, place)
+            if taken.get("xdp") == [_namespace_inode(place), link.index]:
+                steps.take(f"detach XDP from {name}", lambda: kernel.detach_xdp(place, name))
+                notes.append(f"detached the XDP program of {name}, left behind by {_died(taken)}")
             _unlink_all(taken.get("paths") or ())
-        else:
+        if topology.address:
             _refuse_shared_address(kernel, topology, place)
         if not link.is_up:
             raise TopologyError(f"use {name}", f"it is down: ip link set {name} up")
 
         before: _Before | None = None
         address, mac = topology.address, topology.mac
-        if ownership is not None:
+        record: dict[str, Any] = {"paths": list(companions)}
+        if ownership is not None and not address:
             before = _Before(link.index, link.mac, kernel.addresses(place, name), kernel.routes(place, name))
             if not before.addresses:
                 raise TopologyError(f"take over {name}", "it has no IPv4 address")
@@ -121,11 +125,17 @@ def build_attached(
                 others = ", ".join(map(str, before.addresses[1:]))
                 notes.append(f"{name} has more addresses than one: {others} will not answer")
             address, mac = before.addresses[0].address, before.mac
-            state = {**before.as_json(), "inode": _namespace_inode(place)}
-            ownership.record({"takeover": state, "paths": list(companions)})
+            record["takeover"] = {**before.as_json(), "inode": _namespace_inode(place)}
+        if ownership is not None:
+            ownership.record(record)
+
+        def note_program() -> None:
+            assert ownership is not None
+            ownership.record({**record, "xdp": [_namespace_inode(place), link.index]})
+
         device = steps.take(
             f"open {kind} {name}",
-            lambda: _open(kernel, topology, place, address, mac),
+            lambda: _open(kernel, topology, place, link, address, mac, note_program),
             f"{kind} {name}",
             lambda opened: opened.close(),
         )
@@ -183,8 +193,26 @@ def _refuse_shared_address(kernel: Kernel, topology: AttachedTopology, place: Pl
             raise NameInUse(f"the kernel itself has {topology.address} on {link.name}", remedy)
 
 
-def _open(kernel: Kernel, topology: AttachedTopology, place: Place, address: str, mac: bytes) -> Device:
+def _open(
+    kernel: Kernel,
+    topology: AttachedTopology,
+    place: Place,
+    link: Link,
+    address: str,
+    mac: bytes,
+    before_netlink: Callable[[], None],
+) -> Device:
     name, kind = topology.link, topology.kind
+    if kind == "xdp":
+        return kernel.open_xdp(
+            place,
+            name,
+            address=address,
+            mtu=link.mtu,
+            queue=topology.queue,
+            is_veth=link.kind == "veth",
+            before_netlink=before_netlink,
+        )
     if kind == "packet":
         return kernel.open_packet(place, name, mac=mac, address=address)
     try:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from netns.packet import PacketSocket
     from netns.tap import Tap
     from netns.topology import BridgeTopology, Station, Topology, VethTopology
+    from netns.xdp import XdpSocket
 
-    Device = Tap | PacketSocket
+    Device = Tap | PacketSocket | XdpSocket
 
 # setns(2), unshare(2) and mount(2) ask for the one, links and addresses for the other.
 _NAMESPACE_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
@@ -196,7 +197,7 @@ def sweep(kernel: Kernel, run_directory: str = RUN_DIRECTORY, *, except_for: Seq
     notes: list[str] = []
     for orphan in orphans(run_directory):
         found = orphan.found
-        if orphan.name in except_for or found.get("takeover"):
+        if orphan.name in except_for or found.get("takeover") or found.get("xdp"):
             orphan.release(keep=True)
             continue
         name = found.get("namespace")
@@ -317,9 +318,17 @@ def _add_far_namespace(steps: Steps, kernel: Kernel) -> Place:
 def _open_far_end(steps: Steps, kernel: Kernel, topology: Topology, place: Place) -> Device:
     steps.take(f"silence IPv6 on {FAR_LINK}", lambda: kernel.silence_ipv6(place, FAR_LINK))
     steps.take(f"bring {FAR_LINK} up", lambda: kernel.set_link(place, FAR_LINK, mtu=topology.mtu, up=True))
+
+    def open_socket() -> Device:
+        if topology.kind == "packet":
+            return kernel.open_packet(place, FAR_LINK, mac=topology.mac, address=topology.address)
+        return kernel.open_xdp(
+            place, FAR_LINK, address=topology.address, mtu=topology.mtu, queue=None, is_veth=True
+        )
+
     return steps.take(
         f"open a socket on {FAR_LINK}",
-        lambda: kernel.open_packet(place, FAR_LINK, mac=topology.mac, address=topology.address),
+        open_socket,
         f"socket on {FAR_LINK}",
         lambda opened: opened.close(),
     )

@@ -24,6 +24,7 @@ from pyroute2 import IPRoute, netns as kernel_netns
 from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
 from netns.packet import PacketSocket, open_packet
 from netns.tap import Tap, open_tap, why_unusable
+from netns.xdp import XdpSocket, open_xdp, other_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ CLONE_NEWNET: Final = 0x4000_0000  # linux/sched.h
 # linux/capability.h
 _CAPABILITY_BITS: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}
 
+_XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1  # linux/if_link.h
 _IN6_ADDR_GEN_MODE_NONE: Final = 1  # linux/if_link.h
 
 
@@ -157,6 +159,45 @@ class Kernel:
     def open_packet(self, place: Place, name: str, *, mac: bytes, address: str) -> PacketSocket:
         """Open an AF_PACKET socket on the link `name` inside `place`."""
         return inside(place, lambda: open_packet(name, mac=mac, address=address))
+
+    def open_xdp(
+        self,
+        place: Place,
+        name: str,
+        *,
+        address: str,
+        mtu: int,
+        queue: int | None,
+        is_veth: bool,
+        before_netlink: Callable[[], None] | None = None,
+    ) -> XdpSocket:
+        """Open AF_XDP sockets on the link `name` inside `place`.
+
+        `before_netlink` is called when the program has to be attached in a way that outlives the process.
+        """
+        opened = inside(place, lambda: open_xdp(name, address=address, mtu=mtu, queue=queue, is_veth=is_veth))
+        if opened.unattached >= 0:
+            try:
+                if before_netlink is not None:
+                    before_netlink()
+                self._set_xdp(place, name, opened.unattached, _XDP_FLAGS_UPDATE_IF_NOEXIST)
+            except BaseException as exc:
+                opened.close()
+                if exc.args[:1] == (errno.EBUSY,):
+                    raise other_program(name) from exc
+                raise
+            opened.attached_by(lambda: self.detach_xdp(place, name))
+        return opened
+
+    def detach_xdp(self, place: Place, name: str) -> None:
+        """Take away an XDP program that was attached by netlink; nothing happens when there is none."""
+        self._set_xdp(place, name, -1, 0)
+
+    def _set_xdp(self, place: Place, name: str, program_fd: int, flags: int) -> None:
+        attrs = [("IFLA_XDP_FD", program_fd)]
+        if flags:
+            attrs.append(("IFLA_XDP_FLAGS", flags))
+        self._with_routes(place, lambda ipr: ipr.link("set", index=_index(ipr, name), xdp={"attrs": attrs}))
 
     def find_link(self, place: Place, name: str) -> Link | None:
         """The link `name`, or None."""

@@ -12,6 +12,7 @@ name rather than a riddle. Facts in it:
     kept       True when it shall outlive its maker (`redtap netns up`)
     paths      files to unlink once the owner is dead (a control socket)
     takeover   what a taken-over link looked like before (netns.takeover)
+    xdp        namespace and index of a link with a program that outlives its owner (netns.attach)
 
 Invariant: the file under the lock is the file under the name (a file may be unlinked between open and flock).
 Errors:    NameInUse, one line; OSError when the directory cannot be written.

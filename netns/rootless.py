@@ -42,6 +42,14 @@ def enter() -> None:
     Raises:
         RootlessUnavailable: the system does not allow it; nothing has changed.
     """
+    missing = why_not_rootless()
+    if missing:
+        raise RootlessUnavailable(missing)
+    _become_root_inside()
+
+
+def why_not_rootless() -> list[str]:
+    """What this user lacks for `enter`, a sentence each; it is tried in a child."""
     missing = []
     device = why_unusable()
     if device is not None:
@@ -49,9 +57,7 @@ def enter() -> None:
     refusal = _probe()
     if refusal is not None:
         missing.append(refusal)
-    if missing:
-        raise RootlessUnavailable(missing)
-    _become_root_inside()
+    return missing
 
 
 def _probe() -> str | None:

@@ -76,11 +76,6 @@ class _Client(asyncio.Protocol):
         if session.is_closing:
             transport.close()
 
-    def unsent(self) -> tuple[int, int]:
-        """Pieces and bytes of replies that the transport keeps."""
-        size = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return (1 if size else 0), size
-
     def connection_lost(self, error: Exception | None) -> None:
         assert self._session is not None
         self._session.owner = None

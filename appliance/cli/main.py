@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "conns": ("appliance.cli.inspect:conns", "Every TCP connection of the running appliance."),
     "top": ("appliance.cli.top:top", "A live view of the running appliance."),
     "netns": ("appliance.cli.netns_commands:netns", "The topology alone: up, down, show."),
+    "doctor": ("appliance.cli.doctor:doctor", "Which links this machine and user can have."),
     "bench": ("appliance.bench.command:bench", "Compare with redis-server, side by side."),
 }
 

@@ -283,10 +283,15 @@ def _open_link(settings: Settings, device: Device) -> Link:
     """The link over a device; the device stays the builder's to close."""
     from appliance.shell.link import PacketLink, TapLink, TunLink
     from netns.packet import PacketSocket
+    from netns.xdp import XdpSocket
 
     name, mtu = device.name, settings.mtu
     if isinstance(device, PacketSocket):
         return PacketLink(device.socket, name=name, mtu=mtu)
+    if isinstance(device, XdpSocket):
+        from appliance.shell.xdp_link import XdpLink
+
+        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=device.has_partial_checksums)
     if device.kind == "tun":
         mac = settings.mac_or_default()
         return TunLink(device.fd, name=name, mtu=mtu, mac=mac, peer_mac=_PEER_MAC, owns_fd=False)

@@ -22,6 +22,7 @@ class Counters:
         self.authentications_denied: i64 = 0
         # Active expiry.
         self.expire_budget_reached: i64 = 0
+        self.expiring_ns: i64 = 0  # of the stopwatch
         self.stale_share: float = 0.0  # of the keys with an expire time, a running average
         # Memory limit: how long commands were refused, and since when they are (0: they are not).
         self.refusing_us: i64 = 0

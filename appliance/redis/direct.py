@@ -13,6 +13,8 @@ Taken are the requests that need no question asked:
 in array form, with the name in any mixture of cases, and whole. The first request that is anything else ends
 it and goes the ordinary way, with all its checks and errors; so does what follows, up to the next look here.
 
+Commands are timed as everywhere (timing.py), but all that is executed at once by one look at the stopwatch.
+
 Invariants: replies, counters and the state of the keyspace are what the ordinary way would have made
             (tests/unit/redis/test_direct.py has both do the same work). The caller has seen that neither
             session nor engine is in a special state.
@@ -60,6 +62,9 @@ _KEY_HEADER: Final = 13  # where it is in a request
 _SHORTEST_BULK: Final = 6  # `$0 CR LF CR LF`
 _NO_HEADER: Final = -1
 
+NOT_TIMED: Final = -1
+"""In place of a reading of the stopwatch."""
+
 _writer: Final = BytesWriter()
 
 
@@ -76,6 +81,7 @@ def serve_direct(session: Session, data: bytes, pos: i64) -> i64:
     database = session.db
     writer = _writer
     writer.truncate(0)
+    started: i64 = NOT_TIMED
     gets: i64 = 0
     sets: i64 = 0
     is_last_set = False
@@ -96,6 +102,8 @@ def serve_direct(session: Session, data: bytes, pos: i64) -> i64:
         at = start + length
         if length == 0 or length > LONGEST_PACKED_KEY or at + 2 > end:
             break
+        if gets + sets == 0 and (engine.set_command if is_set else engine.get_command).untimed == 0:
+            started = engine.stopwatch()
         if not is_set:
             found = database.reply_part(data, start, length, writer)
             if found == UNKNOWN:
@@ -115,7 +123,7 @@ def serve_direct(session: Session, data: bytes, pos: i64) -> i64:
         is_last_set = True
         pos = at
     if gets + sets > 0:
-        session.executed_direct(gets, sets, is_last_set, writer.getvalue())
+        session.executed_direct(gets, sets, is_last_set, writer.getvalue(), started)
     return pos
 
 

@@ -96,6 +96,7 @@ _HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are abs
 _HASH_LISTPACK_EX_RC: Final = 23
 _HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
+_FUNCTION: Final = 245
 
 _FOOTER: Final = 10
 _INT8: Final = 0xC0
@@ -200,6 +201,36 @@ def dump(value: object) -> bytes:
     body = out.getvalue()
     write_i64_le(out, crc64(body, len(body)))
     return out.getvalue()
+
+
+def dump_functions(codes: list[bytes]) -> bytes:
+    """The dump of libraries of functions (FUNCTION DUMP)."""
+    out = BytesWriter()
+    for code in codes:
+        out.append(_FUNCTION)
+        _write_string(out, code)
+    write_i16_le(out, VERSION)
+    body = out.getvalue()
+    write_i64_le(out, crc64(body, len(body)))
+    return out.getvalue()
+
+
+def restore_functions(payload: bytes) -> list[bytes]:
+    """The code of the libraries whose dump this is, for which `is_intact` holds.
+
+    Raises:
+        PayloadError: it is something else's.
+    """
+    reader = _Reader(payload, len(payload) - _FOOTER)
+    codes: list[bytes] = []
+    while reader.at < reader.end:
+        if reader.byte() != _FUNCTION:
+            raise PayloadError("given type is not a function")
+        try:
+            codes.append(reader.string())
+        except PayloadError:
+            raise PayloadError("Failed loading library code") from None
+    return codes
 
 
 def _dump_list(out: BytesWriter, value: ListValue) -> None:

@@ -25,7 +25,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
@@ -45,8 +45,10 @@ from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KE
 from appliance.redis.pubsub import PubSub
 from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
+from appliance.redis.scripting.scripts import Scripts
 from appliance.redis.session import BEHIND, PARKED, Session
 from appliance.redis.timing import Timing
+from appliance.redis.tracking import Tracking
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
@@ -86,6 +88,7 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        script_memory: int = 256 * 1024 * 1024,
     ) -> None:
         if not 1 <= databases <= 1 << 16:
             raise ValueError(f"databases: {databases} is not in 1..65536")
@@ -97,6 +100,7 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.script_memory = script_memory  # bytes Lua may take
 
 
 class _Observer(KeyspaceObserver):
@@ -158,8 +162,10 @@ class Engine:
         self.stopwatch: Callable[[], int] = _no_stopwatch
         self.timing = Timing(self)
         self.monitors = Monitors(self)
+        self.tracking = Tracking(self)
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
+        self.random_bytes = random_bytes
         secret = random_bytes(16)
         self.limits.hash_secret = secret
         self.databases: list[Database] = [
@@ -207,6 +213,9 @@ class Engine:
         self._work_at_us: i64 = NEVER_US
         self._release_at_us: i64 = NEVER_US
         self.memory = Memory(self)
+        self.scripts = Scripts(self, settings.script_memory)
+        # What redis.log is called with: a level (0 debug .. 3 warning) and a text.
+        self.on_script_log: Callable[[int, bytes], None] | None = None
         self.max_sessions: i64 = settings.maxclients
         self.rejected_connections: i64 = 0
         self.client_limits = ClientLimits(self)
@@ -243,6 +252,10 @@ class Engine:
             self.peak_sessions = len(self.sessions)
         return session
 
+    def number_sessions_from(self, first: int) -> None:
+        """The id of the next session; they never repeat, so no lower than it would be."""
+        self._next_session_id = max(first, self._next_session_id)
+
     def forget_session(self, session: Session) -> None:
         """Drop a closed session, keeping what it counted."""
         if self.sessions.pop(session.id, None) is not None:
@@ -260,6 +273,9 @@ class Engine:
 
         Sessions that were parked and have been answered go on with their input first; that may add others.
         """
+        if self.tracking.has_broadcasts():
+            self.tracking.broadcast()
+            self.settle(None)
         if len(self._pending) == 0:
             return []
         pending: dict[int, Session] = {}
@@ -283,12 +299,18 @@ class Engine:
         self._messages.append((session, wire))
         self.attention |= _MESSAGES
 
+    def attend(self) -> None:
+        """There is something to `settle`."""
+        self.attention |= _MESSAGES
+
     def key_changed(self, database: int, key: bytes) -> None:
         """Tell those who watch a key, or wait for it."""
         if self.mode & MEMORY_LIMITED:
             self.memory.key_changed(database, key)
         if len(self.watches.sessions) > 0:
             self.watches.key_changed(database, key)
+        if self.tracking.is_interested:
+            self.tracking.key_changed(key)
         self.key_ready(database, key)
 
     def key_ready(self, database: int, key: bytes) -> None:
@@ -318,6 +340,8 @@ class Engine:
         while self.attention != 0:
             attention = self.attention
             self.attention = 0
+            if self.mode & TRACKING:
+                self.tracking.tell_current()
             if attention & _MESSAGES:
                 messages = self._messages
                 self._messages = []
@@ -333,11 +357,14 @@ class Engine:
     def cron(self, now_us: int) -> None:
         """Housekeeping, to be called every `cron_period_us`: rates, clients, the first piece of `work`."""
         self.clock.set_us(now_us)
+        self.tracking.current = None
         if self.started_us == 0:
             self.started_us = now_us
-        self._expire_fields()
         self._sample_rate(now_us)
         self.client_limits.cron(now_us)
+        if self.mode & SCRIPT_BUSY:
+            return  # no key may go under its feet
+        self._expire_fields()
         self.work(now_us)
 
     def cron_period_us(self) -> int:
@@ -351,7 +378,12 @@ class Engine:
             Whether there is more that should not wait for the next `cron`.
         """
         self.clock.set_us(now_us)
+        self.tracking.current = None
+        start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
+        took_ns: i64 = self.stopwatch() - start
+        self.counters.expiring_ns += took_ns
+        self.timing.event(b"expire-cycle", took_ns)
         left: i64 = _SLOTS_BUDGET
         for database in self.databases:
             if database.has_work and left > 0:
@@ -375,17 +407,22 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        if self.mode & SCRIPT_BUSY:
+            return min(self.scripts.resume_at_us, self._release_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
-        if self.blocked.earliest_us <= now_us:
+        self.tracking.current = None
+        if self.mode & SCRIPT_BUSY:
+            self.scripts.resume(now_us)
+        elif self.blocked.earliest_us <= now_us:
             self.blocked.expire(now_us)
         if self._release_at_us <= now_us:
             more = self.releases.work(_RELEASE_BUDGET)
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
-        if self._work_at_us <= now_us:
+        if self._work_at_us <= now_us and self.mode & SCRIPT_BUSY == 0:
             self.work(now_us)
 
     def evict_soon(self) -> None:
@@ -583,6 +620,7 @@ class Engine:
         self.interest += (limit != 0) - (self.mode & MEMORY_LIMITED != 0)
         self.set_mode(MEMORY_LIMITED, limit != 0)
         self.timing.configure(configuration)
+        self.tracking.max_keys = configuration.integer("tracking-table-max-keys")
         self.max_sessions = configuration.integer("maxclients")
         classes = flags & ~(NOTIFY_KEYSPACE | NOTIFY_KEYEVENT) if self.event_places else 0
         self.interest += (classes != 0) - (self.observer.event_classes != 0)

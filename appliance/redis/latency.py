@@ -72,7 +72,7 @@ class Histogram:
 
     def percentile(self, wanted: float) -> int:
         """The value, in nanoseconds, that `wanted` percent of all are not above."""
-        rank = max(1, int(min(wanted, 100.0) / 100.0 * self.total + 0.5))
+        rank = max(1, int(min(wanted, 100.0) / 100.0 * float(self.total) + 0.5))
         seen = 0
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]

@@ -52,6 +52,7 @@ GROUPS: Final = [
     "scripting",
     "connection",
     "server",
+    "cluster",
 ]
 
 WRITE: Final = 1 << 0
@@ -358,9 +359,16 @@ class Facts:
         """What HELP answers for a container."""
         title = self.name.upper() + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
         lines: list[object] = [SimpleString(title.encode())]
-        text = help_texts().get(self.name)
-        if text is not None:
-            lines += [SimpleString(line.encode()) for line in text]
+        syntax = help_syntax().get(self.name)
+        if syntax is not None:
+            parts = {each.name: each for each in self.subcommands}
+            for line in syntax:
+                part = parts.get(line.split(maxsplit=1)[0].lower())
+                if part is None and line.startswith("("):
+                    part = self  # without a subcommand
+                if part is not None:
+                    lines += [SimpleString(each.encode()) for each in line.split("\n")]
+                    lines.append(SimpleString(b"    " + part.summary.encode()))
             return lines
         own: Facts | None = None
         for each in self.subcommands:
@@ -379,12 +387,12 @@ class Facts:
 
 # Commands that take no time to speak of and are most of the traffic: two looks at a clock would be a tenth of
 # what they cost. Only one call in 64 is timed, and stands for those before it.
-_QUICK: Final = frozenset(
-    ["append", "decr", "decrby", "echo", "exists", "expire", "get", "getdel", "getset", "hdel", "hexists"]
-    + ["hget", "hincrby", "hlen", "hset", "incr", "incrby", "llen", "lpop", "lpush", "pexpire", "ping"]
-    + ["publish", "pttl", "rpop", "rpush", "sadd", "scard", "select", "set", "setex", "setnx", "sismember"]
-    + ["srem", "strlen", "ttl", "type", "xadd", "xlen", "zadd", "zcard", "zincrby", "zrem", "zscore"]
+_QUICK_NAMES: Final = (
+    "append decr decrby echo exists expire get getdel getset hdel hexists hget hincrby hlen hset incr incrby "
+    "llen lpop lpush pexpire ping publish pttl rpop rpush sadd scard select set setex setnx sismember srem "
+    "strlen ttl type xadd xlen zadd zcard zincrby zrem zscore"
 )
+_QUICK: Final = frozenset(_QUICK_NAMES.split())
 SAMPLED_OF: Final = 64
 
 _MAY_REPLICATE: Final = frozenset(["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"])
@@ -429,6 +437,11 @@ class Command:
         """Whether the arity allows that many arguments."""
         arity = self.arity
         return argument_count == arity if arity > 0 else argument_count >= -arity
+
+    def pass_untimed(self, calls: i64) -> None:
+        """So many calls, counted already, have not been timed."""
+        left = self.untimed - calls
+        self.untimed = left if left > 0 else i64(0)
 
     def took(self, took_ns: i64, with_histogram: bool) -> None:
         """A call, counted already, has been timed."""
@@ -505,7 +518,7 @@ def container_help(session: Session, args: list[bytes]) -> object:
 
 # Filled by the first engine; the files cannot change while the process runs.
 _loaded: list[Facts] = []
-_help_loaded: dict[str, list[str]] = {}
+_help_syntax: dict[str, list[str]] = {}
 
 
 def table_text(group: str) -> bytes:
@@ -530,11 +543,11 @@ def load_table() -> list[Facts]:
     return _loaded
 
 
-def help_texts() -> dict[str, list[str]]:
-    """What HELP answers for a container, below the title, where the server's own text may be repeated."""
-    if not _help_loaded:
-        _help_loaded.update(json.loads(_data("help.json")))
-    return _help_loaded
+def help_syntax() -> dict[str, list[str]]:
+    """The syntax in HELP of each of the server's containers, line by line; what it does says our table."""
+    if not _help_syntax:
+        _help_syntax.update(json.loads(_data("help.json")))
+    return _help_syntax
 
 
 def private_command(name: str, arity: int, function: Handler, flags: list[str]) -> Command:

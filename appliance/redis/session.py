@@ -25,14 +25,14 @@ Errors:     a CommandError of a handler becomes an error reply; any other except
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
-from appliance.redis.direct import serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
+from appliance.redis.direct import NOT_TIMED, serve_direct
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SCRIPT_BUSY, TRACKING
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
@@ -53,10 +53,8 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
-
-# A session with its parser and reply buffer, when nothing is under way.
-SESSION_BYTES: Final = 3000
 
 # The special states of a session, bits of `mode`.
 # CLIENT REPLY: OFF until ON; SKIP is "not this reply", SKIP_NEXT "not the one after".
@@ -72,6 +70,7 @@ BEHIND: Final = 1 << 8  # has kept input to go on with
 SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
+TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
 
 # With a piece of input as large as this the limit on unfinished requests is looked at.
 _LARGE_PIECE: Final = 16 * 1024
@@ -129,6 +128,7 @@ class Session:
         self.bytes_out: i64 = 0
         self.waiting: Waiting | None = None
         self.subscriptions: Subscriptions | None = None
+        self.tracked: Tracked | None = None
         self.watched: list[WatchedKey] = []
         self.queued: list[tuple[Command, list[bytes]]] = []
         self.queued_flags: i64 = 0  # those of all queued commands together
@@ -245,8 +245,14 @@ class Session:
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
 
-    def executed_direct(self, gets: i64, sets: i64, is_last_set: bool, replies: bytes) -> None:
-        """Count what `serve_direct` has done, and append the replies."""
+    def executed_direct(
+        self, gets: i64, sets: i64, is_last_set: bool, replies: bytes, started_ns: i64
+    ) -> None:
+        """Count what `serve_direct` has done, and append the replies.
+
+        Args:
+            started_ns: what the stopwatch read when it began, or NOT_TIMED.
+        """
         engine = self.engine
         self.last_command = engine.set_command if is_last_set else engine.get_command
         self.commands_executed += gets + sets
@@ -255,6 +261,15 @@ class Session:
         engine.get_command.calls += gets
         engine.set_command.calls += sets
         self._replies.block(replies)
+        if started_ns == NOT_TIMED:
+            engine.get_command.pass_untimed(gets)
+            engine.set_command.pass_untimed(sets)
+            return
+        took_ns = (i64(engine.stopwatch()) - started_ns) // (gets + sets)
+        if gets > 0:
+            engine.timing.took_direct(engine.get_command, took_ns)
+        if sets > 0:
+            engine.timing.took_direct(engine.set_command, took_ns)
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
@@ -264,7 +279,7 @@ class Session:
             if command is None:
                 return
         if not command.accepts(len(args)):
-            self._reject(command, errors.wrong_arity(command.full_name))
+            self.reject(command, errors.wrong_arity(command.full_name))
             return
         engine = self.engine
         if self.mode | engine.mode != 0 and not self._is_admitted(command, args):
@@ -304,8 +319,14 @@ class Session:
 
     def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
         """After a command, when the session or the engine is in a special state now."""
-        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
-            self.engine.monitors.feed(self, args)
+        engine = self.engine
+        if engine.mode & TRACKING:
+            engine.tracking.executed(command, args)
+            tracked = self.tracked
+            if tracked is not None and self.mode & IN_MULTI == 0 and not _is_about_clients(command):
+                tracked.caching = False
+        if engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            engine.monitors.feed(self, args)
         if self.mode & PARKED == 0:
             self._append(reply)
             return
@@ -323,11 +344,15 @@ class Session:
             left = command.untimed
             if left != 0:
                 command.untimed = left - 1
-                return command.function(self, args)
-            return self._timed(command, args)
+                reply = command.function(self, args)
+            else:
+                reply = self._timed(command, args)
         except CommandError as error:
             command.failed_calls += 1
-            return self._failure(error.message)
+            reply = self._failure(error.message)
+        if self.engine.mode & TRACKING:
+            self.engine.tracking.executed(command, args)
+        return reply
 
     def _resolve(self, args: list[bytes]) -> Command | None:
         """The slow way to the command: other spellings, subcommands, errors."""
@@ -337,7 +362,7 @@ class Session:
         try:
             return self.engine.registry.resolve(args)
         except CommandError as error:
-            self._reject(None, error.message)
+            self.reject(None, error.message)
             return None
 
     def _is_admitted(self, command: Command, args: list[bytes]) -> bool:
@@ -346,20 +371,24 @@ class Session:
         If not, it has been answered: refused, or queued for EXEC.
         """
         mode = self.mode
+        if self.engine.mode & SCRIPT_BUSY and not self.engine.scripts.admits(self, command, args):
+            return False
         if mode & IN_MULTI and command.flags & NO_MULTI:
-            self._reject(command, b"ERR Command not allowed inside a transaction")
+            self.reject(command, b"ERR Command not allowed inside a transaction")
             return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
-            self._reject(command, errors.NO_AUTH)
+            self.reject(command, errors.NO_AUTH)
             return False
+        if self.engine.mode & TRACKING:
+            self.engine.tracking.begin(self)
         if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
-                self._reject(command, errors.OUT_OF_MEMORY)
+                self.reject(command, errors.OUT_OF_MEMORY)
                 return False
         if mode & SUBSCRIBED and not self.resp3 and command.full_name not in _SUBSCRIBED_MAY:
-            self._reject(
+            self.reject(
                 command,
                 b"ERR Can't execute '"
                 + command.full_name
@@ -368,7 +397,7 @@ class Session:
             )
             return False
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
-            self._reject(command, b"ERR Replica can't interact with the keyspace")
+            self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
@@ -380,7 +409,7 @@ class Session:
             return False
         return True
 
-    def _reject(self, command: Command | None, message: bytes) -> None:
+    def reject(self, command: Command | None, message: bytes) -> None:
         """Refuse a request before it runs; after MULTI this also dooms the EXEC."""
         self.last_command = command
         if command is not None:
@@ -390,6 +419,8 @@ class Session:
                 message = b"EXECABORT Transaction discarded because of: " + message.removeprefix(b"ERR ")
         if self.mode & IN_MULTI:
             self.mode |= ABORTED
+        elif self.tracked is not None and (command is None or not _is_about_clients(command)):
+            self.tracked.caching = False
         self._append(self._failure(message))
 
     # Services to handlers -------------------------------------------------------------------------
@@ -548,6 +579,15 @@ class Session:
         if self.mode & MONITORING:
             self.mode &= ~MONITORING
             self.engine.monitors.remove(self)
+        self.engine.tracking.disable(self)
+
+    def set_tracked(self, tracked: Tracked | None) -> None:
+        """None: its reads are not tracked."""
+        self.tracked = tracked
+        if tracked is None:
+            self.mode &= ~TRACKED
+        else:
+            self.mode |= TRACKED
 
     def set_subscriptions(self, subscriptions: Subscriptions | None) -> None:
         """None, once it listens to nothing."""
@@ -572,7 +612,12 @@ class Session:
         clock = self.clock
         touching = clock.touching
         clock.touching = self.touching
+        engine = self.engine
+        current = engine.tracking.current
+        engine.tracking.current = self
         reply = self.call(waiting.command, waiting.args)
+        engine.tracking.tell_current()
+        engine.tracking.current = current
         clock.touching = touching
         if self.mode & PARKED == 0:
             self._answered(reply)
@@ -594,6 +639,18 @@ class Session:
         assert waiting is not None
         waiting.command.failed_calls += 1
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+
+    def script_over(self, reply: object, error: CommandError | None) -> None:
+        """The script this session has been parked for is over: its reply, or its error."""
+        self.mode &= ~PARKED
+        if error is not None:
+            command = self.last_command
+            if command is not None:
+                command.failed_calls += 1
+            reply = self._failure(error.message)
+        if not self.is_closing:
+            self._append(reply)
+            self.engine.mark_pending(self)
 
     def _answered(self, reply: object) -> None:
         waiting = self.waiting
@@ -628,12 +685,6 @@ class Session:
         for part in output:
             self.bytes_out += len(part)
         return output
-
-    def unsent(self) -> tuple[int, int]:
-        """Replies that the client does not take yet: in how many pieces the owner keeps them, and bytes."""
-        owner: Any = self.owner
-        kept: tuple[int, int] = (0, 0) if owner is None else owner.unsent()
-        return kept
 
     def has_output(self) -> bool:
         return not self._replies.is_empty()
@@ -681,3 +732,8 @@ class Session:
         self.discard_transaction()
         self.unsubscribe_all()
         self.stop_observing()
+
+
+def _is_about_clients(command: Command) -> bool:
+    """CLIENT with any subcommand: none of them ends what CLIENT CACHING has begun."""
+    return command.full_name.startswith(b"client|")

@@ -101,6 +101,11 @@ class Timing:
             shown = shown_arguments(args, self.engine.configuration)
             self.slowlog.add(session.clock.now_s, took_us, shown, session.remote.encode(), session.name)
 
+    def took_direct(self, command: Command, took_ns: i64) -> None:
+        """A quick command has run the short way (direct.py), too short for any log."""
+        command.untimed = self._interval
+        command.took(took_ns, self.with_histograms)
+
     def latency_facts(self) -> dict[str, str]:
         """INFO's section `latencystats`."""
         facts: dict[str, str] = {}

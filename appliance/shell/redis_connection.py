@@ -32,7 +32,7 @@ from mypy_extensions import i64
 
 from appliance.shell.addresses import format_endpoint
 from appliance.shell.logs import get_logger
-from appliance.shell.stepper import DETACHED
+from appliance.shell.stepper import DETACHED, StepHandler
 from appliance.stack.tcp.buffers import WORTH_KEEPING_WHOLE
 from appliance.stack.tcp.connection import EVENT_PEER_CLOSED, EVENT_READABLE
 
@@ -94,7 +94,7 @@ class RedisAcceptor:
             connection = listener.accept()
 
 
-class RedisConnection:
+class RedisConnection(StepHandler):
     """One client: a connection, its session, and the replies that did not fit yet."""
 
     def __init__(
@@ -192,10 +192,6 @@ class RedisConnection:
             self.is_held = False
             self._read(self.connection)
         self.pump.flush()
-
-    def unsent(self) -> tuple[int, int]:
-        """Pieces and bytes of replies that the send buffer has not taken."""
-        return (0, 0) if self.output is None else (len(self.output), self.kept_bytes)
 
     def finish(self) -> None:
         """Read no more requests; FIN after the replies."""

@@ -46,9 +46,6 @@ class _SessionOwner(Protocol):
     def on_session_output(self) -> None:
         """The session got output, or an end, from outside its own `data_received`."""
 
-    def unsent(self) -> tuple[int, int]:
-        """Pieces and bytes of replies that the client has not taken."""
-
 
 def dispatch_pending(engine: Engine) -> None:
     """Tell the owners of sessions that have something to say on their own account.
@@ -216,10 +213,6 @@ class _StreamOwner:
             self.scope.cancel()  # the peer may never take what is being written
         self.has_output.wake()
         self.has_room.wake()
-
-    def unsent(self) -> tuple[int, int]:
-        """The stream has them, or nobody."""
-        return 0, 0
 
 
 async def serve_redis_stream(

@@ -16,7 +16,7 @@ Invariants: no step runs inside another; after a step every connection with a de
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 from mypy_extensions import i64, mypyc_attr
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from appliance.stack.interface import Interface
     from appliance.stack.tcp.connection import Connection
 
-__all__ = ["BATCH_FRAMES", "DETACHED", "ConnectionPort", "Stepper"]
+__all__ = ["BATCH_FRAMES", "DETACHED", "ConnectionPort", "StepHandler", "Stepper"]
 
 BATCH_FRAMES: Final = 256
 """Frames read before anything is answered: enough for a full TAP queue's worth of small requests, few
@@ -41,7 +41,14 @@ _SMALL_HEAP: Final = 1024
 """Entries below which nobody looks for stale ones."""
 
 
-class _Unclaimed:
+class StepHandler:
+    """A compiled handler of events (`pump.Handler`): the step calls it without looking its method up."""
+
+    def on_events(self, connection: Connection) -> None:
+        raise NotImplementedError
+
+
+class _Unclaimed(StepHandler):
     """Handler of connections that nobody has accepted yet."""
 
     def on_events(self, connection: Connection) -> None:
@@ -54,7 +61,7 @@ class _Unclaimed:
                 owner.on_opened(connection.owner)
 
 
-class _Detached:
+class _Detached(StepHandler):
     """Handler of connections whose user has let go: they finish by themselves."""
 
     def on_events(self, connection: Connection) -> None:
@@ -190,16 +197,17 @@ class Stepper:
         self.now = now
         self.unix_now = now + self.clock.unix_offset
         self.steps += 1
-        port: Any
         try:
             ready = interface.take_ready()
             while len(ready) > 0:
                 self.reads += len(ready)
                 for connection in ready:
-                    port = connection.owner
-                    if port is None:
-                        port = self.port_of(connection)
-                    port.handler.on_events(connection)
+                    port = self.port_of(connection)
+                    handler: Any = port.handler
+                    if isinstance(handler, StepHandler):
+                        handler.on_events(connection)
+                    else:
+                        handler.on_events(connection)
                     if connection.is_closed:
                         port.wake()
                 for hook in self._hooks:
@@ -224,11 +232,12 @@ class Stepper:
 
     def port_of(self, connection: Connection) -> ConnectionPort:
         """The port of a connection, made when it is new."""
-        port: Any = connection.owner
-        if port is None:
-            port = ConnectionPort()
-            connection.owner = port
-        return port  # type: ignore[no-any-return]
+        owner = connection.owner
+        if owner is not None:
+            return cast("ConnectionPort", owner)
+        port = ConnectionPort()
+        connection.owner = port
+        return port
 
     # ---- deadlines
 

@@ -165,6 +165,9 @@ class _ScriptedLink(Link):
             return False
         return len(select.select([self._always_readable], (), (), wait_us / 1_000_000)[0]) > 0
 
+    def spin(self, wait_us: int) -> bool:
+        return self.nap(wait_us)
+
     async def wait_readable(self) -> None:
         if self.finished.is_set():
             await trio.sleep_forever()

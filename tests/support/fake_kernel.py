@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from netns.kernel import Address, Kernel, Link, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from netns.errors import MissingDevice
     from netns.inside import Place
     from netns.packet import PacketSocket
     from netns.tap import Tap
+    from netns.xdp import XdpSocket
 
 
 class FakeTap:
@@ -43,16 +44,18 @@ class FakeTap:
 
 
 class FakeSocket:
-    """What `Kernel.open_packet` returns here."""
+    """What `Kernel.open_packet` and `open_xdp` return here."""
 
-    kind = "packet"
-
-    def __init__(self, kernel: FakeKernel, name: str) -> None:
+    def __init__(self, kernel: FakeKernel, name: str, kind: str = "packet") -> None:
         self._kernel = kernel
+        self.kind = kind
         self.name = name
+        self.queues = [self]
+        self.has_metadata = True
 
     def close(self) -> None:
         self._kernel.sockets.discard(self.name)
+        self._kernel.programs.discard(self.name)
 
 
 class FakeKernel(Kernel):
@@ -63,6 +66,9 @@ class FakeKernel(Kernel):
         self.namespaces: dict[str, int] = {}
         self.links_of: dict[Place, dict[str, dict[str, Any]]] = {None: {}}
         self.sockets: set[str] = set()
+        self.programs: set[str] = set()
+        self.is_old = False
+        """Whether an XDP program outlives who attached it."""
         self.steps: list[str] = []
         self._numbers = itertools.count(1000)
         self.add(None, "lo", "")
@@ -77,6 +83,7 @@ class FakeKernel(Kernel):
                 if place is None or "/" not in place
             },
             sorted(self.sockets),
+            sorted(self.programs),
         )
 
     def add(self, place: Place, name: str, kind: str, mac: bytes = b"\x02\0\0\0\0\1") -> dict[str, Any]:
@@ -135,6 +142,30 @@ class FakeKernel(Kernel):
         assert address
         self.sockets.add(name)
         return FakeSocket(self, name)  # type: ignore[return-value]
+
+    def open_xdp(
+        self,
+        place: Place,
+        name: str,
+        *,
+        address: str,
+        mtu: int,
+        queue: int | None,
+        is_veth: bool,
+        before_netlink: Callable[[], None] | None = None,
+    ) -> XdpSocket:
+        self._step("open_xdp")
+        if self.is_old and before_netlink is not None:
+            before_netlink()
+            self.programs.add(name)
+        assert mtu == self.links_of[place][name]["mtu"]
+        assert is_veth == (self.links_of[place][name]["kind"] == "veth")
+        self.sockets.add(name)
+        return FakeSocket(self, name, "xdp")  # type: ignore[return-value]
+
+    def detach_xdp(self, place: Place, name: str) -> None:
+        self._step("detach_xdp")
+        self.programs.discard(name)
 
     def open_tap(
         self, place: Place, name: str, *, vnet_header: bool, offloads: bool, kind: str = "tap"

@@ -105,12 +105,21 @@ class Crowd:
         self.engine.handle_timeouts(now_us())
         return self._compare(_TIME_PASSES)
 
+    def wait_us(self, span_us: int) -> None:
+        """Let real time pass; what is due then is not done before the next step."""
+        time.sleep(span_us / 1_000_000)
+
     def is_parked(self, name: str) -> bool:
         return self._ours[name].session.is_parked
 
     def _make(self, name: str) -> None:
-        self._ours[name] = OurClient(self.engine)
         self._theirs[name] = self.server.connect()
+        # The same number on both sides, since some replies tell it.
+        self._theirs[name].sendall(b"CLIENT ID\r\n")
+        number = self._theirs[name].recv(64)
+        if number.startswith(b":"):  # else it has to authenticate first
+            self.engine.number_sessions_from(int(number[1:]))
+        self._ours[name] = OurClient(self.engine)
         if name in self.resp3:
             self._theirs[name].sendall(b"HELLO 3\r\n")
             self._settle()
@@ -147,6 +156,7 @@ class Crowd:
         for client in self._ours.values():
             if client.session.is_closing:
                 client.session.close()
+        self.engine.tracking.check_invariants()
         self.engine.blocked.check_invariants(list(self.engine.sessions.values()))
         return {name: data for name, data in ours.items() if data}
 

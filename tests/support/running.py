@@ -87,31 +87,37 @@ class RunningAppliance:
         self.port = PORT
 
     @classmethod
-    def start(cls, directory: Path, *flags: str, env: Mapping[str, str] | None = None) -> Self:
-        """Start it with `flags` and wait for the ready line; logs go to a file in `directory`."""
+    def start(
+        cls,
+        directory: Path,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        place: str | None = None,
+        clients: str = "",
+    ) -> Self:
+        """Start it with `flags` and wait for the ready line; logs go to a file in `directory`.
+
+        Args:
+            place: The namespace that the process itself is in.
+            clients: That of the clients, when it uses a link that is there already.
+        """
         namespace = fresh_name("serve")
         control_path = str(directory / f"{namespace}.sock")
         log = directory / f"{namespace}.log"
         with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "appliance",
-                    "serve",
-                    "--netns",
-                    namespace,
-                    "--control",
-                    control_path,
-                    *flags,
-                ],
-                cwd="/",
-                env={**environment(), **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+            words = ["serve", "--netns", namespace, "--control", control_path, *flags]
+            process = inside(
+                place,
+                lambda: subprocess.Popen(
+                    [sys.executable, "-m", "appliance", *words],
+                    cwd="/",
+                    env={**environment(), **(env or {})},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                ),
             )
-        running = cls(namespace, control_path, process, log)
+        running = cls(clients or namespace, control_path, process, log)
         try:
             running._wait_ready(30)
         except BaseException:

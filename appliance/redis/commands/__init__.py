@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.redis.commands import (
+    acl,
     bitmaps,
     connection,
     dump,
+    functions,
     generic,
     geo,
     hashes,
@@ -20,12 +22,15 @@ from appliance.redis.commands import (
     memory,
     observing,
     pubsub,
+    scripting,
     server,
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )
@@ -37,9 +42,11 @@ if TYPE_CHECKING:
 __all__ = ["all_commands", "all_get_keys", "all_handlers"]
 
 _MODULES = (
+    acl,
     bitmaps,
     connection,
     dump,
+    functions,
     generic,
     geo,
     hashes,
@@ -49,12 +56,15 @@ _MODULES = (
     memory,
     observing,
     pubsub,
+    scripting,
     server,
     sets,
     sort,
     sorted_sets,
+    standalone,
     streams,
     strings,
+    tracking,
     transactions,
     waiting,
 )

@@ -16,11 +16,11 @@ from appliance.redis.integers import parse_integer
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
+    MONITORING,
     PARKED,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
-    SESSION_BYTES,
     SPOILED,
     SUBSCRIBED,
     Session,
@@ -188,10 +188,6 @@ def client_setinfo(session: Session, args: list[bytes]) -> object:
     return OK
 
 
-def client_getredir(session: Session, args: list[bytes]) -> object:
-    return -1
-
-
 def client_line(session: Session, viewer: Session | None = None, args: list[bytes] | None = None) -> bytes:
     """One client as CLIENT LIST shows it.
 
@@ -205,12 +201,17 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
     # In the order in which the server puts them.
     flags = ""
+    tracked = session.tracked
+    if session.mode & MONITORING:
+        flags += "O"
     if session.mode & SUBSCRIBED:
         flags += "P"
     if session.mode & IN_MULTI:
         flags += "x"
     if session.mode & PARKED:
         flags += "b"
+    if tracked is not None:
+        flags += "t" + ("R" if tracked.is_broken else "") + ("B" if tracked.is_broadcast else "")
     if session.mode & SPOILED:
         flags += "d"
     if session.is_closing:
@@ -228,7 +229,8 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     elif session.waiting is not None:
         argv_bytes = sum([len(arg) for arg in session.waiting.args])
     multi_bytes = sum([_QUEUED_BYTES + sum([len(arg) for arg in each]) for _, each in session.queued])
-    chunks, unsent = session.unsent()
+    unsent = int(session.unsent_bytes)
+    memory = session.engine.client_limits.memory_of(session)
     pending = session.parser.pending_bytes() + session.kept_bytes
     listens = session.subscriptions
     fields = [
@@ -254,13 +256,13 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
         "rbs=0",
         "rbp=0",
         "obl=0",
-        f"oll={chunks}",
+        f"oll={1 if unsent else 0}",
         f"omem={unsent}",
-        f"tot-mem={SESSION_BYTES + pending + argv_bytes + multi_bytes + unsent}",
+        f"tot-mem={memory + argv_bytes + multi_bytes}",
         f"events={'rw' if unsent else 'r'}",
         f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
         "user=default",
-        "redir=-1",
+        f"redir={-1 if session.tracked is None else session.tracked.redirect}",
         f"resp={3 if session.resp3 else 2}",
         f"lib-name={session.library_name.decode('ascii')}",
         f"lib-ver={session.library_version.decode('ascii')}",
@@ -455,7 +457,6 @@ def client_unblock(session: Session, args: list[bytes]) -> object:
 HANDLERS: Final[dict[str, Handler]] = {
     "auth": auth,
     "client|getname": client_getname,
-    "client|getredir": client_getredir,
     "client|id": client_id,
     "client|info": client_info,
     "client|kill": client_kill,

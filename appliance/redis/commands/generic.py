@@ -376,7 +376,18 @@ def flushdb(session: Session, args: list[bytes]) -> object:
     _flush_mode(args)
     session.engine.database_replaced(session.db.index, None)
     session.engine.dirty += session.db.clear()
+    _tell_of_flush(session, args)
     return OK
+
+
+def _tell_of_flush(session: Session, args: list[bytes]) -> None:
+    tracking = session.engine.tracking
+    if tracking.is_interested:
+        tracking.flushed()
+        if not session.denies_blocking and (len(args) == 1 or args[1].lower() != b"async"):
+            # There the client waits for a thread that does it, so the message comes before the reply.
+            tracking.tell_current()
+            session.engine.settle(session)
 
 
 def flushall(session: Session, args: list[bytes]) -> object:
@@ -384,6 +395,7 @@ def flushall(session: Session, args: list[bytes]) -> object:
     for database in session.engine.databases:
         session.engine.database_replaced(database.index, None)
         session.engine.dirty += database.clear()
+    _tell_of_flush(session, args)
     return OK
 
 

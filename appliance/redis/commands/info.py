@@ -246,7 +246,6 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
             "instantaneous_eventloop_cycles_per_sec": 0,
             "instantaneous_eventloop_duration_usec": 0,
             "eventloop_duration_cron_sum": 0,
-            "expire_cycle_cpu_milliseconds": 0,
             "used_cpu_sys": "0.000000",
             "used_cpu_user": "0.000000",
             "used_cpu_sys_children": "0.000000",
@@ -294,7 +293,7 @@ def _server(engine: Engine) -> Facts:
         "server_time_usec": now_us,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s // 86400,
-        "hz": 10,
+        "hz": int(engine.client_limits.hz),
         "configured_hz": engine.configuration.integer("hz"),
         "lru_clock": now_us // 1_000_000 & 0xFF_FFFF,
         "config_file": "",
@@ -302,16 +301,17 @@ def _server(engine: Engine) -> Facts:
 
 
 def _clients(engine: Engine) -> Facts:
-    largest_input = 0
+    largest_input = largest_output = 0
     for each in engine.sessions.values():
-        largest_input = max(largest_input, each.parser.pending_bytes() + each.kept_bytes)
+        largest_input = max(largest_input, int(each.query_bytes()))
+        largest_output = max(largest_output, int(each.output_bytes()))
     return {
         "connected_clients": len(engine.sessions),
         "maxclients": engine.configuration.integer("maxclients"),
         "client_recent_max_input_buffer": largest_input,
-        "client_recent_max_output_buffer": 0,
+        "client_recent_max_output_buffer": largest_output,
         "blocked_clients": engine.blocked.count,
-        "tracking_clients": 0,
+        "tracking_clients": len(engine.tracking.clients),
         "pubsub_clients": len(engine.pubsub.listeners),
         "watching_clients": len(engine.watches.sessions),
         "clients_in_timeout_table": engine.blocked.timed_count,
@@ -380,6 +380,7 @@ def _persistence(engine: Engine) -> Facts:
 def _stats(engine: Engine) -> Facts:
     stats = engine.stats
     counters = engine.counters
+    limits = engine.client_limits
     pubsub = engine.pubsub
     refusing_us = 0
     if counters.refusing_since_us != 0:
@@ -397,8 +398,9 @@ def _stats(engine: Engine) -> Facts:
         "expired_keys": stats.expired_keys,
         "expired_stale_perc": f"{counters.stale_share * 100:.2f}",
         "expired_time_cap_reached_count": counters.expire_budget_reached,
+        "expire_cycle_cpu_milliseconds": counters.expiring_ns // 1_000_000,
         "evicted_keys": stats.evicted_keys,
-        "evicted_clients": 0,
+        "evicted_clients": limits.evicted_clients,
         "evicted_scripts": 0,
         "total_eviction_exceeded_time": (counters.refusing_us + refusing_us) // 1000,
         "current_eviction_exceeded_time": refusing_us // 1000,
@@ -407,13 +409,13 @@ def _stats(engine: Engine) -> Facts:
         "pubsub_channels": len(pubsub.channels),
         "pubsub_patterns": len(pubsub.patterns),
         "pubsubshard_channels": len(pubsub.shard_channels),
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": engine.tracking.total_keys,
+        "tracking_total_items": engine.tracking.total_items,
+        "tracking_total_prefixes": engine.tracking.total_prefixes,
         "total_error_replies": counters.error_replies,
-        "client_query_buffer_limit_disconnections": 0,
-        "client_output_buffer_limit_disconnections": 0,
-        "eventloop_duration_cmd_sum": 0,
+        "client_query_buffer_limit_disconnections": limits.query_buffer_disconnections,
+        "client_output_buffer_limit_disconnections": limits.output_buffer_disconnections,
+        "eventloop_duration_cmd_sum": sum([command.total_us for command in engine.registry.every()]),
         "acl_access_denied_auth": counters.authentications_denied,
     }
 
@@ -426,8 +428,10 @@ def _command_stats(engine: Engine) -> Facts:
     facts: Facts = {}
     for command in engine.registry.every():
         if command.calls or command.rejected_calls or command.failed_calls:
+            took_us = command.total_us
             facts[f"cmdstat_{command.full_name.decode()}"] = (
-                f"calls={command.calls},usec=0,usec_per_call=0.00,"
+                f"calls={command.calls},usec={took_us},"
+                f"usec_per_call={took_us / max(1, int(command.calls)):.2f},"
                 f"rejected_calls={command.rejected_calls},failed_calls={command.failed_calls}"
             )
     return facts
@@ -439,7 +443,9 @@ def _error_stats(engine: Engine) -> Facts:
 
 
 def _latency_stats(engine: Engine) -> Facts:
-    return {}
+    facts: Facts = {}
+    facts.update(engine.timing.latency_facts())
+    return facts
 
 
 def _keyspace(engine: Engine) -> Facts:

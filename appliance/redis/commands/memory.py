@@ -18,7 +18,6 @@ from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.replies import OK, Map, Verbatim
-from appliance.redis.session import SESSION_BYTES
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
 
@@ -94,8 +93,7 @@ def memory_report(engine: Engine) -> MemoryReport:
         _number(facts, "used_memory_rss"),
         _number(facts, "used_memory_startup"),
     )
-    for each in engine.sessions.values():
-        report.clients += SESSION_BYTES + each.parser.pending_bytes() + each.kept_bytes
+    report.clients = engine.client_limits.memory_of_all()
     for database in engine.databases:
         if len(database):
             main = database.slots_allocated() * 8

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.engine_modes import SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.replies import NO_REPLY, OK, Map, SetReply, SimpleString, Verbatim
@@ -153,6 +154,8 @@ def shutdown(session: Session, args: list[bytes]) -> object:
         raise CommandError(errors.SYNTAX)
     if b"abort" in words:
         raise CommandError(b"ERR No shutdown in progress.")
+    if session.engine.mode & SCRIPT_BUSY and b"nosave" not in words:
+        raise CommandError(session.engine.scripts.busy_text())
     if b"save" in words and b"force" not in words:
         # There is nowhere to save to; a client that insists on it must not lose its data unawares.
         raise CommandError(b"ERR Errors trying to SHUTDOWN. Check logs.")

@@ -278,7 +278,12 @@ def sort_keys(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
     return keys
 
 
-GET_KEYS: Final[dict[str, GetKeys]] = {"sort": sort_keys}
+def sort_ro_keys(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
+    """The key itself: those that patterns name cannot be told from the arguments."""
+    return [(args[1], ["RO", "access"])]
+
+
+GET_KEYS: Final[dict[str, GetKeys]] = {"sort": sort_keys, "sort_ro": sort_ro_keys}
 
 HANDLERS: Final[dict[str, Handler]] = {
     "sort": sort,

@@ -42,13 +42,13 @@ local function new()
     local function number_text(x)
         if x - x ~= 0 then
             if settings.encode_invalid == false then
-                error({"Cannot serialise number: must not be NaN or Infinity"})
+                error({"Cannot serialise number: must not be NaN or Inf"})
             elseif settings.encode_invalid == "null" then
                 return "null"
             elseif x ~= x then
-                return "NaN"
+                return "nan"
             end
-            return x > 0 and "Infinity" or "-Infinity"
+            return x > 0 and "inf" or "-inf"
         end
         return format(settings.precision, x)
     end
@@ -80,7 +80,7 @@ local function new()
     local function encode_table(parts, n, t, depth)
         depth = depth + 1
         if depth > settings.encode_max_depth then
-            error({format("Cannot serialise, excessive depth (%d)", depth)})
+            error({format("Cannot serialise, excessive nesting (%d)", depth)})
         end
         local length = array_length(t)
         if length and length > 0 then
@@ -272,7 +272,7 @@ local function new()
         if sub(word, 1, 3) == "inf" then
             value, last = 1 / 0, word == "infinity" and at + 7 or at + 2
         elseif sub(word, 1, 3) == "nan" then
-            value, last = 0 / 0, at + 2
+            value, last = 0 / 0, at + 2 -- which has its sign set
             sign = -sign
         elseif find(text, "^0[xX]%x", at) or find(text, "^0[xX]%.%x", at) then
             local _, whole_end, digits = find(text, "^(%x*)", at + 2)
@@ -309,7 +309,10 @@ local function new()
         if not value then
             return "invalid number", nil, start, 0
         end
-        return "T_NUMBER", sign * value, start, last + 1
+        if sign < 0 then
+            value = -value
+        end
+        return "T_NUMBER", value, start, last + 1
     end
 
     local function token(text, at)
@@ -347,12 +350,12 @@ local function new()
     local function descend(depth, at)
         depth = depth + 1
         if depth > settings.decode_max_depth then
-            error({format("Found too many nested data structures (%d) at character %d", depth, at)})
+            error({format("Found too many nested data structures (%d) at character %d", depth, at - 1)})
         end
         return depth
     end
 
-    local function object(text, at, depth, start)
+    local function object(text, at, depth)
         depth = descend(depth, at)
         local t = {}
         local kind, value, where
@@ -382,7 +385,7 @@ local function new()
         end
     end
 
-    local function array(text, at, depth, start)
+    local function array(text, at, depth)
         depth = descend(depth, at)
         local t = {}
         local kind, value, where
@@ -408,9 +411,9 @@ local function new()
         if kind == "T_STRING" or kind == "T_NUMBER" or kind == "T_BOOLEAN" or kind == "T_NULL" then
             return value, at
         elseif kind == "T_OBJ_BEGIN" then
-            return object(text, at, depth, where)
+            return object(text, at, depth)
         elseif kind == "T_ARR_BEGIN" then
-            return array(text, at, depth, where)
+            return array(text, at, depth)
         end
         fail("value", kind, where)
     end
@@ -456,7 +459,7 @@ local function new()
         end
         x = x < 0 and -floor(-x) or floor(x)
         if x < least or x > most then
-            bad_argument(3, number, format("expected integer between %d and %d", least, most))
+            bad_argument(3, 1, format("expected integer between %d and %d", least, most))
         end
         return x
     end
@@ -467,15 +470,32 @@ local function new()
         end
     end
 
+    local function switch(value, words)
+        if type(value) == "boolean" then
+            return value
+        end
+        for i = 1, #words do
+            if value == words[i] then
+                if value == "on" then
+                    return true
+                elseif value == "off" then
+                    return false
+                end
+                return value
+            end
+        end
+        if type(value) ~= "string" and type(value) ~= "number" then
+            bad_argument(3, 1, "string expected, got " .. type(value))
+        end
+        bad_argument(3, 1, "invalid option '" .. tostring(value) .. "'")
+    end
+
     function cjson.encode_sparse_array(...)
         local count = select("#", ...)
         at_most(count, 3)
         local convert, ratio, safe = ...
         if convert ~= nil then
-            if type(convert) ~= "boolean" then
-                bad_argument(2, 1, "boolean expected, got " .. type(convert))
-            end
-            settings.sparse_convert = convert
+            settings.sparse_convert = switch(convert, {"off", "on"})
         end
         ratio = integer_option(count, 2, ratio, 0, 2147483647)
         settings.sparse_ratio = ratio or settings.sparse_ratio
@@ -506,26 +526,6 @@ local function new()
             settings.precision = "%." .. digits .. "g"
         end
         return settings.precision_digits
-    end
-
-    local function switch(value, words)
-        if type(value) == "boolean" then
-            return value
-        end
-        for i = 1, #words do
-            if value == words[i] then
-                if value == "on" then
-                    return true
-                elseif value == "off" then
-                    return false
-                end
-                return value
-            end
-        end
-        if type(value) ~= "string" and type(value) ~= "number" then
-            bad_argument(3, 1, "string expected, got " .. type(value))
-        end
-        bad_argument(3, 1, "invalid option '" .. tostring(value) .. "'")
     end
 
     function cjson.encode_keep_buffer(...)

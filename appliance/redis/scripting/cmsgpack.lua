@@ -18,14 +18,12 @@ local function big_endian(x, size)
     return concat(bytes)
 end
 
--- -x - 1 in `size` bytes, inverted: two's complement without arithmetic beyond 53 bits.
+-- Two's complement. All is exact: the two halves of a double lose nothing.
 local function negative(x, size)
-    local rest, bytes = -x - 1, {}
-    for i = size, 1, -1 do
-        bytes[i] = char(255 - rest % 256)
-        rest = floor(rest / 256)
+    if size == 8 then
+        return big_endian(floor(x / 4294967296) % 4294967296, 4) .. big_endian(x % 4294967296, 4)
     end
-    return concat(bytes)
+    return big_endian(x % 256 ^ size, size)
 end
 
 local function number_bytes(x)
@@ -296,12 +294,9 @@ end
 local function limited(text, limit, offset)
     local values = {}
     if offset < 0 or limit < 0 then
-        error("Invalid request to unpack with offset of " .. offset .. " and limit of " .. limit .. ".", 3)
+        error("Invalid request to unpack with offset of " .. offset .. " and limit of " .. #text .. ".", 3)
     elseif offset > #text then
         error("Start offset " .. offset .. " greater than input length " .. #text .. ".", 3)
-    end
-    if limit == 0 then
-        limit = 0
     end
     local at, count = unpack_some(values, text, limit, offset)
     return at >= #text and -1 or at, values, count
@@ -340,6 +335,9 @@ function cmsgpack.unpack_limit(...)
         bad_argument(3, "number expected, got " .. given(count, 3, offset))
     end
     local at, values, n = limited(text, most, start)
+    if most == 0 and start == 0 then
+        return unpack(values, 1, n)
+    end
     return at, unpack(values, 1, n)
 end
 

@@ -3,18 +3,19 @@
 What a script sees is made in sandbox.lua; this module loads it, runs compiled scripts, and carries out their
 `redis.call`: arguments to a request, the command's typed reply to Lua values.
 
-    EVALSHA -> entries.run(chunk, keys, arguments) -> Lua -> redis.call -> Runtime.call -> Session.call -> reply
+    EVALSHA -> entries.run(chunk, keys ...) -> Lua -> redis.call -> Runtime.call -> Session.call -> reply
 
-Lua is lupa's build of Lua 5.1, which redis-server's is a descendant of (ADR 0023). Lua unwinds by longjmp, and
-Python objects do not survive that: so nothing here raises into Lua, no table or function of Lua is handed to
-Python by a script, and no value is handed to Lua unless there is room for it below the memory limit.
+Lua is lupa's build of Lua 5.1, of which redis-server's is a descendant (ADR 0023). Lua unwinds by longjmp,
+and Python objects do not survive that: so nothing here raises into Lua, no table or function of Lua is
+handed to Python by a script, and no value is handed to Lua unless there is room for it below the memory
+limit.
 
-Source:     types and texts as redis-server 8.2 has them; tests/conformance/redis/test_conformance_scripting.py.
+Source:     types and texts as redis-server 8.2 has them (tests/conformance/redis/scripts).
 Units:      bytes; nanoseconds of `Engine.stopwatch`.
-Invariants: one script runs at a time. The Python callables that scripts can reach through Lua closures are never
-            visible to them as values.
-Errors:     none of a script's: they are values. What is raised by a bug of ours inside `redis.call` is kept in
-            `crash`, ends the script, and is raised when Lua has been left.
+Invariants: one script runs at a time. The Python callables that scripts can reach through Lua closures are
+            never visible to them as values.
+Errors:     none of a script's: they are values. What is raised by a bug of ours inside `redis.call` is kept
+            in `crash`, ends the script, and is raised when Lua has been left.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import hashlib
 import math
 import pkgutil
 import struct
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
@@ -32,7 +33,7 @@ from appliance.redis import errors
 from appliance.redis.doubles import double_text
 from appliance.redis.engine_modes import MEMORY_LIMITED
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import DENYOOM, NOSCRIPT, WRITE
+from appliance.redis.registry import DENYOOM, MAY_REPLICATE, NOSCRIPT, WRITE
 from appliance.redis.replies import (
     BigNumber,
     Bulk,
@@ -44,9 +45,12 @@ from appliance.redis.replies import (
     SimpleString,
     Verbatim,
 )
+from appliance.redis.scripting.bytecode import without_library_tail_calls
 from appliance.redis.session import NO_BLOCKING, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.redis.engine import Engine
 
 # Flags of a script or function.
@@ -74,9 +78,6 @@ _TABLE_ENTRY: Final = 64  # bytes of Lua's for each element of a table, at most,
 _FEW_ARGUMENTS: Final = 40
 # Calls of commands between two looks at the time.
 _CALLS_PER_LOOK: Final = 64
-
-# Commands that would be sent to replicas though they write nothing: as good as writes in a read-only script.
-_MAY_REPLICATE: Final = frozenset([b"publish", b"spublish", b"pfcount"])
 
 # The second value of `call`, as sandbox.lua knows it.
 _STATUS: Final = 1
@@ -141,13 +142,12 @@ class Runtime:
         Args:
             engine: whose commands scripts call.
             memory_limit: bytes that Lua may have in all.
-            tick: called every so many instructions and calls; gives the text with which to kill the script, or
-                None.
-            register: what redis.register_function calls with name, description (or False) and flags; gives the
-                text of an error, or None.
+            tick: called every so many instructions and calls; gives the text with which to kill the script,
+                or None.
+            register: what redis.register_function calls with name, description (or False) and flags; gives
+                the text of an error, or None.
         """
-        from lupa import lua51  # not before the first script: 0.6 MB
-
+        lua51 = import_module("lupa.lua51")  # not before the first script: 0.6 MB
         self.engine = engine
         self.session = Session(engine, 0, "", "", engine.clock.now_us, False)
         self.session.mode = NO_BLOCKING
@@ -179,6 +179,7 @@ class Runtime:
             b"acl_check_cmd": self.check_command,
             b"double_text": self.text_of_double,
             b"name": self.name,
+            b"untail": self.untail,
             b"register": register,
             b"is_flag": self.is_flag,
             b"version": version.encode(),
@@ -202,7 +203,6 @@ class Runtime:
         self._compile: Callable[[bytes], object] = self.entries[b"compile"]
         self._load_library: Callable[[bytes], object] = self.entries[b"load_library"]
         self._callback: Callable[[object, int], object] = self.entries[b"callback"]
-        self._is_clean: Callable[[], bool] = self.entries[b"is_clean"]
         self.entries[b"set_memory_limit"](self._limit // 1024)
         # Nothing of Lua's own, nor of lupa's, is to be found by a script that finds the real globals.
         self.lua.execute(
@@ -213,10 +213,6 @@ class Runtime:
 
     def memory_used(self) -> int:
         return self._memory_used()
-
-    def is_clean(self) -> bool:
-        """Whether no script has left anything where others see it."""
-        return self._is_clean()
 
     def has_room(self, size: i64) -> bool:
         """Whether Lua may take that many bytes more, after a collection if need be."""
@@ -337,7 +333,7 @@ class Runtime:
                 return Bulk(text)
             if kind == 1:
                 raise CommandError(text)
-            if kind == 3:  # noqa: PLR2004 (see `answer` in sandbox.lua)
+            if kind == 3:
                 raise CommandError(text)
             raise CountedError(text)
         if isinstance(outcome, float):
@@ -413,11 +409,7 @@ class Runtime:
             return self._fail(b"ERR Wrong number of args calling Redis command from script")
         flags = command.flags
         context = self.context
-        if (
-            context.is_read_only
-            and (flags & WRITE or command.name in _MAY_REPLICATE)
-            and flags & NOSCRIPT == 0
-        ):
+        if context.is_read_only and flags & (WRITE | MAY_REPLICATE) and flags & NOSCRIPT == 0:
             command.rejected_calls += 1
             return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
         if flags & (NOSCRIPT | WRITE | DENYOOM):
@@ -459,10 +451,7 @@ class Runtime:
         size: i64 = _TABLE_ENTRY
         if isinstance(reply, Bulk):
             size += len(reply.wire)
-        elif isinstance(reply, list):
-            for item in reply:
-                size += self._size(item)
-        elif isinstance(reply, tuple):
+        elif isinstance(reply, (list, tuple)):
             for item in reply:
                 size += self._size(item)
         elif isinstance(reply, Map):
@@ -547,7 +536,7 @@ class Runtime:
                 self.crash = error
 
     def set_protocol(self, version: int) -> None:
-        self.session.resp3 = version == 3  # noqa: PLR2004 (RESP3)
+        self.session.resp3 = version == 3
 
     def check_command(self, *arguments: object) -> object:
         """redis.acl_check_cmd. Everybody may do everything that exists."""
@@ -564,6 +553,9 @@ class Runtime:
 
     def text_of_double(self, number: float) -> bytes:
         return double_text(float(number))
+
+    def untail(self, code: bytes) -> bytes:
+        return without_library_tail_calls(code)
 
     def is_flag(self, name: object) -> bool:
         return isinstance(name, bytes) and name in FLAG_NAMES
@@ -592,3 +584,6 @@ class Runtime:
 
 class CountedError(CommandError):
     """An error of a script that is in the statistics already: that of a command it called."""
+
+    def reply(self) -> SimpleError:
+        return SimpleError(self.message)

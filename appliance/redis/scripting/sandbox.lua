@@ -3,8 +3,7 @@
 --
 -- Scripts run on Lua 5.1 as it is, without redis-server's read-only tables. So a script sees an empty stand-in for
 -- each library, whose metatable reads the real one and refuses writes, and the functions that look past metatables
--- (next, pairs, rawget, rawset, setmetatable, getmetatable) are taught about stand-ins. table.insert is not: see
--- `is_clean`.
+-- (next, pairs, rawget, rawset, setmetatable, getmetatable, table.insert) are taught about stand-ins.
 --
 -- This chunk is named "=[C]": what it defines is C to redis-server, and has no line of its own in an error.
 
@@ -15,8 +14,8 @@ local rawget, rawset, rawequal, next, pairs, ipairs = rawget, rawset, rawequal, 
 local getmetatable, setmetatable = getmetatable, setmetatable
 local pcall, xpcall, loadstring, setfenv = pcall, xpcall, loadstring, setfenv
 local getinfo, sethook = debug.getinfo, debug.sethook
-local concat, format, floor = table.concat, string.format, math.floor
-local gsub, sub, byte, find = string.gsub, string.sub, string.byte, string.find
+local concat, insert, format, floor = table.concat, table.insert, string.format, math.floor
+local gsub, sub, byte, find, dump = string.gsub, string.sub, string.byte, string.find, string.dump
 local gcinfo, collectgarbage = gcinfo, collectgarbage
 local co_create, co_resume = coroutine.create, coroutine.resume
 
@@ -50,7 +49,10 @@ local function locate(level)
     if ours(getinfo(level + 1, "S")) and info and (info.what == "C" or ours(info)) then
         repeat level = level + 1 until not ours(getinfo(level + 1, "S"))
         info = getinfo(level + 1, "Sl")
-        return info and info.what == "tail" and getinfo(level + 2, "Sl") or info
+        if info and info.what == "tail" then
+            return nil -- the script is not there any more
+        end
+        return info
     end
     if ours(info) or info and info.what == "C" then
         return getinfo(level + 1, "Sl")
@@ -77,7 +79,6 @@ end
 
 local real_of = {}          -- stand-in -> the table it shows
 local metatable_of = {}     -- stand-in -> what getmetatable says
-local stand_ins = {}
 
 local function refuse()
     error(READONLY, 2)
@@ -87,23 +88,12 @@ local function show(real, metatable)
     local stand_in = {}
     real_of[stand_in] = real
     metatable_of[stand_in] = metatable
-    stand_ins[#stand_ins + 1] = stand_in
     setmetatable(stand_in, {__index = real, __newindex = refuse})
     return stand_in
 end
 
 local function refuse_unknown(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-end
-
--- Whether no script has put anything into a stand-in behind our back.
-local function is_clean()
-    for i = 1, #stand_ins do
-        if next(stand_ins[i]) ~= nil then
-            return false
-        end
-    end
-    return true
 end
 
 local function lua_next(...)
@@ -181,6 +171,25 @@ local function lua_setmetatable(...)
     return t
 end
 
+local function table_insert(...)
+    local count = select("#", ...)
+    local t, place, value = ...
+    if type(t) ~= "table" then
+        bad_argument(1, "table expected, got " .. type_name(count, t))
+    elseif real_of[t] then
+        error(READONLY, 0)
+    elseif count == 2 then
+        insert(t, place)
+    elseif count == 3 then
+        if not tonumber(place) then
+            bad_argument(2, "number expected, got " .. type(place))
+        end
+        insert(t, place, value)
+    else
+        error("wrong number of arguments to 'insert'", 2)
+    end
+end
+
 local string_metatable
 
 local function lua_getmetatable(...)
@@ -224,6 +233,7 @@ local function load_text(text, name)
     end
     local chunk, message = loadstring(text, name)
     if chunk then
+        chunk = loadstring(host.untail(dump(chunk)), name)
         setfenv(chunk, current)
     end
     return chunk, message
@@ -301,20 +311,8 @@ local function lua_create(...)
     return thread
 end
 
-local function resumed(ok, ...)
-    if ok then
-        return ...
-    end
-    local err = ...
-    if type(err) == "string" then
-        -- As auxwrap does it: the position of who resumed.
-        local info = getinfo(3, "Sl")
-        if info and info.currentline > 0 then
-            local where = getinfo(3, "S").short_src
-            err = where .. ":" .. info.currentline .. ": " .. err
-        end
-    end
-    error(err, 0)
+local function packed(...)
+    return {...}, select("#", ...)
 end
 
 local function lua_wrap(...)
@@ -324,7 +322,19 @@ local function lua_wrap(...)
     end
     local thread = lua_create(f)
     return function(...)
-        return resumed(co_resume(thread, ...))
+        local results, count = packed(co_resume(thread, ...))
+        if results[1] then
+            return unpack(results, 2, count)
+        end
+        local err = results[2]
+        if type(err) == "string" then
+            -- As auxwrap does it: the position of who resumed.
+            local info = getinfo(2, "Sl")
+            if info and info.currentline > 0 then
+                err = info.short_src .. ":" .. info.currentline .. ": " .. err
+            end
+        end
+        error(err, 0)
     end
 end
 
@@ -530,8 +540,10 @@ local function number_argument(count, number, value)
     return converted
 end
 
+-- As C's `int`.
 local function whole(number)
-    return number < 0 and -floor(-number) or floor(number)
+    number = (number < 0 and -floor(-number) or floor(number)) % 4294967296
+    return number >= TWO_31 and number - 4294967296 or number
 end
 
 local function math_random(...)
@@ -583,6 +595,7 @@ local shown = {
     cmsgpack = libraries.cmsgpack,
     struct = libraries.struct,
 }
+shown.table.insert = table_insert
 shown.math.random = math_random
 shown.math.randomseed = math_randomseed
 shown.coroutine.create = lua_create
@@ -899,6 +912,9 @@ local function finish(ok, value)
         ok, value = xpcall(function() return {answer(value)} end, on_error)
         if ok then
             sethook()
+            if value[2] == nil then
+                return value[1]
+            end
             return value[1], value[2]
         end
     end
@@ -921,10 +937,10 @@ local entries = {}
 function entries.compile(body)
     current = scripts
     local ok, chunk, message = pcall(load_text, body, "@user_script")
-    if not ok then
-        return nil, tostring(chunk)
+    if ok and chunk then
+        return chunk
     end
-    return chunk, message
+    return nil, message or tostring(chunk)
 end
 
 function entries.run(chunk, resp, key_count, ...)
@@ -992,5 +1008,4 @@ function entries.set_memory_limit(kilobytes)
     memory_limit_kb = kilobytes
 end
 
-entries.is_clean = is_clean
 return entries

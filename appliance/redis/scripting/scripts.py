@@ -1,15 +1,19 @@
 """Running scripts and functions: the cache of scripts, and scripts that take long.
 
 Whatever runs a script (EVAL, FCALL, EXEC) does it in a greenlet of the engine's own. Every few thousand
-instructions Lua asks `tick`, and when the script has had its slice the greenlet gives the thread back in the middle
-of it: the session is parked, as for a command that blocks, and the engine enters SCRIPT_BUSY. The shell goes on with
-packets, timers and other work, and `resume` gives the script its next slice, as soon as the shell comes to it.
+instructions Lua asks `tick`, and when the script has had its slice the greenlet gives the thread back in
+the middle of it: the session is parked, as for a command that blocks, and the engine enters SCRIPT_BUSY.
+The shell goes on with packets, timers and other work, and `resume` gives the script its next slice, as soon
+as the shell comes to it.
 
-    EVAL -> pausable() -> greenlet: Lua ... tick -> (slice over) -> parked; shell ... resume() -> Lua ... -> reply
+    EVAL -> pausable() -> greenlet: Lua ... tick (slice over) -> parked; shell ... resume() -> Lua ... reply
 
-While it is so no other command runs: requests wait (`postpone`) until the script ends, or until it has run for
-`busy-reply-threshold`; from then on they are answered BUSY, but for the few that may run. Nothing expires and no
-waiting client is served, so the script sees what it saw when it began: for it, time stands still.
+While it is so no other command runs: requests wait (`admits`) until the script ends, or until it has run for
+`busy-reply-threshold`; from then on they are answered BUSY, but for the few that may run. Nothing expires and
+no waiting client is served, so the script sees what it saw when it began: for it, time stands still.
+
+A single call of a library function is not interrupted, as in redis-server: a pattern that takes for ever
+(`string.find` with many `-`) holds up everything.
 
 Source:     redis-server 8.2: what is refused, with which text, in which order; ADR 0023 for the greenlet.
 Units:      nanoseconds of `Engine.stopwatch` for slices, microseconds of Unix time for the engine.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
@@ -43,13 +47,14 @@ from appliance.redis.scripting.runtime import (
 from appliance.redis.session import BEHIND, IN_MULTI, PARKED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.redis.engine import Engine
     from appliance.redis.registry import Command, Handler
     from appliance.redis.session import Session
 
 _SLICE_NS: Final = 2_000_000
 _EVALUATED_LIMIT: Final = 500  # scripts that came by EVAL and that nobody has loaded
-_RUNS_PER_LOOK: Final = 100  # for what a script left behind
 
 _BUSY_SCRIPT: Final = (
     b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -59,8 +64,21 @@ _BUSY_FUNCTION: Final = (
 )
 _NOT_BUSY: Final = b"NOTBUSY No scripts in execution right now."
 _UNKILLABLE: Final = (
-    b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the "
-    b"script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
+    b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait "
+    b"the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
+)
+# What may have to be interrupted: an EXEC with one of these is.
+SCRIPT_COMMANDS: Final = frozenset(
+    [
+        b"eval",
+        b"evalsha",
+        b"eval_ro",
+        b"evalsha_ro",
+        b"fcall",
+        b"fcall_ro",
+        b"function|load",
+        b"function|restore",
+    ]
 )
 _NO_SCRIPT: Final = b"NOSCRIPT No matching script. Please use EVAL."
 
@@ -87,6 +105,7 @@ class Job:
         self.reply: object = None
         self.error: BaseException | None = None
         self.is_done = False
+        self.started_ns: i64 = session.engine.stopwatch()
 
 
 class Running:
@@ -145,7 +164,6 @@ class Scripts:
         self.evicted_scripts: i64 = 0
         self._evaluated: OrderedDict[bytes, Script] = OrderedDict()
         self._runtime: Runtime | None = None
-        self._runs: i64 = 0
         # Of the script that is being run.
         self.running: Running | None = None
         self._slice_started_ns: i64 = 0
@@ -154,12 +172,13 @@ class Scripts:
         self.resume_at_us: i64 = 0
         self.is_busy = False  # for longer than busy-reply-threshold
         self._clock_us: i64 = 0
-        self._is_touching = True
+        self._touching: i64 = 0
         self._postponed: list[tuple[Session, list[bytes]]] = []
         # Greenlets: ours, the one that gave us the thread, and the function that tells which one runs.
         self._worker: Any = None
         self._home: Any = None
         self._current: Callable[[], object] | None = None
+        self._greenlets: Any = None
 
     @property
     def runtime(self) -> Runtime:
@@ -248,7 +267,8 @@ class Scripts:
                 and not engine.has_room()
             ):
                 raise CommandError(
-                    b"OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'"
+                    b"OOM allow-oom flag is not set on the script, "
+                    b"can not run it when used memory > 'maxmemory'"
                 )
         return Context(name, flags, is_read_only or flags & NO_WRITES != 0, session.resp3)
 
@@ -266,10 +286,6 @@ class Scripts:
         now = self.engine.stopwatch()
         self._slice_started_ns = now
         self.running = Running(context, is_function, args, now)
-        self._runs += 1
-        if self._runs % _RUNS_PER_LOOK == 0 and not runtime.is_clean():
-            self._replace_runtime()
-            raise CommandError(b"ERR the Lua state was damaged by a script and has been replaced")
         try:
             if is_function:
                 return runtime.run_function(chunk, context, session, 3, count, args)
@@ -281,14 +297,6 @@ class Scripts:
             return error.reply()
         finally:
             self.running = None
-
-    def _replace_runtime(self) -> None:
-        """Start Lua anew, with the same scripts and libraries."""
-        self.running = None
-        self._runtime = None
-        for script in self.cached.values():
-            script.chunk = self.runtime.compile(script.body[parse_shebang(script.body)[1] :])
-        self.libraries.reload()
 
     # Slices ---------------------------------------------------------------------------------------
 
@@ -309,11 +317,9 @@ class Scripts:
         return self.libraries.tick()
 
     def _pause(self) -> None:
-        from greenlet import GreenletExit
-
         try:
             self._home.switch(None)
-        except GreenletExit:
+        except BaseException:
             # The engine goes away: the script must not catch this.
             running = self.running
             if running is not None:
@@ -323,9 +329,8 @@ class Scripts:
         """Call a handler that runs scripts so that they can be interrupted; its reply, or none yet."""
         current = self._current
         if current is None:
-            import greenlet
-
-            self._current = current = greenlet.getcurrent
+            self._greenlets = import_module("greenlet")
+            self._current = current = self._greenlets.getcurrent
         here = current()
         if here is self._worker:
             return function(session, args)
@@ -343,9 +348,7 @@ class Scripts:
         return NO_REPLY
 
     def _new_worker(self) -> Any:
-        import greenlet
-
-        self._worker = greenlet.greenlet(self._serve)
+        self._worker = self._greenlets.greenlet(self._serve)
         return self._worker
 
     def _serve(self, job: Job) -> None:
@@ -368,10 +371,11 @@ class Scripts:
         clock = engine.clock
         self.job = job
         self._clock_us = clock.now_us
-        self._is_touching = clock.is_touching
+        self._touching = clock.touching
         self.is_busy = False
         engine.set_mode(SCRIPT_BUSY, True)
         job.session.mode |= PARKED | BEHIND
+        self._count(job, -1)  # until it has been answered
         self.resume_at_us = clock.now_us
         engine.timeout_came_earlier()
 
@@ -386,7 +390,7 @@ class Scripts:
             self.is_busy = True
             self._go_on_postponed()
         clock.set_us(self._clock_us)
-        clock.is_touching = self._is_touching
+        clock.touching = self._touching
         current = self._current
         assert current is not None
         self._home = current()
@@ -404,6 +408,9 @@ class Scripts:
         engine.set_mode(SCRIPT_BUSY, False)
         session = job.session
         session.last_command = job.command
+        self._count(job, 1)
+        if job.command is not None:
+            engine.timing.took(session, job.command, job.args, engine.stopwatch() - job.started_ns)
         error = job.error
         if error is not None and not isinstance(error, CommandError):
             raise error
@@ -411,6 +418,12 @@ class Scripts:
         if engine.attention != 0:
             engine.settle(session)
         self._go_on_postponed()
+
+    def _count(self, job: Job, change: i64) -> None:
+        if job.command is not None:
+            job.command.calls += change
+        job.session.commands_executed += change
+        self.engine.commands_executed += change
 
     def _is_over_time(self) -> bool:
         running = self.running
@@ -432,8 +445,6 @@ class Scripts:
             flags = ALLOW_BUSY
             for queued, _ in session.queued:
                 flags &= queued.flags
-        if command.name == b"shutdown" and b"nosave" not in [word.lower() for word in args]:
-            flags = 0
         if flags & ALLOW_BUSY:
             return True
         session.reject(command, self.busy_text())
@@ -462,14 +473,11 @@ class Scripts:
         running = self.running
         if running is None or self.job is None:
             raise CommandError(_NOT_BUSY)
-        if running.is_function != is_function:
-            raise CommandError(self.busy_text())
         if running.context.has_written:
             raise CommandError(_UNKILLABLE)
-        running.kill_text = (
-            b"ERR Error running script (call to " + running.context.name + b"): Script killed by user with "
-            b"SCRIPT KILL..."
-        )
+        if running.is_function != is_function:
+            raise CommandError(self.busy_text())
+        running.kill_text = b"ERR Script killed by user with SCRIPT KILL..."
 
     def running_for_ns(self) -> int:
         """How long the current script has been running."""

@@ -14,10 +14,10 @@ local SIZES = {b = 1, B = 1, h = 2, H = 2, l = 8, L = 8, T = 8, f = 4, d = 8, x 
 
 local struct = {}
 
--- Errors have the place of the script's call, two functions further out than who raises them here.
-local function bad_argument(number, message)
-    local info = getinfo(3, "n")
-    error("bad argument #" .. number .. " to '" .. (info.name or "?") .. "' (" .. message .. ")", 4)
+-- Errors have the place of the script's call: `level` functions out from who calls this.
+local function bad_argument(level, number, message)
+    local info = getinfo(level + 1, "n")
+    error("bad argument #" .. number .. " to '" .. (info.name or "?") .. "' (" .. message .. ")", level + 2)
 end
 
 local function expected(number, kind, count, value)
@@ -59,7 +59,7 @@ local function option(state, at)
         if first then
             local number = tonumber(sub(form, first, last))
             if number > INT_MAX then
-                error("integral size overflow", 4)
+                error("integral size overflow", 3)
             end
             digits = number
             at = last + 1
@@ -71,7 +71,7 @@ local function option(state, at)
         else
             size = digits or 4
             if size > MAX_INTEGER then
-                error("integral size " .. size .. " is larger than limit of " .. MAX_INTEGER, 4)
+                error("integral size " .. size .. " is larger than limit of " .. MAX_INTEGER, 3)
             end
         end
     end
@@ -104,11 +104,11 @@ local function control(state, letter)
             power = power * 2
         end
         if align == 0 or power ~= align then
-            error("alignment is not a power of 2", 4)
+            error("alignment " .. align .. " is not a power of 2", 3)
         end
         state.align = align
     else
-        error("invalid format option '" .. letter .. "'", 4)
+        bad_argument(2, 1, "invalid format option '" .. letter .. "'")
     end
 end
 
@@ -116,21 +116,22 @@ local function new_state(form)
     return {form = form, little = true, align = 1}
 end
 
--- `size` bytes of an integer, least significant first, in two's complement.
+-- `size` bytes of an integer, least significant first, in two's complement; no more than 64 bits of it.
 local function integer_bytes(x, size)
+    if x ~= x or x < -2 ^ 63 then
+        x = -2 ^ 63
+    elseif x >= 2 ^ 64 then
+        x = 0
+    end
+    x = x < 0 and ceil(x) or floor(x)
+    local low, high = x % 4294967296, floor(x / 4294967296) % 4294967296
     local bytes = {}
-    local negative = x < 0
-    if x ~= x or x >= 2 ^ 64 or x < -2 ^ 63 then
-        x, negative = x ~= x and 2 ^ 63 or x < 0 and 2 ^ 63 or 0, false
-    end
-    x = negative and -ceil(x) - 1 or floor(x)
-    if negative and x < 0 then
-        x, negative = 0, false
-    end
     for i = 1, size do
-        local low = i <= 8 and x % 256 or 0
-        x = floor(x / 256)
-        bytes[i] = char(negative and (i <= 8 and 255 - low or 0) or low)
+        if i == 5 then
+            low = high
+        end
+        bytes[i] = char(i <= 8 and low % 256 or 0)
+        low = floor(low / 256)
     end
     return concat(bytes)
 end
@@ -138,6 +139,7 @@ end
 function struct.pack(...)
     local count = select("#", ...)
     local state = new_state(text_argument(count, 1, (...)))
+    count = count + 1 -- there is a nil behind the arguments
     local parts, total, at, number = {}, 0, 1, 2
     local length = #state.form
     while at <= length do
@@ -169,7 +171,7 @@ function struct.pack(...)
                 size = #text
             end
             if #text < size then
-                bad_argument(number - 1, "string too short")
+                bad_argument(1, number, "string too short")
             end
             data = sub(text, 1, size)
             if letter == "s" then
@@ -191,7 +193,7 @@ local function integer_from(data, size, signed, little)
     end
     local x, scale = 0, 1
     local used = size < 8 and size or 8
-    if signed and byte(data, used) >= 128 and (size <= 8 or true) then
+    if signed and byte(data, used) >= 128 then
         for i = 1, used do
             x = x + (255 - byte(data, i)) * scale
             scale = scale * 256
@@ -214,8 +216,10 @@ function struct.unpack(...)
     if start ~= nil then
         position = number_argument(count, 3, start)
         position = (position < 0 and ceil(position) or floor(position)) - 1
-        if position < 0 then
-            bad_argument(3, "offset must be 1 or greater")
+        if position == -1 then
+            bad_argument(1, 3, "offset must be 1 or greater")
+        elseif position < 0 then
+            bad_argument(1, 2, "data string too short")
         end
     end
     local values, n, at = {}, 0, 1
@@ -225,14 +229,12 @@ function struct.unpack(...)
         letter, size, at = option(state, at)
         position = position + padding(state, letter, size, position)
         if position > available or size > available - position then
-            bad_argument(2, "data string too short")
+            bad_argument(1, 2, "data string too short")
         end
         if find(letter, "[bBhHlLTiI]") then
             n = n + 1
             values[n] = integer_from(sub(data, position + 1, position + size), size, find(letter, "[bhli]") ~= nil,
                 state.little)
-        elseif letter == "x" then
-            n = n
         elseif letter == "f" or letter == "d" then
             n = n + 1
             values[n] = unpack_float((state.little and "<" or ">") .. letter, sub(data, position + 1, position + size))
@@ -245,7 +247,7 @@ function struct.unpack(...)
                 values[n] = nil
                 n = n - 1
                 if size < 0 or size > available - position then
-                    bad_argument(2, "data string too short")
+                    bad_argument(1, 2, "data string too short")
                 end
             end
             n = n + 1
@@ -258,7 +260,7 @@ function struct.unpack(...)
             n = n + 1
             values[n] = sub(data, position + 1, stop - 1)
             size = stop - position
-        else
+        elseif letter ~= "x" then
             control(state, letter)
         end
         position = position + size
@@ -278,11 +280,11 @@ function struct.size(...)
         letter, size, at = option(state, at)
         position = position + padding(state, letter, size, position)
         if letter == "s" then
-            bad_argument(1, "variable-size format in 'size'")
+            bad_argument(1, 1, "option 's' has no fixed size")
         elseif letter == "c" and size == 0 then
-            bad_argument(1, "variable-length format in 'size'")
+            bad_argument(1, 1, "option 'c0' has no fixed size")
         end
-        if not find(letter, "[bBhHlLTiIfdcx]") then
+        if find(letter, "%W") then
             control(state, letter)
         end
         position = position + size

@@ -63,7 +63,10 @@ class SendBuffer:
         self.size -= count
         if self.size == 0:
             # Most replies end here: sent whole, acknowledged whole.
-            self._pieces.clear()
+            if len(self._pieces) == 1:
+                self._pieces.pop()  # half the price of clear()
+            else:
+                self._pieces.clear()
             self._first = 0
             self._skip = 0
             self._cursor = 0

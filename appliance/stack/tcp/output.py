@@ -58,6 +58,9 @@ _GATHER_FROM: Final = 8192
 _MAX_PARTS: Final = 256
 _UNRESOLVED_LINK_HEADER: Final = b"\0\0\0\0\0\0\0\0\0\0\0\0\x08\x00"
 
+# Of the frame being built, used again for the next: nothing is built while another one is.
+_writer: Final = BytesWriter()
+
 
 def output(tcb: Tcb, now: i64) -> None:
     """Send what the connection has to say at this moment: SYN, retransmissions, data, FIN, at last an ACK."""
@@ -218,7 +221,7 @@ def _send_data(tcb: Tcb, now: i64) -> None:
     while True:
         by_peer = tcb.snd_wnd - offset
         by_cwnd = congestion.cwnd - tcb.pipe()
-        count = min(available, by_peer, by_cwnd)
+        count = min(available, min(by_peer, by_cwnd))  # of three at once it would make objects
         if count < 0:
             count = 0
         if count < available and by_cwnd < by_peer:
@@ -315,7 +318,9 @@ def schedule_tail_loss_probe(tcb: Tcb, now: i64) -> None:
         return
     timeout: i64 = SECOND
     if tcb.rtt.srtt_us > 0:
-        timeout = max(2 * tcb.rtt.srtt_us, _MIN_PROBE_US)
+        timeout = 2 * tcb.rtt.srtt_us
+        if timeout < _MIN_PROBE_US:
+            timeout = _MIN_PROBE_US
         if tcb.scoreboard.outstanding() <= tcb.smss:
             timeout += _MAX_ACK_DELAY_US
     deadline = now + timeout
@@ -342,7 +347,9 @@ def _take_window_field(tcb: Tcb, is_syn: bool) -> i64:
     opened = space - window
     if opened >= tcb.rmss or opened >= tcb.receive_limit >> 1:
         window = space
-    shift: i64 = 0 if is_syn else tcb.rcv_wind_shift
+    shift = tcb.rcv_wind_shift
+    if is_syn:
+        shift = 0
     field = window >> shift
     if field > 65535:
         field = 65535
@@ -412,11 +419,14 @@ def _build(
     tcp_length = _TCP_HEADER + options_length + payload_length
     total_length = _IP_HEADER + tcp_length
     host.identification = (host.identification + 1) & 0xFFFF
-    ack: i64 = tcb.rcv_nxt if flags & ACK else 0
+    ack: i64 = 0
+    if flags & ACK:
+        ack = tcb.rcv_nxt
     offset_flags = ((_TCP_HEADER + options_length) << 10) | flags
     window = _take_window_field(tcb, flags & SYN != 0)
     tos = tcb.tos | ecn
-    writer = BytesWriter()
+    writer = _writer
+    writer.truncate(0)
     if host.has_vnet_header and payload_length > segment_size:
         writer.write(
             virtio.build(
@@ -442,7 +452,9 @@ def _build(
     put_u32(writer, ack)
     put_u16(writer, offset_flags)
     put_u16(writer, window)
-    ts_val: i64 = tcb.timestamp(now) if ts_length > 0 else 0
+    ts_val: i64 = 0
+    if ts_length > 0:
+        ts_val = tcb.timestamp(now)
     tcp_sum = tcb.address_sum + PROTOCOL_TCP + tcp_length
     if host.has_vnet_header:
         put_u16(writer, fold(tcp_sum))

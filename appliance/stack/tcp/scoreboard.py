@@ -81,7 +81,10 @@ class Scoreboard:
             self.lost_bytes -= length
         count: i64 = len(self.segments)
         if self.first == count:
-            self.segments.clear()
+            if count == 1:
+                self.segments.pop()  # half the price of clear()
+            else:
+                self.segments.clear()
             self.first = 0
         elif self.first >= _COMPACT_AT and self.first * 2 >= count:
             del self.segments[: self.first]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from netns.attach import build_attached
+from netns.build import sweep
 from netns.errors import MissingPrivilege, NameInUse, TopologyError
 from netns.kernel import Address, Route
 from netns.packet import filter_program
@@ -91,6 +92,24 @@ def test_what_a_dead_owner_took_is_put_back_first(
     with build_attached(TAKEN, kernel=kernel, run_directory=run) as built:
         assert [note.partition(",")[0] for note in built.notes] == ["restored eth0"]
         assert built.mac == MAC
+    assert kernel.picture() == before
+
+
+def test_program_of_a_dead_owner_is_detached_first(run: str) -> None:
+    kernel = machine()
+    before = kernel.picture()
+    kernel.is_old = True
+    xdp = AttachedTopology("eth0", "xdp", "172.30.0.77", OURS)
+    build_attached(xdp, kernel=kernel, run_directory=run)
+    record = Path(run, "takeover-eth0.lock").read_bytes()
+    with pytest.raises(NameInUse, match="in use by a running redtap"):
+        build_attached(xdp, kernel=kernel, run_directory=run)
+    kernel.sockets.clear()
+    Path(run, "takeover-eth0.lock").unlink()
+    Path(run, "takeover-eth0.lock").write_bytes(record)
+    assert sweep(kernel, run) == []
+    with build_attached(xdp, kernel=kernel, run_directory=run) as built:
+        assert [note.partition(",")[0] for note in built.notes] == ["detached the XDP program of eth0"]
     assert kernel.picture() == before
 
 

@@ -1,0 +1,368 @@
+"""Every kind of link: the same appliance, the same clients, and a machine that is left as it was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from netns.build import build_bridge, build_veth
+from netns.inside import inside
+from netns.topology import BridgeTopology, Station, VethTopology
+from tests.support.machine import fresh_name, host_links, namespaces, redtap, sh, wait_until
+from tests.support.running import (
+    ADDRESS,
+    RunningAppliance,
+    ask,
+    needs_program,
+    receive_exactly,
+    request,
+    running_appliance,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SERVE: Final = (sys.executable, "-m", "appliance", "serve")
+_WITHOUT_CAPABILITIES: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+KINDS: Final = ("tun", "packet", "xdp")
+SOCKET_KINDS: Final = ("packet", "xdp")
+BULK_BYTES: Final = 8_000_000
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="needs /dev/net/tun"),
+]
+
+
+def assert_echo(address: str) -> None:
+    """Whoever has the address answers an ICMP echo request (RFC 792)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(5)
+        head, body = struct.pack("!BBHHH", 8, 0, 0, 77, 1), bytes(1000)
+        total = sum(struct.unpack(f"!{(len(head) + len(body)) // 2}H", head + body))
+        total = (total & 0xFFFF) + (total >> 16)
+        sock.sendto(head[:2] + struct.pack("!H", total ^ 0xFFFF) + head[4:] + body, (address, 0))
+        while True:
+            packet, (source, _) = sock.recvfrom(4096)
+            if source == address and packet[20] == 0 and packet[28:] == body:
+                return
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def linked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAppliance]:
+    """An appliance on each kind of link that is made for it; it must leave nothing."""
+    with running_appliance(tmp_path_factory.mktemp("link"), "--link", request.param) as running:
+        yield running
+        counters = running.counters()
+        assert {name: counters[name] for name in counters if "checksum" in name or "malformed" in name} == {
+            "dropped_bad_checksum": 0,
+            "dropped_malformed": 0,
+        }
+        assert counters["link_frames_dropped"] == 0
+
+
+@pytest.mark.skipif(needs_program("redis-cli") != "", reason=needs_program("redis-cli"))
+def test_redis_cli_session(linked: RunningAppliance) -> None:
+    commands = ["set k v", "get k", "rpush l a b c", "lrange l 0 -1", "hset h f 1", "incrby n 41", "strlen k"]
+    script = "\n".join(commands)
+    told = linked.run("sh", "-c", f"printf '{script}\n' | redis-cli -h {ADDRESS}")
+    assert told.split() == ["OK", "v", "3", "a", "b", "c", "1", "41", "1"]
+
+
+@pytest.mark.skipif(needs_program("redis-benchmark") != "", reason=needs_program("redis-benchmark"))
+def test_redis_benchmark_list(linked: RunningAppliance) -> None:
+    told = linked.run("redis-benchmark", "-h", ADDRESS, "-n", "500", "-c", "20", "-q", "-P", "4")
+    lines = [line for line in told.replace("\r", "\n").splitlines() if "requests per second" in line]
+    assert len({line.partition(":")[0] for line in lines}) >= 18
+    assert "rror" not in told
+
+
+def test_bulk_both_ways(linked: RunningAppliance) -> None:
+    value = os.urandom(BULK_BYTES)
+    with linked.connect() as client:
+        ask(client, request("SET", "bulk", value), b"+OK\r\n")
+        client.sendall(request("GET", "bulk"))
+        head = b"$%d\r\n" % len(value)
+        assert receive_exactly(client, len(head)) == head
+        got = receive_exactly(client, len(value))
+        assert hashlib.sha256(got).digest() == hashlib.sha256(value).digest()
+        assert receive_exactly(client, 2) == b"\r\n"
+
+
+def test_ping_and_refused_port(linked: RunningAppliance) -> None:
+    linked.inside(lambda: assert_echo(ADDRESS))
+    with pytest.raises(ConnectionRefusedError):
+        linked.connect(port=1)
+
+
+# ---- on links that are there already
+
+
+class Pair:
+    """A veth pair; the kernel has .1 at the client's end and .2 at the server's, where ours will be .5."""
+
+    def __init__(self, topology: VethTopology) -> None:
+        self.client = topology.client_namespace
+        self.server = topology.server_namespace
+        self.link = topology.server_link
+        self.peer = topology.client_link
+
+    def state(self) -> Any:
+        """All that is set on the server's link."""
+        told = json.loads(sh(f"ip -n {self.server} -j -d addr show dev {self.link}"))[0]
+        routes = sh(f"ip -n {self.server} -j route show")
+        return {key: value for key, value in told.items() if not key.startswith("stats")}, routes
+
+    @contextmanager
+    def appliance(self, directory: Path, kind: str, *flags: str) -> Iterator[RunningAppliance]:
+        flags = flags or ("--address", "10.78.0.5/24")
+        running = RunningAppliance.start(
+            directory, "--link", f"{kind}:{self.link}", *flags, place=self.server, clients=self.client
+        )
+        running.address = "10.78.0.2" if "--takeover" in flags else "10.78.0.5"
+        try:
+            yield running
+            if running.process.poll() is None:
+                assert running.stop() == 0, running.log.read_text()
+            assert not os.path.exists(running.control_path)
+        finally:
+            running.discard()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    topology = VethTopology(fresh_name("lc"), fresh_name("ls"))
+    with build_veth(topology):
+        yield Pair(topology)
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_given_address_shares_the_link_and_changes_nothing(
+    pair: Pair, kind: str, number: int, tmp_path: Path
+) -> None:
+    before = pair.state()
+    with pair.appliance(tmp_path, kind) as running:
+        running.ping()
+        running.inside(lambda: assert_echo("10.78.0.2"))  # the kernel beside us
+        assert pair.state() != before  # promiscuous, and with a program
+        assert running.stop(number) == 0
+        running.assert_no_complaints()
+    assert pair.state() == before
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_address_of_the_kernel_is_refused(pair: Pair, kind: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            AssertionError, match=r"the kernel itself has 10\.78\.0\.2 on veth-server: add --takeover"
+        ),
+        pair.appliance(tmp_path, kind, "--address", "10.78.0.2/24"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_takeover_killed_and_started_again_puts_everything_back(
+    pair: Pair, kind: str, tmp_path: Path
+) -> None:
+    sh(f"ip -n {pair.server} route add default via 10.78.0.1")
+    before = pair.state()
+    with pair.appliance(tmp_path, kind, "--takeover", pair.link) as running:
+        running.ping()
+        assert json.loads(sh(f"ip -n {pair.server} -j addr show dev {pair.link}"))[0]["addr_info"] == []
+        running.process.kill()
+        running.wait()
+        os.unlink(running.control_path)
+    killed, _ = pair.state()
+    assert "xdp" not in killed
+    assert killed["promiscuity"] == 0
+    with pair.appliance(tmp_path, kind, "--takeover", pair.link) as running:
+        assert f"restored {pair.link}" in running.log.read_text()
+        running.ping()
+    assert pair.state() == before
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+@pytest.mark.parametrize("delay", [0.15, 0.3, 0.45, 0.6, 0.8])
+def test_killed_at_any_moment_of_its_start_leaves_the_link_usable(
+    pair: Pair, kind: str, delay: float, tmp_path: Path
+) -> None:
+    before = pair.state()
+    process = inside(
+        pair.server,
+        lambda: subprocess.Popen(
+            [
+                *_SERVE,
+                "--link",
+                f"{kind}:{pair.link}",
+                "--address",
+                "10.78.0.5/24",
+                "--control",
+                str(tmp_path / "s"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ),
+    )
+    time.sleep(delay)  # wherever it is by then
+    process.kill()
+    process.wait()
+    wait_until(lambda: pair.state() == before, "the link as it was")
+    inside(pair.client, lambda: assert_echo("10.78.0.2"))
+
+
+@pytest.mark.skipif(needs_program("tshark", "ethtool") != "", reason=needs_program("tshark", "ethtool"))
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_peer_sees_no_bad_checksum(pair: Pair, kind: str, tmp_path: Path) -> None:
+    # As a network card without offloads: what leaves is cut to the MTU and has its checksums.
+    sh(f"ip netns exec {pair.server} ethtool -K {pair.link} tx off gso off tso off")
+    path = tmp_path / "peer.pcapng"
+    with pair.appliance(tmp_path, kind) as running:
+        capture = inside(
+            pair.client,
+            lambda: subprocess.Popen(
+                ["tshark", "-q", "-i", pair.peer, "-w", str(path)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            ),
+        )
+        assert capture.stderr is not None
+        while b"Capturing" not in capture.stderr.readline():
+            pass
+        wait_until(path.exists, "the capture to start")
+        running.ping()
+        with running.connect() as client:
+            ask(client, request("SET", "a", b"x" * 300_000), b"+OK\r\n")
+            ask(client, request("GET", "a"), b"$300000\r\n" + b"x" * 300_000 + b"\r\n")
+        running.ping()
+        wait_until(lambda: path.stat().st_size > 300_000, "the frames in the file")
+        time.sleep(0.3)  # dumpcap writes in its own time; what is looked for is absent anyway
+        capture.send_signal(signal.SIGINT)
+        capture.communicate(timeout=20)
+    fields = "-T fields -e frame.len -e tcp.checksum.status -e ip.checksum.status"
+    checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE"
+    told = sh(f"tshark -r {path} {checks} -Y 'ip.src == 10.78.0.5' {fields} 2>/dev/null")
+    rows = [line.split("\t") for line in told.splitlines()]
+    assert len(rows) > 200
+    assert {row[1] for row in rows if row[1]} == {"1"}  # good
+    assert {row[2] for row in rows if row[2]} == {"1"}
+    assert max(int(row[0]) for row in rows) <= 1514
+
+
+FOREIGN_FRAMES: Final = 50_000
+FOREIGN_SECONDS: Final = 3.0
+"""A million a minute."""
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tmp_path: Path) -> None:
+    middle, client, server = fresh_name("lb"), fresh_name("lc"), fresh_name("ls")
+    stations = (Station(client, "10.78.0.1/24"), Station(server, "10.78.0.2/24"))
+    with build_bridge(BridgeTopology(middle, stations)):
+        running = RunningAppliance.start(
+            tmp_path, "--link", f"{kind}:veth0", "--address", "10.78.0.5/24", place=server, clients=client
+        )
+        running.address = "10.78.0.5"
+        try:
+            running.ping()
+            sink = inside(server, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            source = inside(client, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with sink, source:
+                sink.setsockopt(
+                    socket.SOL_SOCKET, 33, 256 << 20
+                )  # SO_RCVBUFFORCE: nothing is lost at the end
+                sink.bind(("10.78.0.2", 9999))
+                source.connect(("10.78.0.2", 9999))
+                before, counters = _cpu_seconds(running.process.pid), running.counters()
+                started = time.monotonic()
+                for number in range(FOREIGN_FRAMES):
+                    source.send(struct.pack("!I", number))
+                    if number % 500 == 0:
+                        ahead = started + FOREIGN_SECONDS * number / FOREIGN_FRAMES - time.monotonic()
+                        if ahead > 0:
+                            time.sleep(ahead)
+                took = time.monotonic() - started
+                spent = _cpu_seconds(running.process.pid) - before
+                got = [struct.unpack("!I", sink.recv(16))[0] for _ in range(FOREIGN_FRAMES)]
+            assert got == list(range(FOREIGN_FRAMES))
+            assert running.counters()["frames_in"] - counters["frames_in"] < 10
+            assert spent < 0.05 * took + 0.02, f"{spent:.2f} s of CPU in {took:.2f} s"
+            running.ping()
+            assert running.stop() == 0
+        finally:
+            running.discard()
+
+
+# ---- persistent devices
+
+
+@pytest.mark.skipif(needs_program("setpriv") != "", reason=needs_program("setpriv"))
+@pytest.mark.parametrize("kind", ["tap", "tun"])
+def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, tmp_path: Path) -> None:
+    place = fresh_name("lp")
+    sh(f"ip netns add {place}")
+    try:
+        sh(
+            f"ip -n {place} tuntap add dev mine mode {kind} user {os.geteuid()}; ip -n {place} addr add 10.78.0.1/24 dev mine;"
+            f"ip -n {place} link set mine up"
+        )
+        control = f"/tmp/{place}.sock"
+        flags = ["--link", f"{kind}:mine", "--address", "10.78.0.5/24", "--control", control]
+        process = inside(
+            place,
+            lambda: subprocess.Popen(
+                [*_WITHOUT_CAPABILITIES, *_SERVE, *flags],
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                cwd="/",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ),
+        )
+        try:
+            assert process.stdout is not None
+            assert b"ready on 10.78.0.5" in process.stdout.readline()
+
+            def talk() -> None:
+                with socket.create_connection(("10.78.0.5", 6379), 10) as client:
+                    ask(client, request("PING"), b"+PONG\r\n")
+
+            inside(place, talk)
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()
+        assert json.loads(sh(f"ip -n {place} -j link show mine"))[0]["ifname"] == "mine"
+    finally:
+        sh(f"ip netns del {place}")
+
+
+def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
+    before = host_links(), namespaces("")
+    done = redtap("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    usable = {finding["link"]: finding["is_usable"] for finding in json.loads(done.stdout)}
+    assert {kind: usable[kind] for kind in ("tap", *KINDS)} == dict.fromkeys(("tap", *KINDS), True)
+    assert (host_links(), namespaces("")) == before
