@@ -296,7 +296,7 @@ def _server(engine: Engine) -> Facts:
         "hz": int(engine.client_limits.hz),
         "configured_hz": engine.configuration.integer("hz"),
         "lru_clock": now_us // 1_000_000 & 0xFF_FFFF,
-        "config_file": "",
+        "config_file": "" if engine.config_store is None else engine.config_store.path,
     }
 
 
