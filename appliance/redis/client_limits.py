@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, SESSION_BYTES, SUBSCRIBED
+from appliance.redis.session import LOCKED, PARKED, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from appliance.redis.config import Configuration
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
+
+SESSION_BYTES: Final = 3000
+"""A session with its parser and reply buffer, when nothing is under way."""
 
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000

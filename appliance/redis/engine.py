@@ -1,8 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
 It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
-`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in
-as arguments.
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come
+in as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
@@ -15,7 +15,7 @@ Errors:     ValueError for settings out of range.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -54,6 +54,9 @@ from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
 
+if TYPE_CHECKING:
+    from appliance.redis.config_file import ConfigStore
+
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
 # One piece of housekeeping looks at no more keys, and at no more slots of tables, than this: each about a
@@ -89,8 +92,18 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        configuration: Configuration | None = None,
+        config_store: ConfigStore | None = None,
+        renamed: list[tuple[bytes, bytes]] | None = None,
         script_memory: int = 256 * 1024 * 1024,
     ) -> None:
+        """What an engine is made of.
+
+        Args:
+            configuration: what was read from redis.conf; the other settings go before what it says.
+            config_store: the file itself, for CONFIG REWRITE.
+            renamed: commands and their new names, empty for none at all.
+        """
         if not 1 <= databases <= 1 << 16:
             raise ValueError(f"databases: {databases} is not in 1..65536")
         self.port = port
@@ -101,6 +114,9 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.configuration = configuration
+        self.config_store = config_store
+        self.renamed: list[tuple[bytes, bytes]] = renamed or []
         self.script_memory = script_memory  # bytes Lua may take
 
 
@@ -181,7 +197,14 @@ class Engine:
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.
         self.is_direct: bool = IS_FASTER
-        self.configuration = Configuration(settings_overrides(settings))
+        self.config_store: ConfigStore | None = settings.config_store
+        for name, new_name in settings.renamed:
+            self.registry.rename(name, new_name)
+            if name.lower() in (b"get", b"set"):
+                self.is_direct = False
+        configuration = settings.configuration
+        self.configuration = Configuration({}) if configuration is None else configuration
+        self.configuration.override(settings_overrides(settings))
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
