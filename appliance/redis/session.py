@@ -387,6 +387,9 @@ class Session:
         if mode & IN_MULTI and command.flags & NO_MULTI:
             self.reject(command, b"ERR Command not allowed inside a transaction")
             return False
+        if mode & IN_MULTI and command.name == b"debug" and not self.may_debug():
+            self.reject(command, errors.NO_DEBUG)
+            return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
             self.reject(command, errors.NO_AUTH)
             return False
@@ -548,6 +551,13 @@ class Session:
         if is_first:
             engine.blocked.set_deadline(waiting)
         return NO_REPLY
+
+    def may_debug(self) -> bool:
+        """Whether `enable-debug-command` allows DEBUG to this client."""
+        allowed = self.engine.configuration.text("enable-debug-command")
+        if allowed == b"local":
+            return self.is_privileged or self.remote.startswith(("127.", "[::1]", "/"))
+        return allowed == b"yes"
 
     def park(self) -> None:
         """Execute nothing more until `unpark` or `execute_held`."""
