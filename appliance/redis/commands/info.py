@@ -421,7 +421,7 @@ def _stats(engine: Engine) -> Facts:
 
 
 def _replication(engine: Engine) -> Facts:
-    return {"master_replid": engine.run_id}
+    return {"master_replid": engine.replication_id}
 
 
 def _command_stats(engine: Engine) -> Facts:
