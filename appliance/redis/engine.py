@@ -1,8 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
 It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
-`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both
-come in as arguments.
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come
+in as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
