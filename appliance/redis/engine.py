@@ -445,9 +445,7 @@ class Engine:
         if self.mode & SCRIPT_BUSY:
             return min(self.scripts.resume_at_us, self._release_at_us)
         if self.mode & PAUSED:
-            return min(
-                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
-            )
+            return min(self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
