@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
 
-# A session with its parser and reply buffer, when nothing is under way.
 SESSION_BYTES: Final = 3000
+"""A session with its parser and reply buffer, when nothing is under way."""
+
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000
 # Who has not authenticated gets no more room than this for a request.
