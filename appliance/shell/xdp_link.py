@@ -73,6 +73,9 @@ _STATISTICS: Final = (
 _TRIES: Final = 256
 """Calls for one batch, where each sends 32 frames."""
 
+_FEW: Final = 4
+"""Entries that are sooner moved one by one than by a slice."""
+
 _PARTIAL: Final = bytes((virtio.FLAG_NEEDS_CSUM, 0, 0, 0, 0, 0, 34, 0, 16, 0))
 """Stands before a TCP segment whose checksum was left to the wire that it never saw."""
 
@@ -306,10 +309,17 @@ class QueueRings:
 def _taken(entries: Any, first: i64, count: i64, size: i64, width: i64) -> list[int]:
     """`count` entries of a ring from `first` on, as words."""
     words: list[int]
-    if first + count <= size:
-        words = entries[first * width : (first + count) * width].tolist()
+    at = first * width
+    if count <= _FEW:
+        words = []
+        last = at + count * width
+        while at < last:
+            words.append(entries[at if at < size * width else at - size * width])
+            at += 1
+    elif first + count <= size:
+        words = entries[at : at + count * width].tolist()
     else:
-        words = entries[first * width :].tolist()
+        words = entries[at:].tolist()
         words += entries[: (first + count - size) * width].tolist()
     return words
 
@@ -317,11 +327,16 @@ def _taken(entries: Any, first: i64, count: i64, size: i64, width: i64) -> list[
 def _place(entries: Any, first: i64, words: list[int], size: i64, width: i64) -> None:
     """Write entries into a ring from `first` on."""
     count: i64 = len(words)
-    if first * width + count <= size * width:
-        entries[first * width : first * width + count] = array("Q", words)
+    at = first * width
+    if count <= _FEW * width:
+        for word in words:
+            entries[at if at < size * width else at - size * width] = word
+            at += 1
+    elif at + count <= size * width:
+        entries[at : at + count] = array("Q", words)
     else:
-        fitting = (size - first) * width
-        entries[first * width :] = array("Q", words[:fitting])
+        fitting = size * width - at
+        entries[at:] = array("Q", words[:fitting])
         entries[: count - fitting] = array("Q", words[fitting:])
 
 
