@@ -134,7 +134,24 @@ def test_frames_leave_whole_in_parts_and_with_metadata(kernel: KernelSide) -> No
     whole, parts = kernel.transmit()
     assert whole == (b"a" * 100, b"")
     # struct xsk_tx_metadata: flags with XDP_TXMD_FLAGS_CHECKSUM, csum_start, csum_offset.
-    assert parts == (b"b" * 54 + b"c" * 10 + b"d" * 20, struct.pack("<QHHIQ", 2, 34, 16, 0, 0))
+    frame, metadata = parts
+    assert frame == b"b" * 54 + b"c" * 10 + b"d" * 20
+    assert metadata[:12] == struct.pack("<QHH", 2, 34, 16)
+
+
+def test_checksum_at_another_place_has_metadata_of_its_own(kernel: KernelSide) -> None:
+    rings = QueueRings(kernel, False)
+    usual = struct.pack("<BBHHHH", 1, 0, 54, 0, 34, 16) + b"u" * 60
+    other = struct.pack("<BBHHHH", 1, 0, 58, 0, 38, 16) + b"o" * 60
+    for _ in range(CHUNKS):
+        assert rings.send([usual, other, usual, PLAIN + b"p" * 60]) == 0
+        sent = [(frame[:1], metadata[:12]) for frame, metadata in kernel.transmit()]
+        assert sent == [
+            (b"u", struct.pack("<QHH", 2, 34, 16)),
+            (b"o", struct.pack("<QHH", 2, 38, 16)),
+            (b"u", struct.pack("<QHH", 2, 34, 16)),
+            (b"p", b""),
+        ]
 
 
 def test_without_a_free_chunk_frames_are_dropped_and_come_again_when_some_are_done(
