@@ -63,7 +63,7 @@ REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tes
 # quarter of a millisecond.
 _EXPIRE_BUDGET: Final = 80
 _EXPIRE_SAMPLE: Final = 20
-_FIELD_EXPIRY_BUDGET: Final = 20_000  # fields removed, and hashes looked at
+_FIELD_EXPIRY_BUDGET: Final = 300  # fields removed, and hashes looked at
 _SLOTS_BUDGET: Final = 1024
 # Elements of released values let go at once, about half a millisecond's worth, and how soon the next follow.
 _RELEASE_BUDGET: Final = 2_000
@@ -390,8 +390,7 @@ class Engine:
         self.client_limits.cron(now_us)
         if self.mode & SCRIPT_BUSY:
             return  # no key may go under its feet
-        if self.mode & (PAUSED | STALLED) == 0 and self.expires_actively:
-            self._expire_fields()
+        self._sweep_schedules()
         self.work(now_us)
 
     def cron_period_us(self) -> int:
@@ -406,11 +405,13 @@ class Engine:
         """
         self.clock.set_us(now_us)
         self.tracking.current = None
-        if self.mode & STALLED:
+        if self.mode & (STALLED | SCRIPT_BUSY):
             self._work_at_us = NEVER_US
             return False
         start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
+        if self._expire_fields():
+            self.has_work = True
         took_ns: i64 = self.stopwatch() - start
         self.counters.expiring_ns += took_ns
         self.timing.event(b"expire-cycle", took_ns)
@@ -442,9 +443,7 @@ class Engine:
         if self.mode & SCRIPT_BUSY:
             return min(self.scripts.resume_at_us, self._release_at_us)
         if self.mode & PAUSED:
-            return min(
-                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
-            )
+            return min(self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
@@ -516,9 +515,8 @@ class Engine:
             return True
         return False
 
-    def _expire_fields(self) -> None:
-        """Remove fields of hashes whose time is past, those that expired first before others."""
-        budget: i64 = _FIELD_EXPIRY_BUDGET
+    def _sweep_schedules(self) -> None:
+        """Forget keys that are scheduled though nothing there expires any more."""
         for database in self.databases:
             schedule = self.field_schedules[database.index]
             sweep: i64 = FIELD_SWEEP
@@ -527,11 +525,24 @@ class Engine:
                 key = schedule.next_to_check()
                 if _hash_with_times(database, key) is None:
                     schedule.reschedule(key, NEVER)
+
+    def _expire_fields(self) -> bool:
+        """Remove fields of hashes whose time is past, those of a database in the order of their times.
+
+        Returns:
+            Whether the budget ended it.
+        """
+        if self.mode & PAUSED or not self.expires_actively:
+            return False
+        budget: i64 = _FIELD_EXPIRY_BUDGET
+        for database in self.databases:
+            schedule = self.field_schedules[database.index]
             while budget > 0:
                 due = schedule.first_due(self.clock.now_ms)
                 if due is None:
                     break
                 budget -= 1 + self._expire_fields_at(database, schedule, due, budget)
+        return budget <= 0
 
     def _expire_fields_at(self, database: Database, schedule: FieldSchedule, key: bytes, budget: i64) -> i64:
         """Remove up to `budget` expired fields of the hash at a scheduled key; how many."""

@@ -17,16 +17,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import BytesWriter, read_i64_le
+from librt.strings import BytesWriter, read_i32_be, read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64
 
 from appliance.errors import ApplianceError
+from appliance.redis.slices import copy_part
 
 _HASH_BITS: Final = 16
 _HASH_MASK: Final = (1 << _HASH_BITS) - 1
 _HASH_SHIFT: Final = 24 - _HASH_BITS
+_THREE_BYTES: Final = 0xFF_FFFF
 _FARTHEST: Final = 1 << 13
+_SHORTEST_BEFORE: Final = 8  # what `copy_part` wants of its input
 _LONGEST_MATCH: Final = (1 << 8) + (1 << 3)
 _LONGEST_LITERAL: Final = 1 << 5
 _IN_ONE_GO: Final = 16
@@ -52,6 +55,11 @@ class LzfError(ApplianceError):
     """Bytes that are no LZF."""
 
 
+def _three_bytes(padded: bytes, at: i64) -> i64:
+    """The number that three bytes make, the first the highest; a fourth one is read."""
+    return (i64(read_i32_be(padded, at)) >> 8) & _THREE_BYTES
+
+
 def _slot(window: i64) -> i64:
     """Where three bytes have their candidate."""
     return ((window >> _HASH_SHIFT) - window * 5) & _HASH_MASK
@@ -65,6 +73,7 @@ def compress(data: bytes, limit: i64) -> bytes | None:
     places = _PLACES.table
     start = _PLACES.next
     _PLACES.next = start + size
+    padded = data + b"\0"  # so that four bytes can be read where there are three
     out = BytesWriter()
     literal_at: i64 = 0  # literals from here on are not in `out` yet
     # Where the server's compressor would write next, the mark of the literals under way included. It is
@@ -73,20 +82,12 @@ def compress(data: bytes, limit: i64) -> bytes | None:
     at: i64 = 0
     last = size - 2
     while at < last:
-        one: i64 = data[at]
-        two: i64 = data[at + 1]
-        three: i64 = data[at + 2]
-        slot = _slot(one << 16 | two << 8 | three)
+        three = _three_bytes(padded, at)
+        slot = _slot(three)
         found = places[slot] - start
         places[slot] = start + at
         # The very first place is never a candidate.
-        if (
-            found <= 0
-            or at - found - 1 >= _FARTHEST
-            or data[found] != one
-            or data[found + 1] != two
-            or data[found + 2] != three
-        ):
+        if found <= 0 or at - found - 1 >= _FARTHEST or _three_bytes(padded, found) != three:
             if room_used >= limit:
                 return None
             room_used += 1
@@ -119,10 +120,7 @@ def compress(data: bytes, limit: i64) -> bytes | None:
             break
         place = at - 2
         while place < at:
-            one = data[place]
-            two = data[place + 1]
-            three = data[place + 2]
-            places[_slot(one << 16 | two << 8 | three)] = start + place
+            places[_slot(_three_bytes(padded, place))] = start + place
             place += 1
     if room_used + 3 > limit:
         return None
@@ -139,22 +137,27 @@ def _match_length(data: bytes, found: i64, at: i64, longest: i64) -> i64:
     The server compares the first sixteen after these in one go if `longest` is more than that, and so may
     find up to two more than `longest`.
     """
+    most = max(longest, _IN_ONE_GO + 3) if longest > _IN_ONE_GO else longest
     length: i64 = 3
-    if longest > _IN_ONE_GO:
-        while length <= _IN_ONE_GO + 2:
-            if data[found + length] != data[at + length]:
-                return length
-            length += 1
-    while length + 8 <= longest and read_i64_le(data, found + length) == read_i64_le(data, at + length):
+    while length + 8 <= most:
+        difference = read_i64_le(data, found + length) ^ read_i64_le(data, at + length)
+        if difference != 0:
+            while difference & 0xFF == 0:
+                difference >>= 8
+                length += 1
+            return length
         length += 8
-    while length < longest and data[found + length] == data[at + length]:
+    while length < most and data[found + length] == data[at + length]:
         length += 1
     return length
 
 
 def _write_literals(out: BytesWriter, data: bytes, start: i64, stop: i64) -> None:
     out.append(stop - start - 1)
-    out.write(data[start:stop])
+    if stop < _SHORTEST_BEFORE:
+        out.write(data[start:stop])
+    else:
+        copy_part(out, data, start, stop)
 
 
 def decompress_untrusted(data: bytes, size: int) -> bytes:

@@ -254,6 +254,8 @@ class ReplyBuffer:
                 block.write(CRLF)
             elif item is None:
                 block.write(NULL_RESP3 if resp3 else NULL_RESP2)
+            elif isinstance(item, Bulk):  # of a packed key: short
+                block.write(item.wire)
             elif isinstance(item, list):
                 block.write(b"*" + integer_text(len(item)) + CRLF)
                 block = self._write_items(block, item, resp3)

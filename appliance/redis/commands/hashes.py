@@ -93,7 +93,7 @@ def _expired(session: Session, key: bytes, count: i64) -> None:
     session.notify(NOTIFY_HASH, b"hexpired", key)
 
 
-def _field(session: Session, key: bytes, value: Hash, field: bytes) -> bytes | None:
+def live_field(session: Session, key: bytes, value: Hash, field: bytes) -> bytes | None:
     """What a command that looks at one field sees; an expired one goes, and with the last the hash."""
     found = value.get(field)
     if found is None or not value.is_expired(field, session.clock.now_ms):
@@ -140,7 +140,7 @@ def hmset(session: Session, args: list[bytes]) -> object:
 def hsetnx(session: Session, args: list[bytes]) -> object:
     key = args[1]
     value = _write(session, key)
-    if value is not None and _field(session, key, value, args[2]) is not None:
+    if value is not None and live_field(session, key, value, args[2]) is not None:
         return 0
     if value is None or len(value) == 0:
         value = _write_or_create(session, key)
@@ -153,19 +153,19 @@ def hsetnx(session: Session, args: list[bytes]) -> object:
 
 def hget(session: Session, args: list[bytes]) -> object:
     value = _read(session, args[1])
-    return None if value is None else _field(session, args[1], value, args[2])
+    return None if value is None else live_field(session, args[1], value, args[2])
 
 
 def hexists(session: Session, args: list[bytes]) -> object:
     value = _read(session, args[1])
-    return 0 if value is None or _field(session, args[1], value, args[2]) is None else 1
+    return 0 if value is None or live_field(session, args[1], value, args[2]) is None else 1
 
 
 def hstrlen(session: Session, args: list[bytes]) -> object:
     value = _read(session, args[1])
     if value is None:
         return 0
-    found = _field(session, args[1], value, args[2])
+    found = live_field(session, args[1], value, args[2])
     return 0 if found is None else len(found)
 
 
@@ -226,7 +226,7 @@ def hincrby(session: Session, args: list[bytes]) -> object:
     key = args[1]
     field = args[2]
     value = _write_or_create(session, key)
-    text = _field(session, key, value, field)
+    text = live_field(session, key, value, field)
     number = 0
     if text is not None:
         parsed = parse_integer(text)
@@ -258,7 +258,7 @@ def hincrbyfloat(session: Session, args: list[bytes]) -> object:
     key = args[1]
     field = args[2]
     value = _write(session, key)
-    text = None if value is None else _field(session, key, value, field)
+    text = None if value is None else live_field(session, key, value, field)
     result = amount
     if text is not None:
         result = _long_double(text, b"ERR hash value is not a float").plus(amount)

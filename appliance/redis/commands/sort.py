@@ -18,7 +18,7 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
-from appliance.redis.commands.hashes import _field as live_field
+from appliance.redis.commands.hashes import live_field
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_LIST

@@ -169,10 +169,14 @@ def _no_group(key: bytes, group: bytes) -> CommandError:
     )
 
 
-def _no_group_for_key(key: bytes, group: bytes) -> CommandError:
-    return CommandError(
-        b"NOGROUP No such consumer group '" + _c_text(group) + b"' for key name '" + _c_text(key) + b"'"
-    )
+def _group_named(stream: Stream, key: bytes, name: bytes) -> Group:
+    """The group of that name, for XGROUP and XINFO."""
+    group = stream.groups.get(name)
+    if group is None:
+        raise CommandError(
+            b"NOGROUP No such consumer group '" + _c_text(name) + b"' for key name '" + _c_text(key) + b"'"
+        )
+    return group
 
 
 def _reference_option(word: bytes) -> i64:
@@ -915,9 +919,7 @@ def xgroup_setid(session: Session, args: list[bytes]) -> object:
         at += 2
     key = args[2]
     stream = _group_arguments(session, args)
-    group = stream.groups.get(args[3])
-    if group is None:
-        raise _no_group_for_key(key, args[3])
+    group = _group_named(stream, key, args[3])
     if len(args) not in (5, 7):
         raise CommandError(errors.unknown_subcommand_or_arity(b"xgroup", args[1]))
     stream.move_group(group, stream.last_id if args[4] == b"$" else _range_id(args[4], 0))
@@ -941,9 +943,7 @@ def xgroup_destroy(session: Session, args: list[bytes]) -> object:
 
 def xgroup_createconsumer(session: Session, args: list[bytes]) -> object:
     stream = _group_arguments(session, args)
-    group = stream.groups.get(args[3])
-    if group is None:
-        raise _no_group_for_key(args[2], args[3])
+    group = _group_named(stream, args[2], args[3])
     if args[4] in group.consumers:
         return 0
     _create_consumer(session, group, args[4], args[2])
@@ -952,9 +952,7 @@ def xgroup_createconsumer(session: Session, args: list[bytes]) -> object:
 
 def xgroup_delconsumer(session: Session, args: list[bytes]) -> object:
     stream = _group_arguments(session, args)
-    group = stream.groups.get(args[3])
-    if group is None:
-        raise _no_group_for_key(args[2], args[3])
+    group = _group_named(stream, args[2], args[3])
     consumer = group.consumers.get(args[4])
     if consumer is None:
         return 0
@@ -1335,9 +1333,7 @@ def xinfo_groups(session: Session, args: list[bytes]) -> object:
 
 def xinfo_consumers(session: Session, args: list[bytes]) -> object:
     stream = _info_stream(session, args)
-    group = stream.groups.get(args[3])
-    if group is None:
-        raise _no_group_for_key(args[2], args[3])
+    group = _group_named(stream, args[2], args[3])
     now_ms: int = session.clock.now_ms
     replies: list[object] = []
     for name in group.names():

@@ -29,6 +29,7 @@ from mypy_extensions import i64
 from appliance.redis.integers import I64_MAX
 from appliance.redis.keyspace import NO_EXPIRY, Entry, Table
 from appliance.redis.types.collection import Collection, EncodingLimits
+from appliance.redis.types.expiry_heap import ExpiryHeap
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Hash(Collection):
         self._small: dict[bytes, bytes] = {}
         self._times: dict[bytes, int] = {}  # of a listpackex, in the order in which they were set
         self._table: Table | None = None
-        self._heap: list[Entry] = []
+        self._heap = ExpiryHeap()
 
     def __len__(self) -> int:
         table = self._table
@@ -169,8 +170,7 @@ class Hash(Collection):
             entry = table.insert(field, value)
             when = times.get(field)
             if when is not None:
-                entry.expire_at_ms = when
-                self._heap_add(entry)
+                self._heap.set(entry, when)
         self._small = {}
         self._times = {}
         self._table = table
@@ -209,10 +209,7 @@ class Hash(Collection):
         entry = table.find(field)
         if entry is None:
             return
-        if entry.expire_index >= 0:
-            self._heap_remove(entry)
-        entry.expire_at_ms = when_ms
-        self._heap_add(entry)
+        self._heap.set(entry, when_ms)
         self._heap_changed()
 
     def clear_expiry(self, field: bytes) -> bool:
@@ -244,8 +241,10 @@ class Hash(Collection):
         removed: i64 = 0
         table = self._table
         if table is not None:
-            while removed < budget and len(self._heap) > 0 and self._heap[0].expire_at_ms < now_ms:
-                entry = self._heap[0]
+            while removed < budget:
+                entry = self._heap.first()
+                if entry is None or entry.expire_at_ms >= now_ms:
+                    break
                 self._heap_remove(entry)
                 table.remove(entry.key)
                 removed += 1
@@ -267,62 +266,14 @@ class Hash(Collection):
         latest_first.sort(key=self._times.__getitem__)
         return latest_first
 
-    # A binary heap by expire time, in which entries know their place.
-
     def _heap_changed(self) -> None:
-        self.next_expiry_ms = self._heap[0].expire_at_ms if len(self._heap) > 0 else NEVER
-
-    def _heap_add(self, entry: Entry) -> None:
-        self._heap.append(entry)
-        self._heap_up(len(self._heap) - 1, entry)
+        first = self._heap.first()
+        self.next_expiry_ms = NEVER if first is None else first.expire_at_ms
 
     def _heap_remove(self, entry: Entry) -> None:
-        """Take an entry out of the heap: it does not expire any more."""
-        heap = self._heap
-        at = entry.expire_index
-        entry.expire_index = -1
-        entry.expire_at_ms = NO_EXPIRY
-        last = heap.pop()
-        if last is not entry:
-            if at > 0 and last.expire_at_ms < heap[(at - 1) >> 1].expire_at_ms:
-                self._heap_up(at, last)
-            else:
-                self._heap_down(at, last)
+        """An entry does not expire any more."""
+        self._heap.remove(entry)
         self._heap_changed()
-
-    def _heap_up(self, at: i64, entry: Entry) -> None:
-        heap = self._heap
-        when = entry.expire_at_ms
-        while at > 0:
-            above = (at - 1) >> 1
-            parent = heap[above]
-            if parent.expire_at_ms <= when:
-                break
-            heap[at] = parent
-            parent.expire_index = at
-            at = above
-        heap[at] = entry
-        entry.expire_index = at
-
-    def _heap_down(self, at: i64, entry: Entry) -> None:
-        heap = self._heap
-        size: i64 = len(heap)
-        when = entry.expire_at_ms
-        while True:
-            below = at * 2 + 1
-            if below >= size:
-                break
-            child = heap[below]
-            if below + 1 < size and heap[below + 1].expire_at_ms < child.expire_at_ms:
-                below += 1
-                child = heap[below]
-            if when <= child.expire_at_ms:
-                break
-            heap[at] = child
-            child.expire_index = at
-            at = below
-        heap[at] = entry
-        entry.expire_index = at
 
     # Everything, anything -------------------------------------------------------------------------
 
@@ -395,10 +346,11 @@ class Hash(Collection):
         if self._table is not None:
             other._table = self._table.copy(False)
             if len(self._heap) > 0:
-                other._heap = self._heap.copy()
+                # Each entry's copy takes its place.
+                other._heap.entries = self._heap.entries.copy()
                 for entry in other._table.entries():
                     if entry.expire_index >= 0:
-                        other._heap[entry.expire_index] = entry
+                        other._heap.entries[entry.expire_index] = entry
         other.next_expiry_ms = self.next_expiry_ms
         return other
 
@@ -414,7 +366,7 @@ class Hash(Collection):
         table = self._table
         if table is not None:
             if len(self._heap) > 0:
-                del self._heap[-budget:]
+                del self._heap.entries[-budget:]
                 return len(self._heap) + table.slots_allocated()
             return table.release(budget)
         self._times = {}
@@ -426,10 +378,7 @@ class Hash(Collection):
 
     def check_invariants(self) -> None:
         """Raise AssertionError when the structure is broken. O(n): tests only."""
-        for place in range(len(self._heap)):
-            entry = self._heap[place]
-            assert entry.expire_index == place
-            assert entry.expire_at_ms >= self._heap[(place - 1) >> 1 if place > 0 else 0].expire_at_ms
+        self._heap.check_invariants()
         if self._table is None:
             assert self.encoding_id != HASHTABLE
             assert len(self._heap) == 0
