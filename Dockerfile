@@ -43,8 +43,9 @@ ENV PATH=/opt/redtap/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 6379
 # The container starts as root for the length of one line: the engine hands /dev/net/tun over with the host's mode,
 # often 0600, and gives added capabilities to root alone. The line opens the container's own device node, then becomes the
-# user `redtap` with NET_ADMIN and no other capability, for good (no new privileges).
-ENTRYPOINT ["/bin/sh", "-ec", "[ ! -c /dev/net/tun ] || chmod 0666 /dev/net/tun; exec setpriv --reuid=redtap --regid=redtap --init-groups --bounding-set=-all,+net_admin --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin --no-new-privs \"$@\"", "redtap"]
+# user `redtap` with NET_ADMIN (and NET_RAW, if it is to use a packet socket) and no other capability, for good
+# (no new privileges).
+ENTRYPOINT ["/bin/sh", "-ec", "[ ! -c /dev/net/tun ] || chmod 0666 /dev/net/tun; caps=-all,+net_admin; case \"$* ${REDTAP_LINK:-}\" in *packet*) caps=$caps,+net_raw;; esac; exec setpriv --reuid=redtap --regid=redtap --init-groups --bounding-set=$caps --inh-caps=$caps --ambient-caps=$caps --no-new-privs \"$@\"", "redtap"]
 CMD ["redtap", "serve", "--takeover", "eth0"]
 # Over the control socket: the container cannot reach its own address through its own kernel.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["redtap", "status"]

@@ -1,7 +1,8 @@
 """The settings: where they come from, what each of them takes, and what is said of a wrong one.
 
 A setting is looked for in the flags, in the environment (`REDTAP_` and its name), in the file named by
-`--config`, and is else the default; the first that has it wins. `OPTIONS` is the only list of them: the
+`--config`, and is else the default; the first that has it wins. A redis.conf, where one is given, goes before
+the file of `--config`. `OPTIONS` is the only list of them: the
 flags, the variables, the keys of the file and the help are all made from it.
 
 Invariants: `Settings` is frozen and whole; every value in it has been checked, alone and against the others.
@@ -305,12 +306,17 @@ def _from_file(path: str, source: str) -> dict[str, _Given]:
     return given
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
+def load(
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    redis: Mapping[str, tuple[str, str]] | None = None,
+) -> Settings:
     """Settle every setting.
 
     Args:
         flags: by field; None or missing when the flag was not given.
         environ: of the process. An empty variable counts as not set.
+        redis: by field, text and source of what stands in a redis.conf; it goes before the TOML file.
 
     Raises:
         ConfigError: one line.
@@ -322,9 +328,12 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
             given[entry.field] = _Given(text, entry.flag)
         elif environ.get(entry.variable):
             given[entry.field] = _Given(environ[entry.variable], f"{entry.flag} (from {entry.variable})")
+    from_redis = {name: _Given(text, source) for name, (text, source) in (redis or {}).items()}
     if "config" in given:
         config = given["config"]
-        given = {**_from_file(_parse(option("config"), config), config.source), **given}
+        given = {**_from_file(_parse(option("config"), config), config.source), **from_redis, **given}
+    else:
+        given = {**from_redis, **given}
     values = {name: _parse(_BY_FIELD[name], value) for name, value in given.items()}
     settings = Settings(**values, given=frozenset(values))
     _check_together(settings, {name: value.source for name, value in given.items()})

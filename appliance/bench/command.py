@@ -111,6 +111,7 @@ def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     "--wire", "is_wire", is_flag=True, help="Our TCP and the kernel's as senders over a wire that loses."
 )
 @click.option("--flood", "is_flood", is_flag=True, help="Established clients beside a flood of forged SYNs.")
+@click.option("--links", "is_links", is_flag=True, help="Our links beside one another: --set links.")
 @click.option("--echo", "is_echo", is_flag=True, help="Our TCP beside PyTCP's, each with an echo service.")
 @click.option(
     "--jobs",
@@ -132,6 +133,7 @@ def bench(
     picture_path: str | None,
     is_wire: bool,
     is_flood: bool,
+    is_links: bool,
     is_echo: bool,
     jobs: int,
 ) -> None:
@@ -146,6 +148,8 @@ def bench(
 
     With --flood it measures what clients of this appliance keep of their requests per second while forged
     SYNs come in at 20,000 and 50,000 a second, and whether new clients are served.
+
+    With --links it compares the kinds of link of this appliance: TAP, TUN, AF_PACKET and AF_XDP.
 
     With --echo it compares our TCP with PyTCP's, where that is installed: one client's round trips to an
     echo service.
@@ -176,6 +180,8 @@ def bench(
         return
     if picture_path is not None:
         check_picture(picture_path)
+    if is_links:
+        set_name = "links"
     cases, chosen, names, notes = _plan(set_name, wanted, peer_names)
     if wants_memory is None:
         wants_memory = chosen is not None and chosen.has_memory

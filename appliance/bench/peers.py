@@ -2,6 +2,8 @@
 
     redtap        our stack on a TAP, as `redtap serve` runs it
     redtap-pure   the same, not compiled
+    redtap-tun, redtap-packet, redtap-xdp
+                  the same on other links: a TUN, or a socket on one end of a veth pair
     redis-server  the real one on kernel TCP, across a veth pair
     kernel        our engine on kernel sockets under trio, across the same veth pair
     uvloop        our engine on kernel sockets under asyncio with uvloop, likewise
@@ -61,6 +63,9 @@ LABELS: Final = {
     "kernel": "our engine, kernel TCP under trio over veth",
     "uvloop": "our engine, kernel TCP under asyncio and uvloop over veth",
     "redtap-pure": "redtap, not compiled",
+    "redtap-tun": "redtap on a TUN",
+    "redtap-packet": "redtap on AF_PACKET over veth",
+    "redtap-xdp": "redtap on AF_XDP over veth",
     "fakeredis": "fakeredis's TCP server over veth",
     "floor": "a loop that answers frames of a TAP with canned ones",
 }
@@ -194,6 +199,9 @@ class Peers:
         start: dict[str, Callable[[], Peer]] = {
             "redtap": self._start_redtap,
             "redtap-pure": self._start_pure,
+            "redtap-tun": lambda: self._start_redtap("redtap-tun", link="tun"),
+            "redtap-packet": lambda: self._start_redtap("redtap-packet", link="packet"),
+            "redtap-xdp": lambda: self._start_redtap("redtap-xdp", link="xdp"),
             "redis-server": self._start_redis_server,
             "kernel": self._start_kernel,
             "uvloop": self._start_uvloop,
@@ -220,15 +228,16 @@ class Peers:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    # ---- on TAPs
+    # ---- on links of our own
 
-    def _start_redtap(self, name: str = "redtap", *, is_pure: bool = False) -> Peer:
+    def _start_redtap(self, name: str = "redtap", *, is_pure: bool = False, link: str = "tap") -> Peer:
         namespace = f"{name}-{self._suffix}"
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="redtap-bench-"))
         argv = [
             *(sys.executable, "-m", "appliance", "serve", "--netns", namespace, "--log-level", "warning"),
             *("--control", str(Path(directory, "control.sock"))),
             *("--max-connections", str(_MAX_CONNECTIONS)),
+            *("--link", link),
         ]
         env = {**os.environ, "REDTAP_PURE": "1"} if is_pure else None
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)

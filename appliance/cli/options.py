@@ -14,7 +14,7 @@ import click
 from appliance.config import OPTIONS, Settings, load, option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -48,6 +48,6 @@ def setting_options(fields: tuple[str, ...] = ALL) -> Callable[[_F], _F]:
     return decorate
 
 
-def settle(flags: dict[str, str | None]) -> Settings:
-    """The settings of this process, from the flags that a command got."""
-    return load(flags, os.environ)
+def settle(flags: dict[str, str | None], redis: Mapping[str, tuple[str, str]] | None = None) -> Settings:
+    """The settings of this process, from the flags that a command got and what a redis.conf says."""
+    return load(flags, os.environ, redis)

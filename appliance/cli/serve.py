@@ -20,6 +20,7 @@ from urllib.parse import quote
 import click
 
 from appliance.cli.options import ALL, setting_options, settle
+from appliance.cli.redis_conf import RedisArguments, RedisConf, RedisConfCommand, redis_arguments
 from appliance.config import LINKS, runtime_directory
 from appliance.errors import ConfigError, HostError
 
@@ -35,15 +36,22 @@ if TYPE_CHECKING:
     from netns.topology import AttachedTopology, Topology
 
 
-@click.command()
+@click.command(cls=RedisConfCommand)
 @setting_options(ALL)
-def serve(**flags: str | None) -> None:
+@click.pass_context
+def serve(ctx: click.Context, /, **flags: str | None) -> None:
     """Run an appliance in the foreground: namespace, TAP, TCP and Redis.
 
     One ready line on standard output says where it is. Ctrl-C or SIGTERM removes everything it made.
+
+    REDIS_CONF is read as redis-server reads it (- for standard input), and so is every --PARAMETER of
+    redis-server that is no option below.
     """
-    settings = settle(flags)
+    conf = RedisConf(redis_arguments(ctx))
+    settings = settle(flags, conf.shared())
     _configure_logs(settings)
+    for notice in conf.notices:
+        _say(notice)
     from netns.undo import held_signals
 
     with held_signals() as arrived, _build_for_serve(settings) as built:
@@ -73,7 +81,7 @@ def serve(**flags: str | None) -> None:
             "tap": built.device.name,
             "link": built.device.kind,
         }
-        _run(settings, built.device, facts, arrived, on_ready=on_ready, beside=_until_told)
+        _run(settings, built.device, facts, arrived, on_ready=on_ready, beside=_until_told, conf=conf)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -325,11 +333,11 @@ def _run(
     beside: Callable[[Ready], Awaitable[None]],
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
+    conf: RedisConf | None = None,
 ) -> None:
     """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already."""
     import trio
 
-    from appliance.redis.engine import EngineSettings
     from appliance.shell.main import serve as serve_appliance
     from appliance.shell.memory import keep_freed_memory
     from appliance.stack.interface import InterfaceConfig
@@ -349,12 +357,7 @@ def _run(
         random_bytes=random_bytes,
         neighbor=NeighborConfig(only_mac=_PEER_MAC) if device.kind == "tun" else None,
     )
-    engine_settings = EngineSettings(
-        port=settings.port,
-        databases=settings.databases,
-        requirepass=settings.requirepass,
-        maxclients=settings.max_connections,
-    )
+    engine_settings = (conf or RedisConf(RedisArguments())).engine_settings(settings)
     keep_freed_memory()
     is_running = False
 

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.session import Session
 
-# A session with its parser and reply buffer, when nothing is under way.
-_SESSION_BYTES: Final = 3000
+SESSION_BYTES: Final = 3000
+"""A session with its parser and reply buffer, when nothing is under way."""
+
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000
 # Who has not authenticated gets no more room than this for a request.
@@ -161,7 +162,7 @@ class ClientLimits:
 
     def memory_of(self, session: Session) -> int:
         """Bytes that a client takes (CLIENT LIST's tot-mem)."""
-        return int(_SESSION_BYTES + session.query_bytes() + session.output_bytes())
+        return int(SESSION_BYTES + session.query_bytes() + session.output_bytes())
 
     def memory_of_all(self) -> int:
         """Bytes of all clients (INFO's mem_clients_normal)."""

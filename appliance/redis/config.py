@@ -49,12 +49,48 @@ class Configuration:
             if parameter.alias:
                 self._parameters[parameter.alias] = parameter
             self._values[parameter.name] = parameter.default
-        for name, text in overrides.items():
+        # Names of parameters whose lines in redis.conf say what cannot be here: CONFIG REWRITE leaves them.
+        self.left_alone: set[bytes] = set()
+        self.requirepass: bytes = b""
+        # What notify-keyspace-events was set to: its text does not show all of it.
+        self.event_flags: int = 0
+        self.override(overrides)
+
+    def override(self, values: dict[str, str]) -> None:
+        """Set parameters at the start, immutable ones too.
+
+        Raises:
+            ValueError: a value its parameter does not take.
+            KeyError: no parameter of that name.
+        """
+        for name, text in values.items():
             parameter = self._parameters[name.encode()]
             self._values[parameter.name] = self._read(parameter, parameter.words(text.encode()))
-        self.requirepass: bytes = self._values[b"requirepass"]
-        # What notify-keyspace-events was set to: its text does not show all of it.
-        self.event_flags: int = event_classes(self._values[b"notify-keyspace-events"].decode())
+            if parameter.kind == "events":
+                self.event_flags = event_classes(text)
+        self.requirepass = self._values[b"requirepass"]
+
+    def set_from_file(self, parameter: Parameter, words: list[bytes]) -> bool:
+        """Set a parameter from a line of redis.conf; whether it took the value.
+
+        One that would promise something that is not there keeps its default.
+
+        Raises:
+            ValueError: it does not take that value.
+        """
+        value = self._read(parameter, words)
+        try:
+            _check_possible(parameter, value)
+        except ValueError:
+            self._values[parameter.name] = parameter.default
+            self.left_alone.add(parameter.name)
+            return False
+        self._values[parameter.name] = value
+        self.left_alone.discard(parameter.name)
+        if parameter.kind == "events":
+            self.event_flags = event_classes(words[0].decode("latin-1"))
+        self.requirepass = self._values[b"requirepass"]
+        return True
 
     # Values ---------------------------------------------------------------------------------------
 
@@ -67,6 +103,10 @@ class Configuration:
     def is_on(self, name: str) -> bool:
         """Of a parameter that is yes or no."""
         return self._values[name.encode()] == b"yes"
+
+    def parameters(self) -> list[Parameter]:
+        """All of them, each once, in the order of redis.conf."""
+        return [self._parameters[name] for name in self._values]
 
     def find(self, name: bytes) -> Parameter | None:
         """The parameter of that name or alias, in any case."""
@@ -127,6 +167,7 @@ class Configuration:
             raise
         self.event_flags = events
         self.requirepass = self._values[b"requirepass"]
+        self.left_alone.difference_update(parameter.name for _, parameter, _ in known)
 
     def _known(self, pairs: list[tuple[bytes, bytes]]) -> list[tuple[bytes, Parameter, bytes]]:
         """Name as the parameter or its alias is written, parameter, and text, of each pair.
@@ -193,6 +234,10 @@ def _check_possible(parameter: Parameter, value: bytes) -> None:
         parameter.name in (b"tls-replication", b"tls-cluster") and value == b"yes"
     ):
         raise ValueError("Unable to update TLS configuration. Check server logs.")
+    if (parameter.name == b"cluster-enabled" and value == b"yes") or (
+        parameter.name == b"replicaof" and value
+    ):
+        raise ValueError("can't set immutable config")  # they are: only a file can ask for it
 
 
 def _failed(name: bytes, reason: str) -> bytes:

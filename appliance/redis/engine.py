@@ -1,8 +1,8 @@
 """The engine: databases, sessions, configuration and counters behind one Redis endpoint.
 
 It is sans-IO: the shell gives it bytes through sessions, calls `cron` ten times a second (`hz`), and
-`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come in
-as arguments.
+`handle_timeouts` when `next_timeout_us` has come. Nothing here reads a clock or makes randomness; both come
+in as arguments.
 
 What a command leaves to do for others (messages to send, sessions that wait for a key it changed) sets
 `attention`, and `settle` does it when the command is over: the whole EXEC, the whole script.
@@ -15,7 +15,7 @@ Errors:     ValueError for settings out of range.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -25,10 +25,11 @@ from appliance.redis.commands import all_commands
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
-from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY, TRACKING
+from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SCRIPT_BUSY, STALLED, TRACKING
 from appliance.redis.eviction import Memory
 from appliance.redis.field_expiry import SWEEP as FIELD_SWEEP, FieldSchedule
 from appliance.redis.frequency import Frequency
+from appliance.redis.holding import Holding
 from appliance.redis.keyspace import (
     TOUCH_CLOCK,
     TOUCH_COUNT,
@@ -52,6 +53,9 @@ from appliance.redis.tracking import Tracking
 from appliance.redis.types.collection import EncodingLimits
 from appliance.redis.types.hashes import NEVER, Hash
 from appliance.redis.watch import WatchRegistry
+
+if TYPE_CHECKING:
+    from appliance.redis.config_file import ConfigStore
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
@@ -88,8 +92,18 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        configuration: Configuration | None = None,
+        config_store: ConfigStore | None = None,
+        renamed: list[tuple[bytes, bytes]] | None = None,
         script_memory: int = 256 * 1024 * 1024,
     ) -> None:
+        """What an engine is made of.
+
+        Args:
+            configuration: what was read from redis.conf; the other settings go before what it says.
+            config_store: the file itself, for CONFIG REWRITE.
+            renamed: commands and their new names, empty for none at all.
+        """
         if not 1 <= databases <= 1 << 16:
             raise ValueError(f"databases: {databases} is not in 1..65536")
         self.port = port
@@ -100,6 +114,9 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.configuration = configuration
+        self.config_store = config_store
+        self.renamed: list[tuple[bytes, bytes]] = renamed or []
         self.script_memory = script_memory  # bytes Lua may take
 
 
@@ -163,6 +180,8 @@ class Engine:
         self.timing = Timing(self)
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
+        self.holding = Holding(self)
+        self.expires_actively = True  # DEBUG SET-ACTIVE-EXPIRE
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         self.random_bytes = random_bytes
@@ -178,7 +197,14 @@ class Engine:
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.
         self.is_direct: bool = IS_FASTER
-        self.configuration = Configuration(settings_overrides(settings))
+        self.config_store: ConfigStore | None = settings.config_store
+        for name, new_name in settings.renamed:
+            self.registry.rename(name, new_name)
+            if name.lower() in (b"get", b"set"):
+                self.is_direct = False
+        configuration = settings.configuration
+        self.configuration = Configuration({}) if configuration is None else configuration
+        self.configuration.override(settings_overrides(settings))
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
         self.sessions: dict[int, Session] = {}
@@ -379,6 +405,9 @@ class Engine:
         """
         self.clock.set_us(now_us)
         self.tracking.current = None
+        if self.mode & STALLED:
+            self._work_at_us = NEVER_US
+            return False
         start: i64 = self.stopwatch()
         self.has_work = self._active_expiry()
         if self._expire_fields():
@@ -393,7 +422,7 @@ class Engine:
                 left -= _SLOTS_BUDGET // 4
                 if database.has_work:
                     self.has_work = True
-        if self.memory.is_behind:
+        if self.memory.is_behind and self.mode & PAUSED == 0:
             # What `maxmemory-eviction-tenacity` put off.
             self.memory.make_room()
             self.has_work = self.has_work or self.memory.is_behind
@@ -409,15 +438,25 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        if self.mode & STALLED:
+            return min(self.holding.next_us, self._release_at_us)
         if self.mode & SCRIPT_BUSY:
             return min(self.scripts.resume_at_us, self._release_at_us)
+        if self.mode & PAUSED:
+            return min(
+                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
+            )
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:
         """Answer the sessions that have waited long enough, and let go of a piece of what is to be freed."""
         self.clock.set_us(now_us)
         self.tracking.current = None
-        if self.mode & SCRIPT_BUSY:
+        if self.mode & (PAUSED | STALLED) != 0:
+            self.holding.handle_timeouts(now_us)
+        if self.mode & STALLED:
+            pass
+        elif self.mode & SCRIPT_BUSY:
             self.scripts.resume(now_us)
         elif self.blocked.earliest_us <= now_us:
             self.blocked.expire(now_us)
@@ -452,6 +491,8 @@ class Engine:
         Returns:
             Whether the budget ended it.
         """
+        if self.mode & PAUSED or not self.expires_actively:
+            return False
         budget: i64 = _EXPIRE_BUDGET
         count: i64 = len(self.databases)
         step: i64 = 0
@@ -493,6 +534,8 @@ class Engine:
         Returns:
             Whether the budget ended it.
         """
+        if self.mode & PAUSED or not self.expires_actively:
+            return False
         budget: i64 = _FIELD_EXPIRY_BUDGET
         for database in self.databases:
             schedule = self.field_schedules[database.index]
@@ -579,8 +622,14 @@ class Engine:
 
     def has_room(self) -> bool:
         """Whether the memory limit allows commands that need more memory; keys may go for it."""
+        if self.mode & PAUSED:
+            return True  # nothing may go now, and nobody who writes gets here
         counters = self.counters
-        if self.memory.make_room():
+        start = self.stopwatch() if self.timing.latency.threshold_ms != 0 else 0
+        has_room = self.memory.make_room()
+        if self.timing.latency.threshold_ms != 0:
+            self.timing.event(b"eviction-cycle", self.stopwatch() - start)
+        if has_room:
             if counters.refusing_since_us != 0:
                 counters.refusing_us += self.clock.now_us - counters.refusing_since_us
                 counters.refusing_since_us = 0

@@ -14,3 +14,4 @@ SCRIPT_BUSY: Final = 1 << 2  # a script is under way and has let go of the threa
 MONITORED: Final = 1 << 3  # somebody runs MONITOR
 TRACKING: Final = 1 << 4  # somebody's reads are tracked (CLIENT TRACKING)
 EXACT_TIMES: Final = 1 << 5  # every command is timed, quick ones too
+STALLED: Final = 1 << 6  # DEBUG SLEEP: nothing is executed

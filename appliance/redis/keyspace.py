@@ -1127,6 +1127,7 @@ class Clock:
         self.now_us: i64 = 0
         self.now_ms: i64 = 0
         self.now_s: i64 = 0
+        self.keeps_expired = False  # CLIENT PAUSE: what is past its time is not seen, but stays
         # What becomes of the keys that the command being executed looks up.
         self.touching: i64 = TOUCH_CLOCK
         # An -lfu policy is on, and its rules, which are there in any case.
@@ -1532,6 +1533,8 @@ class Database:
     # Expiry ---------------------------------------------------------------------------------------
 
     def _expire(self, entry: Entry) -> None:
+        if self._clock.keeps_expired:
+            return
         self._forget_expiry(entry)
         self._table.take(entry.key)
         value = entry.value
@@ -1615,6 +1618,8 @@ class Database:
                 return None
             if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= self._clock.now_ms:
                 return entry.key
+            if self._clock.keeps_expired:
+                return entry.key  # there may be no other
             self._expire(entry)
 
     def scan(self, cursor: int, out: list[Entry]) -> int:

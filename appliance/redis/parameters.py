@@ -210,8 +210,11 @@ class Parameter:
 
     def _check_string(self, text: bytes) -> None:
         name = self.name.decode()
+        if name in ("appendfilename", "appenddirname") and not text:
+            raise ValueError(f"{name} can't be empty")
         if name in _FILE_NAMES and b"/" in text:
-            raise ValueError(f"{name} can't be a path, just a filename")
+            kind = "dirname" if name == "appenddirname" else "filename"
+            raise ValueError(f"{name} can't be a path, just a {kind}")
         if name == "proc-title-template":
             _check_title(text)
         elif name == "cluster-announce-hostname":

@@ -614,6 +614,25 @@ class Registry:
             self.by_spelling[command.name] = command
             self.by_spelling[command.name.upper()] = command
 
+    def rename(self, name: bytes, new_name: bytes) -> None:
+        """Call a command otherwise from now on; without a new name there is none any more.
+
+        Raises:
+            ValueError: there is no such command, or another one of the new name.
+        """
+        command = self.commands.get(name.lower())
+        if command is None:
+            raise ValueError("No such command in rename-command")
+        if new_name.lower() in self.commands:
+            raise ValueError("Target command name already exists")
+        for each in (name.lower(), name.upper()):
+            self.by_spelling.pop(each, None)
+        self.commands.pop(name.lower())
+        if new_name:
+            self.commands[new_name.lower()] = command
+            self.by_spelling[new_name.lower()] = command
+            self.by_spelling[new_name.upper()] = command
+
     def find(self, name: bytes) -> Command | None:
         """The command, in any mixture of cases."""
         command = self.by_spelling.get(name)

@@ -32,7 +32,14 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import NOT_TIMED, serve_direct
-from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED, SCRIPT_BUSY, TRACKING
+from appliance.redis.engine_modes import (
+    MEMORY_LIMITED,
+    MONITORED,
+    PAUSED,
+    SCRIPT_BUSY,
+    STALLED,
+    TRACKING,
+)
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
 from appliance.redis.pubsub import Subscriptions, remove_listener
@@ -231,8 +238,12 @@ class Session:
     def _execute_all(self, parser: RequestParser) -> None:
         engine = self.engine
         while True:
-            if self.mode | engine.mode == 0 and engine.is_direct and parser.is_between_requests():
-                parser.pos = serve_direct(self, parser.data, parser.pos)
+            if self.mode | engine.mode == 0:
+                if engine.is_direct and parser.is_between_requests():
+                    parser.pos = serve_direct(self, parser.data, parser.pos)
+            elif engine.mode & STALLED and not self.is_privileged:
+                engine.holding.hold(self, [])
+                return
             args = parser.next_request()
             if args is None:
                 break
@@ -399,6 +410,11 @@ class Session:
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
+        if self.engine.mode & PAUSED and not self.is_privileged and mode & MONITORING == 0:
+            flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
+            if self.engine.holding.must_wait(command, flags):
+                self.engine.holding.hold(self, args)
+                return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
             self.last_command = command
             self.queued.append((command, args))
@@ -532,6 +548,23 @@ class Session:
         if is_first:
             engine.blocked.set_deadline(waiting)
         return NO_REPLY
+
+    def park(self) -> None:
+        """Execute nothing more until `unpark` or `execute_held`."""
+        self.mode |= PARKED | BEHIND
+
+    def unpark(self, reply: object) -> None:
+        """Answer what this session was parked in, and go on."""
+        self.mode &= ~PARKED
+        self._append(reply)
+        self.engine.mark_pending(self)
+
+    def execute_held(self, args: list[bytes]) -> None:
+        """Execute the request that this session was parked with (none: what comes next), and go on."""
+        self.mode &= ~PARKED
+        if len(args) > 0:
+            self.execute(args)
+        self.engine.mark_pending(self)
 
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""

@@ -245,9 +245,9 @@ class _Running:
                 "os": f"{system.sysname} {system.release} {system.machine}",
                 "multiplexing_api": "epoll",
                 "process_id": os.getpid(),
-                "tcp_port": self.ready.port,
+                "tcp_port": self.engine.settings.port,
                 "executable": sys.executable,
-                "listener0": f"name=tcp,bind={self.ready.address},port={self.ready.port}",
+                "listener0": f"name=tcp,bind={self.ready.address},port={self.engine.settings.port}",
             }
 
         startup, _ = _memory_bytes()

@@ -6,10 +6,13 @@ connection itself (redis_connection.py). `serve_redis_stream` runs the same sess
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from appliance.errors import LocalProtocolError
+from appliance.shell.addresses import format_address
 from appliance.shell.clock import trio_time
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
@@ -150,12 +153,14 @@ class RedisService:
         self.engine = engine
         self.clock = network.clock
         self.pump = network.pump
-        self._listener = network.listen(port)
+        self._listener = network.listen(port, backlog=self._backlog())
         self._acceptor = RedisAcceptor(self.pump, engine, self._listener, output_limit, input_limit)
         self._listener.owner = self._acceptor
         self.lingering: set[RedisConnection] = self._acceptor.lingering
         """Said all, waiting for the peer's FIN or for the end of its patience."""
         self.pump.add_step_hook(self._after_handlers)
+        engine.configuration.on_change("port", self._move)
+        engine.configuration.on_change("bind", self._check_addresses)
 
     async def run(self) -> None:
         """Housekeeping of the connections; `run_cron` is the engine's."""
@@ -178,8 +183,42 @@ class RedisService:
                 port.handler.finish()
         self.pump.flush()
 
+    def _backlog(self) -> int:
+        return max(1, self.engine.configuration.integer("tcp-backlog"))
+
+    def _move(self, value: bytes) -> None:
+        """CONFIG SET port: who is connected stays; at port 0 nobody listens, as with redis-server."""
+        port = int(value)
+        old = self._listener
+        if port != 0:
+            try:
+                self._listener = self.network.listen(port, backlog=self._backlog())
+            except LocalProtocolError:
+                raise ValueError("Unable to listen on this port. Check server logs.") from None
+            self._acceptor.listener = self._listener
+            self._listener.owner = self._acceptor
+        old.close()
+        self.engine.settings.port = port
+
+    def _check_addresses(self, value: bytes) -> None:
+        """CONFIG SET bind: the appliance has one address, and cannot listen on another one."""
+        ours = format_address(self.network.interface.config.address)
+        for word in value.decode("latin-1").split(" ") if value else []:
+            name = word.removeprefix("-")
+            if name in ("*", "0.0.0.0", ours) or (name != word and _is_address(name)):
+                continue
+            raise ValueError("Failed to bind to specified addresses.")
+
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "::*"
+    return True
 
 
 def _log_closed(session: Session, reason: str) -> None:

@@ -145,7 +145,7 @@ class _ScriptedLink(Link):
     """
 
     def __init__(self, clock: _VirtualClock, load: Load) -> None:
-        super().__init__(vnet_header=True, mtu=1500)
+        super().__init__(vnet_header=True, mtu=1500, gso=True)
         self._clock = clock
         self._pauses = load.clients == 1
         self._is_paused = False

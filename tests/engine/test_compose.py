@@ -21,17 +21,22 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 NET_ADMIN = 1 << 12  # capabilities(7)
+NET_RAW = 1 << 13
 
 
 class Compose:
     """`docker compose` for one project, and what is left of that project on the engine."""
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, file: str = "compose.yaml") -> None:
         self.project = project
+        self.file = file
 
     def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["docker", "compose", "--project-name", self.project, "--progress", "plain", *arguments],
+            [
+                *("docker", "compose", "--file", self.file, "--project-name", self.project),
+                *("--progress", "plain", *arguments),
+            ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -92,15 +97,16 @@ def _why_no_engine() -> str | None:
     return None
 
 
-@pytest.fixture(scope="module")
-def compose() -> Iterator[Compose]:
+@pytest.fixture(scope="module", params=["compose.yaml", "compose.packet.yaml"])
+def compose(request: pytest.FixtureRequest) -> Iterator[Compose]:
     """The project, built and up; whatever happens in the tests, it is taken away again."""
     reason = _why_no_engine()
     if reason is not None:
         if os.environ.get("REDTAP_REQUIRE_ENGINE"):
             pytest.fail(reason)
         pytest.skip(reason)
-    compose = Compose(f"redtap-test-{os.getpid()}")
+    kind = request.param.split(".")[1]
+    compose = Compose(f"redtap-test-{kind}-{os.getpid()}", request.param)
     try:
         compose("--profile", "cli", "build", timeout=1200)
         up = compose.run("up", "--detach", "--wait", "--wait-timeout", "60")
@@ -118,13 +124,14 @@ def test_image_runs_the_compiled_build(compose: Compose) -> None:
     assert "compiled" in compose("exec", "-T", "appliance", "redtap", "--version")
 
 
-def test_appliance_has_a_user_of_its_own_and_net_admin_only(compose: Compose) -> None:
+def test_appliance_has_a_user_of_its_own_and_the_capabilities_it_needs(compose: Compose) -> None:
     status = compose("exec", "-T", "appliance", "cat", "/proc/1/status")
     fields = {name: rest.split() for name, _, rest in (line.partition(":") for line in status.splitlines())}
     assert "0" not in fields["Uid"]
     assert "0" not in fields["Gid"]
     for capabilities in ("CapPrm", "CapEff", "CapBnd"):
-        assert int(fields[capabilities][0], 16) == NET_ADMIN, capabilities
+        wanted = NET_ADMIN | NET_RAW if "packet" in compose.file else NET_ADMIN
+        assert int(fields[capabilities][0], 16) == wanted, capabilities
     assert fields["NoNewPrivs"] == ["1"]
 
 
@@ -157,6 +164,15 @@ def test_no_kernel_socket_carries_the_clients(compose: Compose) -> None:
     """The kernel of the appliance's container knows no TCP socket on port 6379 (0x18EB), nor any other."""
     table = compose("exec", "-T", "appliance", "cat", "/proc/net/tcp", "/proc/net/tcp6")
     assert not [line for line in table.splitlines() if ":18EB" in line]
+
+
+def test_variant_without_a_tap_has_none(compose: Compose) -> None:
+    links = compose("exec", "-T", "appliance", "ls", "/sys/class/net").split()
+    device = compose("exec", "-T", "appliance", "sh", "-c", "test -e /dev/net/tun && echo there || echo none")
+    if "packet" in compose.file:
+        assert (sorted(links), device) == (["eth0", "lo"], "none")
+    else:
+        assert "redtap-tap" in links
 
 
 def test_stop_is_graceful_and_down_leaves_nothing(compose: Compose) -> None:

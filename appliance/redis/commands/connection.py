@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.blocking import NEVER_US
 from appliance.redis.errors import CommandError
-from appliance.redis.integers import parse_integer
+from appliance.redis.integers import I64_MAX, parse_integer
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
@@ -433,6 +434,32 @@ def client_reply(session: Session, args: list[bytes]) -> object:
     return NO_REPLY
 
 
+def client_pause(session: Session, args: list[bytes]) -> object:
+    pauses_all = True
+    if len(args) == 4:
+        word = args[3].lower()
+        if word not in (b"write", b"all"):
+            raise CommandError(b"ERR CLIENT PAUSE mode must be WRITE or ALL")
+        pauses_all = word == b"all"
+    elif len(args) > 4:
+        raise CommandError(errors.unknown_subcommand_or_arity(b"client", args[1]))
+    span_ms = parse_integer(args[2])
+    if span_ms is None:
+        raise CommandError(b"ERR timeout is not an integer or out of range")
+    if span_ms < 0:
+        raise CommandError(b"ERR timeout is negative")
+    if span_ms > I64_MAX - session.clock.now_ms:
+        raise CommandError(b"ERR timeout is out of range")
+    until_ms = min(span_ms + session.clock.now_ms, NEVER_US // 1000)
+    session.engine.holding.pause(until_ms * 1000, pauses_all)
+    return OK
+
+
+def client_unpause(session: Session, args: list[bytes]) -> object:
+    session.engine.holding.unpause()
+    return OK
+
+
 def client_unblock(session: Session, args: list[bytes]) -> object:
     with_error = False
     if len(args) == 4:
@@ -443,13 +470,12 @@ def client_unblock(session: Session, args: list[bytes]) -> object:
     elif len(args) > 4:
         raise CommandError(errors.unknown_subcommand_or_arity(b"client", args[1]))
     target = session.engine.sessions.get(integer_argument(args[2]))
-    if target is None or not target.is_parked:
+    waiting = None if target is None else target.waiting
+    if target is None or waiting is None or not target.is_parked:
         return 0
     if with_error:
         target.unblock_with_error()
     else:
-        waiting = target.waiting
-        assert waiting is not None
         target.give_up(waiting.timeout_reply)
     return 1
 
@@ -463,10 +489,12 @@ HANDLERS: Final[dict[str, Handler]] = {
     "client|list": client_list,
     "client|no-evict": client_no_evict,
     "client|no-touch": client_no_touch,
+    "client|pause": client_pause,
     "client|reply": client_reply,
     "client|setinfo": client_setinfo,
     "client|setname": client_setname,
     "client|unblock": client_unblock,
+    "client|unpause": client_unpause,
     "echo": echo,
     "hello": hello,
     "ping": ping,

@@ -286,7 +286,7 @@ def _server(engine: Engine) -> Facts:
     version = __version__.encode()
     return {
         "redis_version": settings.version,
-        "redis_build_id": f"{crc64(version, len(version)) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
+        "redis_build_id": f"{int(crc64(version, len(version))) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
         "arch_bits": 64,
         "run_id": engine.run_id,
         "tcp_port": settings.port,
@@ -296,7 +296,7 @@ def _server(engine: Engine) -> Facts:
         "hz": int(engine.client_limits.hz),
         "configured_hz": engine.configuration.integer("hz"),
         "lru_clock": now_us // 1_000_000 & 0xFF_FFFF,
-        "config_file": "",
+        "config_file": "" if engine.config_store is None else engine.config_store.path,
     }
 
 

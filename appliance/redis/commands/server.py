@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.config_file import rewritten
 from appliance.redis.engine_modes import SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
@@ -46,7 +47,16 @@ def config_resetstat(session: Session, args: list[bytes]) -> object:
 
 
 def config_rewrite(session: Session, args: list[bytes]) -> object:
-    raise CommandError(b"ERR The server is running without a config file")
+    engine = session.engine
+    store = engine.config_store
+    if store is None:
+        raise CommandError(b"ERR The server is running without a config file")
+    try:
+        store.write(rewritten(store.read(), engine.configuration))
+    except OSError as error:
+        reason = (error.strerror or str(error)).encode()
+        raise CommandError(b"ERR Rewriting config file: " + reason) from None
+    return OK
 
 
 # COMMAND ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.redis.session import SESSION_BYTES
+from appliance.redis.client_limits import SESSION_BYTES
 from tests.support.redis_client import START_US, Client, make_engine
 
 SECOND = 1_000_000

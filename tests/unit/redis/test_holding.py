@@ -1,0 +1,138 @@
+"""CLIENT PAUSE and DEBUG SLEEP: who waits, for how long, and what does not happen meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.redis import Engine, EngineSettings, Session
+
+NOW_US = 1_700_000_000_000_000
+MS = 1000
+
+
+class Clients:
+    """Sessions by name, a clock, and what each was sent."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(EngineSettings(), lambda count: bytes(range(count)))
+        self.now_us = NOW_US
+        self.sessions: dict[str, Session] = {}
+
+    def say(self, name: str, text: str) -> bytes:
+        """What the client has got when its request has been looked at."""
+        self.session(name).data_received(text.encode() + b"\r\n", self.now_us)
+        self.engine.take_pending_sessions()
+        return self.got(name)
+
+    def session(self, name: str) -> Session:
+        if name not in self.sessions:
+            self.sessions[name] = self.engine.create_session(
+                remote="10.0.0.1:1", local="10.0.0.2:2", now_us=self.now_us, is_privileged=name == "control"
+            )
+        return self.sessions[name]
+
+    def got(self, name: str) -> bytes:
+        return b"".join(self.sessions[name].take_output())
+
+    def advance(self, span_us: int) -> None:
+        self.now_us += span_us
+        self.engine.handle_timeouts(self.now_us)
+        self.engine.take_pending_sessions()
+
+
+@pytest.fixture
+def clients() -> Clients:
+    return Clients()
+
+
+def test_pause_all_holds_every_command_until_its_time(clients: Clients) -> None:
+    assert clients.say("a", "CLIENT PAUSE 100") == b"+OK\r\n"
+    assert clients.say("b", "SET k 1") == b""
+    assert clients.say("c", "GET k") == b""
+    assert clients.say("a", "CLIENT UNPAUSE") == b""
+    assert clients.engine.next_timeout_us() == NOW_US + 100 * MS
+    clients.advance(99 * MS)
+    assert clients.got("b") == b""
+    clients.advance(1 * MS)
+    assert clients.got("b") == b"+OK\r\n"
+    assert clients.got("c") == b"$1\r\n1\r\n"
+    assert clients.got("a") == b"+OK\r\n"
+    assert clients.say("b", "PING") == b"+PONG\r\n"
+
+
+def test_pause_write_lets_those_that_read_go_on(clients: Clients) -> None:
+    clients.say("a", "CLIENT PAUSE 100000 WRITE")
+    assert clients.say("b", "GET k") == b"$-1\r\n"
+    for line in ("SET k 1", "PUBLISH c m", "PFCOUNT h"):
+        assert clients.say(line, line) == b"", line
+    assert clients.say("a", "CLIENT UNPAUSE") == b"+OK\r\n"
+    assert clients.got("SET k 1") == b"+OK\r\n"
+    assert clients.got("PFCOUNT h") == b":0\r\n"
+
+
+def test_a_transaction_waits_if_one_of_its_commands_would(clients: Clients) -> None:
+    for name, command in (("r", "GET k"), ("w", "SET k 1")):
+        clients.say(name, "MULTI")
+        clients.say(name, command)
+    clients.say("a", "CLIENT PAUSE 1000 WRITE")
+    assert clients.say("r", "EXEC") == b"*1\r\n$-1\r\n"
+    assert clients.say("w", "EXEC") == b""
+    clients.advance(1000 * MS)
+    assert clients.got("w") == b"*1\r\n+OK\r\n"
+
+
+def test_what_a_held_client_sends_waits_behind_it_in_order(clients: Clients) -> None:
+    clients.say("a", "CLIENT PAUSE 1000")
+    assert clients.say("b", "SET k 1\r\nINCR k") == b""
+    assert clients.say("b", "INCR k") == b""
+    clients.advance(1000 * MS)
+    assert clients.got("b") == b"+OK\r\n:2\r\n:3\r\n"
+
+
+def test_a_pause_can_be_made_longer_and_stricter_but_not_less(clients: Clients) -> None:
+    clients.say("a", "CLIENT PAUSE 1000 WRITE")
+    clients.say("a", "CLIENT PAUSE 10 ALL")
+    assert clients.say("b", "GET k") == b""
+    clients.advance(999 * MS)
+    assert clients.got("b") == b""
+    clients.advance(1 * MS)
+    assert clients.got("b") == b"$-1\r\n"
+
+
+def test_nothing_expires_in_a_pause_and_what_is_past_its_time_is_not_seen(clients: Clients) -> None:
+    clients.say("a", "SET k 1 PX 10")
+    clients.say("a", "CLIENT PAUSE 1000 WRITE")
+    clients.now_us += 100 * MS
+    clients.engine.cron(clients.now_us)
+    assert clients.say("b", "GET k") == b"$-1\r\n"
+    assert clients.say("b", "EXISTS k") == b":0\r\n"
+    assert clients.say("b", "DBSIZE") == b":1\r\n"
+    clients.advance(1000 * MS)
+    assert clients.say("b", "GET k") == b"$-1\r\n"
+    assert clients.say("b", "DBSIZE") == b":0\r\n"
+    clients.engine.databases[0].check_invariants()
+
+
+def test_a_blocked_client_gives_up_during_a_pause(clients: Clients) -> None:
+    assert clients.say("b", "BLPOP q 0.05") == b""
+    clients.say("a", "CLIENT PAUSE 1000")
+    clients.advance(50 * MS)
+    assert clients.got("b") == b"*-1\r\n"
+
+
+def test_a_held_client_cannot_be_unblocked_and_may_go_away(clients: Clients) -> None:
+    clients.say("a", "CLIENT PAUSE 1000 WRITE")
+    clients.say("b", "SET k 1")
+    number = clients.session("b").id
+    assert clients.say("a", f"CLIENT UNBLOCK {number}") == b":0\r\n"
+    assert b"flags=b" in clients.say("a", f"CLIENT LIST ID {number}")
+    clients.session("b").close()
+    clients.advance(1000 * MS)
+    assert clients.say("a", "EXISTS k") == b":0\r\n"
+
+
+def test_the_control_socket_is_not_held(clients: Clients) -> None:
+    clients.say("a", "CLIENT PAUSE 1000")
+    assert clients.say("control", "PING") == b"+PONG\r\n"
+    assert clients.say("control", "CLIENT UNPAUSE") == b"+OK\r\n"
+    assert clients.say("a", "PING") == b"+PONG\r\n"
