@@ -80,7 +80,7 @@ class Tracking:
         self._items: i64 = 0
         self._prefixes: dict[bytes, _Prefix] = {}
         self._own: list[bytes | None] = []  # told of when the command is over; None: everything
-        self._has_broadcasts = False
+        self.has_broadcasts = False  # to be sent when the turn of the loop is over
         self._rounds_over: i64 = 0
 
     # Switching ------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Tracking:
             for prefix, listening in self._prefixes.items():
                 if key.startswith(prefix):
                     listening.keys.setdefault(key, changer)
-                    self._has_broadcasts = True
+                    self.has_broadcasts = True
         if key in self._keys:
             self._tell_readers(key)
 
@@ -227,12 +227,9 @@ class Tracking:
         for key in own:
             self._send(session, session.tracked, _null(session) if key is None else _keys_reply([key]))
 
-    def has_broadcasts(self) -> bool:
-        return self._has_broadcasts
-
     def broadcast(self) -> None:
         """Send what has been gathered for the prefixes, when no command is being executed."""
-        self._has_broadcasts = False
+        self.has_broadcasts = False
         for prefix in sorted(self._prefixes):
             listening = self._prefixes[prefix]
             if len(listening.keys) == 0:
