@@ -22,6 +22,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
+from appliance.redis.commands.connection import client_capa
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
@@ -196,6 +197,7 @@ class Engine:
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
+        self.registry.add_unlisted("client|capa", -3, client_capa)
         self.get_command: Command = self.registry.commands[b"get"]
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.

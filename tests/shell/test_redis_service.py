@@ -566,3 +566,45 @@ async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_c
         assert len(engine.sessions) == 1
         assert engine.client_limits.output_buffer_disconnections == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_config_set_port_moves_the_listener_and_leaves_clients_alone(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        old = await open_client(client)
+        await ask(old, b"CONFIG SET port 7000\r\n", b"+OK\r\n")
+        await ask(old, b"PING\r\n", b"+PONG\r\n")
+        new = await client.open_tcp_stream(SERVER, 7000)
+        await ask(new, b"PING\r\n", b"+PONG\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            await open_client(client)
+        server.listen(7001)
+        refused = (
+            b"-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. "
+        )
+        await ask(old, b"CONFIG SET timeout 9 port 7001\r\n", refused + b"Check server logs.\r\n")
+        await ask(old, b"CONFIG GET port\r\n", b"*2\r\n$4\r\nport\r\n$4\r\n7000\r\n")
+        await ask(old, b"CONFIG SET port 0\r\n", b"+OK\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            await client.open_tcp_stream(SERVER, 7000)
+        await ask(old, b"CONFIG SET port 6379\r\n", b"+OK\r\n")
+        again = await open_client(client)
+        await ask(again, b"PING\r\n", b"+PONG\r\n")
+        assert service.engine.settings.port == 6379
+
+
+@pytest.mark.parametrize(
+    ("value", "is_taken"),
+    [
+        ("*", True),
+        ("10.0.0.2", True),
+        ("'10.0.0.2 -::1'", True),
+        ("10.0.0.9", False),
+        ("-10.0.0.9", True),
+        ("-x", False),
+    ],
+)
+async def test_bind_takes_the_address_there_is(value: str, is_taken: bool, autojump_clock: MockClock) -> None:
+    refused = b"-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.\r\n"
+    async with redis_at_6379() as (client, _server, _service):
+        stream = await open_client(client)
+        await ask(stream, f"CONFIG SET bind {value}\r\n".encode(), b"+OK\r\n" if is_taken else refused)
