@@ -416,7 +416,9 @@ class Session:
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
-        if self.engine.mode & PAUSED and not self.is_privileged and mode & MONITORING == 0:
+        if self.engine.mode & PAUSED and (self.is_privileged or mode & MONITORING):
+            self.clock.keeps_expired = False  # it may write
+        elif self.engine.mode & PAUSED:
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if self.engine.holding.must_wait(command, flags):
                 self.engine.holding.hold(self, args)
