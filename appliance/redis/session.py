@@ -578,10 +578,12 @@ class Session:
         self.engine.mark_pending(self)
 
     def execute_held(self, args: list[bytes]) -> None:
-        """Execute the request that this session was parked with (none: what comes next), and go on."""
+        """Execute the request that this session was parked with, if any, and what it has sent since."""
         self.mode &= ~PARKED
         if len(args) > 0:
             self.execute(args)
+        if self.mode & PARKED == 0 and not self.is_closing:
+            self.go_on()
         self.engine.mark_pending(self)
 
     def discard_transaction(self) -> None:
