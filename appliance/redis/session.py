@@ -399,6 +399,8 @@ class Session:
         if self.engine.mode & TRACKING:
             self.engine.tracking.begin(self)
         if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
+            if self.engine.attention != 0:
+                self.engine.settle(self)  # what was told of keys that went, now that no reply follows
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
