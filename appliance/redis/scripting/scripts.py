@@ -391,6 +391,7 @@ class Scripts:
             self._go_on_postponed()
         clock.set_us(self._clock_us)
         clock.touching = self._touching
+        engine.tracking.script_goes_on(job.session)
         current = self._current
         assert current is not None
         self._home = current()

@@ -110,3 +110,25 @@ def test_a_broadcast_goes_with_its_client(clients: Clients) -> None:
     assert clients.engine.tracking.total_prefixes == 0
     assert clients.engine.mode == clients.engine.interest == 0
     assert clients.say("other", "SET a 1") == b"+OK\r\n"
+
+
+def test_a_script_that_is_interrupted_tells_its_client_at_its_end(clients: Clients) -> None:
+    engine = clients.engine
+    ticks = iter(range(0, 1 << 60, 1_000_000))
+    engine.stopwatch = lambda: next(ticks)  # every look is a millisecond later: slices are short
+    clients.say("cache", "CLIENT TRACKING ON")
+    clients.say("cache", "GET k")
+    script = "redis.call('set', 'k', 1) for i = 1, 1000000 do local x = i end return redis.call('get', 'l')"
+    request = b"*3\r\n$4\r\nEVAL\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(script), script.encode())
+    session = clients.sessions["cache"]
+    session.data_received(request, NOW_US)
+    assert session.is_parked
+    assert clients.got("cache") == b""
+    now_us = NOW_US
+    while session.is_parked:
+        now_us += 1000
+        engine.handle_timeouts(now_us)
+    engine.take_pending_sessions()
+    assert clients.got("cache") == b"_\r\n" + invalidate("k")
+    clients.say("other", "SET l 1")
+    assert clients.got("cache") == invalidate("l")
