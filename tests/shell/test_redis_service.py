@@ -46,6 +46,12 @@ async def open_client(client: Network) -> TcpStream:
     return stream
 
 
+async def receive_until(stream: trio.abc.ReceiveStream, end: bytes) -> None:
+    received = b""
+    while not received.endswith(end):
+        received += await stream.receive_some()
+
+
 async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
@@ -311,6 +317,50 @@ async def test_blpop_gives_up_on_time(autojump_clock: MockClock) -> None:
         assert 2.5 <= trio.current_time() - begin < 2.51
         assert await receive_exactly(later, 5) == b"*-1\r\n"
         assert 20 <= trio.current_time() - begin < 20.01
+
+
+async def test_client_pause_holds_others_for_its_time(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        one, other = await open_client(client), await open_client(client)
+        await ask(one, b"CLIENT PAUSE 2500 WRITE\r\n", b"+OK\r\n")
+        begin = trio.current_time()
+        await ask(one, b"GET k\r\n", b"$-1\r\n")
+        assert trio.current_time() - begin < 0.1
+        await ask(other, b"SET k 1\r\nGET k\r\n", b"+OK\r\n$1\r\n1\r\n")
+        assert 2.5 <= trio.current_time() - begin < 2.51
+        await ask(one, b"CLIENT PAUSE 60000 WRITE\r\n", b"+OK\r\n")
+        await other.send_all(b"SET k 2\r\n")
+        await trio.sleep(1)
+        await ask(one, b"CLIENT UNPAUSE\r\n", b"+OK\r\n")
+        await ask(other, b"", b"+OK\r\n")
+        assert trio.current_time() - begin < 5
+
+
+async def test_debug_sleep_stops_clients_but_not_the_pump(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        service.engine.configuration.override({"enable-debug-command": "yes"})
+        one, other = await open_client(client), await open_client(client)
+        begin = trio.current_time()
+        await one.send_all(b"DEBUG SLEEP 1.5\r\nINCR n\r\n")
+        await trio.sleep(0.5)
+        # A handshake is packets alone; what the client says waits.
+        late = await open_client(client)
+        assert trio.current_time() - begin < 0.6
+        await other.send_all(b"INCR n\r\n")
+        await ask(late, b"INCR n\r\n", b":3\r\n")
+        assert 1.5 <= trio.current_time() - begin < 1.51
+        await ask(one, b"", b"+OK\r\n:1\r\n")
+        await ask(other, b"", b":2\r\n")
+
+
+async def test_a_cache_is_told_of_changes_in_the_same_step(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        cache, writer = await open_client(client), await open_client(client)
+        await cache.send_all(b"HELLO 3\r\nCLIENT TRACKING ON BCAST PREFIX k\r\n")
+        await receive_until(cache, b"+OK\r\n")
+        await ask(writer, b"SET k2 1\r\nSET other 1\r\nSET k1 1\r\n", b"+OK\r\n" * 3)
+        told = b">2\r\n$10\r\ninvalidate\r\n*2\r\n$2\r\nk1\r\n$2\r\nk2\r\n"
+        assert await receive_exactly(cache, len(told)) == told
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
