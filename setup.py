@@ -33,6 +33,7 @@ GROUPS = {
         "appliance/redis/commands/strings.py",
         "appliance/redis/direct.py",
         "appliance/redis/counters.py",
+        "appliance/redis/denials.py",
         "appliance/redis/doubles.py",
         "appliance/redis/engine.py",
         "appliance/redis/frequency.py",

@@ -25,6 +25,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.commands.connection import client_capa
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
+from appliance.redis.denials import Denials
 from appliance.redis.direct import IS_FASTER
 from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SCRIPT_BUSY, STALLED, TRACKING
 from appliance.redis.eviction import Memory
@@ -219,6 +220,7 @@ class Engine:
         self.shutdown_requested = False
         self.started_us: i64 = 0
         self.counters = Counters()
+        self.denials = Denials()
         self.traffic = Traffic()
         self.error_counts: dict[bytes, int] = {}
         self.counts_errors_apart = True
