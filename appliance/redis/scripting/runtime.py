@@ -69,8 +69,8 @@ FLAG_NAMES: Final[dict[bytes, int]] = {
     b"allow-cross-slot-keys": ALLOW_CROSS_SLOT_KEYS,
 }
 
-# Python hands nothing to Lua when Lua has more than two thirds of its memory: each string may be the one with which
-# the table of all strings doubles, and with many short strings that takes half of what there is.
+# Python hands nothing to Lua when Lua has more than two thirds of its memory: each string may be the one with
+# which the table of all strings doubles, and with many short strings that takes half of what there is.
 _SMALLEST_HEADROOM: Final = 2 * 1024 * 1024
 # A reply that may take more than this asks for room first.
 _SMALL_REPLY: Final = 64 * 1024
@@ -226,7 +226,7 @@ class Runtime:
         return self._memory_used() + size < self._limit - self._limit // 20
 
     def _may_push(self) -> bool:
-        """Whether a small value may be handed to Lua now, in the middle of a script that has used up its memory.
+        """Whether a small value may be handed to Lua, in the middle of a script that has used up its memory.
 
         The first time it does, it gets some more, up to its end.
         """
