@@ -109,6 +109,7 @@ class OurClient:
 def make_engine(**settings: int | str) -> Engine:
     engine = Engine(EngineSettings(**settings), os.urandom)  # type: ignore[arg-type]
     engine.stopwatch = time.perf_counter_ns
+    engine.configuration.override({"enable-debug-command": "local"})
     return engine
 
 

@@ -205,6 +205,10 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
         },
     ),
     (
+        "Scripts and functions share one Lua, whose memory stands under the scripts.",
+        {"used_memory_vm_functions": 0},
+    ),
+    (
         "There are no modules.",
         {"module_fork_in_progress": 0, "module_fork_last_cow_size": 0},
     ),
@@ -424,7 +428,7 @@ def _stats(engine: Engine) -> Facts:
 
 
 def _replication(engine: Engine) -> Facts:
-    return {"master_replid": engine.run_id}
+    return {"master_replid": engine.replication_id}
 
 
 def _command_stats(engine: Engine) -> Facts:
