@@ -71,6 +71,7 @@ GROUPS = {
         "appliance/redis/listpack.py",
         "appliance/redis/lzf.py",
         "appliance/redis/partial_sort.py",
+        "appliance/redis/scripting/*.py",
         "appliance/redis/types/*.py",
     ],
 }
