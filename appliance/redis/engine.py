@@ -369,6 +369,8 @@ class Engine:
         Args:
             current: the session whose command it was; its output is being fetched anyway.
         """
+        if self.mode & SCRIPT_BUSY:
+            return  # the command is not over
         while self.attention != 0:
             attention = self.attention
             self.attention = 0

@@ -331,8 +331,9 @@ def _memory(engine: Engine) -> Facts:
     ratio = report.resident / report.used if report.used else 1.0
     extra = report.resident - report.used
     scripts = engine.scripts
+    lua = scripts.memory_used()
+    cached = scripts.scripts_memory()
     libraries = scripts.libraries
-    texts = scripts.scripts_memory() + libraries.memory()
     return {
         "used_memory": report.used,
         "used_memory_human": human_bytes(report.used),
@@ -348,18 +349,19 @@ def _memory(engine: Engine) -> Facts:
         "allocator_allocated": report.used,
         "allocator_active": report.used,
         "allocator_resident": report.resident,
-        "used_memory_lua": scripts.memory_used(),
-        "used_memory_vm_eval": scripts.memory_used(),
-        "used_memory_lua_human": human_bytes(scripts.memory_used()),
-        "used_memory_scripts_eval": scripts.scripts_memory(),
+        "used_memory_lua": lua,
+        "used_memory_vm_eval": lua,
+        "used_memory_lua_human": human_bytes(lua),
+        "used_memory_scripts_eval": cached,
         "number_of_cached_scripts": len(scripts.cached),
         "number_of_functions": len(libraries.functions),
         "number_of_libraries": len(libraries.by_name),
-        "used_memory_vm_total": scripts.memory_used(),
-        "used_memory_vm_total_human": human_bytes(scripts.memory_used()),
+        "used_memory_vm_functions": 0,
+        "used_memory_vm_total": lua,
+        "used_memory_vm_total_human": human_bytes(lua),
         "used_memory_functions": libraries.memory(),
-        "used_memory_scripts": texts,
-        "used_memory_scripts_human": human_bytes(texts),
+        "used_memory_scripts": cached + libraries.memory(),
+        "used_memory_scripts_human": human_bytes(cached + libraries.memory()),
         "maxmemory": limit,
         "maxmemory_human": human_bytes(limit),
         "maxmemory_policy": engine.configuration.text("maxmemory-policy").decode(),
