@@ -140,10 +140,12 @@ def _try_xdp(kernel: Kernel) -> str:
 
 
 def _try_rootless() -> str:
-    missing = why_not_rootless()
+    if not why_not_rootless():
+        return "with tap, tun or packet"
+    missing = why_not_rootless(needs_device=False)
     if missing:
         raise RootlessUnavailable(missing)
-    return "with tap, tun or packet"
+    return "with packet only: /dev/net/tun may not be opened"
 
 
 __all__ = ["Finding", "examine"]

@@ -34,24 +34,27 @@ _SWITCHES: Final = (
 )
 
 
-def enter() -> None:
+def enter(*, needs_device: bool = True) -> None:
     """Move this process into a new user namespace and a new network namespace owned by it.
 
     The user becomes root in there; files keep belonging to the user outside.
 
+    Args:
+        needs_device: /dev/net/tun is asked for as well.
+
     Raises:
         RootlessUnavailable: the system does not allow it; nothing has changed.
     """
-    missing = why_not_rootless()
+    missing = why_not_rootless(needs_device=needs_device)
     if missing:
         raise RootlessUnavailable(missing)
     _become_root_inside()
 
 
-def why_not_rootless() -> list[str]:
+def why_not_rootless(*, needs_device: bool = True) -> list[str]:
     """What this user lacks for `enter`, a sentence each; it is tried in a child."""
     missing = []
-    device = why_unusable()
+    device = why_unusable() if needs_device else None
     if device is not None:
         missing.append(f"{device.path}: {device.why} (as root: modprobe tun; chmod 0666 {device.path})")
     refusal = _probe()

@@ -51,8 +51,6 @@ _PAGE_OFFSETS: Final = {
     _FILL_RING: 0x1_0000_0000,
     _COMPLETION_RING: 0x1_8000_0000,
 }
-_BIND_COPY: Final = 2
-_BIND_ZEROCOPY: Final = 4
 _BIND_NEED_WAKEUP: Final = 8
 _UMEM_TX_METADATA_LEN: Final = 4
 _OPTIONS_ZEROCOPY: Final = 1
@@ -64,6 +62,9 @@ RX_CHUNKS: Final = 4096
 TX_CHUNKS: Final = 4096
 _KERNEL_HEADROOM: Final = 256  # XDP_PACKET_HEADROOM
 _ETHERNET: Final = 14
+
+MAX_MTU: Final = 4096 - _KERNEL_HEADROOM - _ETHERNET
+"""A frame fits a chunk, and a chunk a page."""
 
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_GCHANNELS: Final = 0x3C
@@ -130,6 +131,8 @@ class XdpQueue:
             self._bind(interface)
             options = self.socket.getsockopt(_SOL_XDP, _OPTIONS, 4)
             self.is_zero_copy = bool(struct.unpack("=I", options)[0] & _OPTIONS_ZEROCOPY)
+            # A driver that takes chunks as they are may not know metadata, and says so to nobody.
+            self.has_metadata = self.has_metadata and not self.is_zero_copy
         except BaseException:
             self.socket.close()
             raise
@@ -162,16 +165,12 @@ class XdpQueue:
         return Ring(area, (producer, consumer, first, flags), size, words)
 
     def _bind(self, interface: int) -> None:
-        """Zero-copy where the driver has it; transmit metadata it may not have, so not both."""
+        """Bind; the kernel takes zero-copy where the driver has it, else copies."""
         libc = ctypes.CDLL(None, use_errno=True)
-        modes = (_BIND_COPY,) if self.has_metadata else (_BIND_ZEROCOPY, _BIND_COPY)
-        number = 0
-        for mode in modes:
-            where = struct.pack("=HHIII", AF_XDP, mode | _BIND_NEED_WAKEUP, interface, self.queue, 0)
-            if libc.bind(self.socket.fileno(), where, len(where)) == 0:
-                return
+        where = struct.pack("=HHIII", AF_XDP, _BIND_NEED_WAKEUP, interface, self.queue, 0)
+        if libc.bind(self.socket.fileno(), where, len(where)) != 0:
             number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number))
 
     def close(self) -> None:
         """Close the socket; the areas go when nobody looks at them any more."""
@@ -261,6 +260,8 @@ def open_xdp(
         OSError: no such link or queue, or a privilege is missing.
     """
     interface = socket.if_nametoindex(name)
+    if mtu > MAX_MTU:
+        raise OSError(errno.EMSGSIZE, f"AF_XDP carries an MTU of up to {MAX_MTU}, and {name} has {mtu}")
     with contextlib.suppress(ValueError, OSError):  # memory of UMEM is locked; CAP_IPC_LOCK would do as well
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     numbers = [queue] if queue is not None else list(range(queue_count(name)))

@@ -24,7 +24,6 @@ _RANDOM_KEYS: Final = 1_000_000
 
 MAIN_PEERS: Final = ("redtap", "redis-server", "kernel", "uvloop")
 OPPONENTS: Final = ("redtap", "redis-server")
-LINK_PEERS: Final = ("redtap", "redtap-tun", "redtap-packet", "redtap-xdp")
 EVERYBODY: Final = ("redtap", "redis-server", "redtap-pure", "kernel", "uvloop", "fakeredis", "floor")
 
 
@@ -185,13 +184,6 @@ _QUICK: Final = (
 )
 
 
-_LINKS: Final = (
-    *(f"{command} -c 50 -P {depth}" for depth in (1, 16) for command in ("GET", "SET")),
-    "GET -c 1",
-    *(f"{command} {size}" for size in ("64 KiB", "1 MiB") for command in ("GET", "SET")),
-)
-
-
 @dataclass(frozen=True)
 class CaseSet:
     """A named choice of cases.
@@ -221,7 +213,6 @@ SETS: Final = {
     "targets": CaseSet(
         _TARGETS, MAIN_PEERS, has_memory=True, only_with=(("kernel", _DEPTH_ONE), ("uvloop", _DEPTH_ONE))
     ),
-    "links": CaseSet(_LINKS, LINK_PEERS, has_memory=False),
     "full": CaseSet((), EVERYBODY, has_memory=True),
 }
 

@@ -18,6 +18,7 @@ from appliance.bench.congestion import DEFAULT, SYSTEM
 from appliance.bench.cores import choose, described
 from appliance.bench.echo_bench import echo_table, measure_echo
 from appliance.bench.flood_bench import measure_flood, table as flood_table
+from appliance.bench.links_bench import LINK_CASES, links_table, measure_links
 from appliance.bench.machine import Steadiness, machine_facts, system_congestion
 from appliance.bench.measure import measure_rounds, participants
 from appliance.bench.memory import measure_memory
@@ -111,7 +112,7 @@ def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     "--wire", "is_wire", is_flag=True, help="Our TCP and the kernel's as senders over a wire that loses."
 )
 @click.option("--flood", "is_flood", is_flag=True, help="Established clients beside a flood of forged SYNs.")
-@click.option("--links", "is_links", is_flag=True, help="Our links beside one another: --set links.")
+@click.option("--links", "is_links", is_flag=True, help="This appliance over each kind of link, in turn.")
 @click.option("--echo", "is_echo", is_flag=True, help="Our TCP beside PyTCP's, each with an echo service.")
 @click.option(
     "--jobs",
@@ -149,7 +150,8 @@ def bench(
     With --flood it measures what clients of this appliance keep of their requests per second while forged
     SYNs come in at 20,000 and 50,000 a second, and whether new clients are served.
 
-    With --links it compares the kinds of link of this appliance: TAP, TUN, AF_PACKET and AF_XDP.
+    With --links it compares the kinds of link that this machine has with the TAP: requests per second,
+    latencies, processor time.
 
     With --echo it compares our TCP with PyTCP's, where that is installed: one client's round trips to an
     echo service.
@@ -171,6 +173,20 @@ def bench(
             measured = measure_flood(rounds=rounds, seconds=seconds or 10.0, progress=status.update)
         _show(measured, [flood_table(measured)], json_path)
         return
+    if is_links:
+        with console.status("") as status:
+            measured = measure_links(
+                _select(LINK_CASES, wanted, lambda case: case.name),
+                rounds=rounds,
+                seconds=seconds or 1.0,
+                congestion=congestion,
+                cores=choose() if is_pinned else None,
+                progress=status.update,
+            )
+        for note in measured["not_measured"]:
+            console.print(f"not measured: {note}", highlight=False)
+        _show(measured, [links_table(measured)], json_path)
+        return
     if is_echo:
         with console.status("") as status:
             measured = measure_echo(rounds=rounds, seconds=seconds or 1.0, progress=status.update)
@@ -180,8 +196,6 @@ def bench(
         return
     if picture_path is not None:
         check_picture(picture_path)
-    if is_links:
-        set_name = "links"
     cases, chosen, names, notes = _plan(set_name, wanted, peer_names)
     if wants_memory is None:
         wants_memory = chosen is not None and chosen.has_memory

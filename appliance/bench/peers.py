@@ -2,13 +2,12 @@
 
     redtap        our stack on a TAP, as `redtap serve` runs it
     redtap-pure   the same, not compiled
-    redtap-tun, redtap-packet, redtap-xdp
-                  the same on other links: a TUN, or a socket on one end of a veth pair
     redis-server  the real one on kernel TCP, across a veth pair
     kernel        our engine on kernel sockets under trio, across the same veth pair
     uvloop        our engine on kernel sockets under asyncio with uvloop, likewise
     fakeredis     fakeredis's TCP server, likewise
     floor         a loop that answers frames of a TAP with canned ones: what the kernel leaves to anybody
+    redtap-tun, redtap-packet, redtap-xdp   our stack on another kind of link (`redtap serve --link`)
 
 A veth pair and a TAP are the same to the client: a link in its namespace with the kernel's full TCP above
 it. So the servers differ in nothing but what they are.
@@ -27,6 +26,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,7 @@ from appliance._build import build_kind
 from appliance.bench.congestion import DEFAULT, pin
 from appliance.bench.cores import Cores, on_core, placed
 from appliance.bench.load import Measurement, children_cpu, parse_output, process_cpu
+from appliance.config import LINKS
 from appliance.errors import HostError
 from netns.build import build_veth
 from netns.inside import inside, spawn
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LABELS",
+    "LINK_PEERS",
     "Measurement",
     "Peer",
     "Peers",
@@ -57,18 +59,19 @@ __all__ = [
     "why_unavailable",
 ]
 
-LABELS: Final = {
+LABELS: Final[dict[str, str]] = {
     "redtap": "redtap, own TCP over a TAP",
     "redis-server": "redis-server, kernel TCP over veth",
     "kernel": "our engine, kernel TCP under trio over veth",
     "uvloop": "our engine, kernel TCP under asyncio and uvloop over veth",
     "redtap-pure": "redtap, not compiled",
-    "redtap-tun": "redtap on a TUN",
-    "redtap-packet": "redtap on AF_PACKET over veth",
-    "redtap-xdp": "redtap on AF_XDP over veth",
     "fakeredis": "fakeredis's TCP server over veth",
     "floor": "a loop that answers frames of a TAP with canned ones",
 }
+
+LINK_PEERS: Final = {kind: "redtap" if kind == "tap" else f"redtap-{kind}" for kind in LINKS}
+"""The peer of each kind of link."""
+LABELS.update({name: f"redtap, own TCP, link {kind}" for kind, name in LINK_PEERS.items() if kind != "tap"})
 
 _READY_S: Final = 30.0
 _RUN_S: Final = 120.0  # redis-benchmark never ends by itself when the server goes away
@@ -199,15 +202,14 @@ class Peers:
         start: dict[str, Callable[[], Peer]] = {
             "redtap": self._start_redtap,
             "redtap-pure": self._start_pure,
-            "redtap-tun": lambda: self._start_redtap("redtap-tun", link="tun"),
-            "redtap-packet": lambda: self._start_redtap("redtap-packet", link="packet"),
-            "redtap-xdp": lambda: self._start_redtap("redtap-xdp", link="xdp"),
             "redis-server": self._start_redis_server,
             "kernel": self._start_kernel,
             "uvloop": self._start_uvloop,
             "fakeredis": self._start_fakeredis,
             "floor": self._start_floor,
         }
+        for kind, name in LINK_PEERS.items():
+            start.setdefault(name, partial(self._start_redtap, name, link=kind))
         try:
             for name in self._only:
                 reason = why_unavailable(name)
@@ -228,16 +230,15 @@ class Peers:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    # ---- on links of our own
+    # ---- on links of ours
 
-    def _start_redtap(self, name: str = "redtap", *, is_pure: bool = False, link: str = "tap") -> Peer:
+    def _start_redtap(self, name: str = "redtap", *, link: str = "tap", is_pure: bool = False) -> Peer:
         namespace = f"{name}-{self._suffix}"
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="redtap-bench-"))
         argv = [
             *(sys.executable, "-m", "appliance", "serve", "--netns", namespace, "--log-level", "warning"),
             *("--control", str(Path(directory, "control.sock"))),
-            *("--max-connections", str(_MAX_CONNECTIONS)),
-            *("--link", link),
+            *("--max-connections", str(_MAX_CONNECTIONS), "--link", link),
         ]
         env = {**os.environ, "REDTAP_PURE": "1"} if is_pure else None
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from appliance.bench.cases import Case
     from appliance.bench.load import Measurement
 
-__all__ = ["case_row", "memory_table", "ratio", "table", "target_table"]
+__all__ = [
+    "as_data",
+    "case_row",
+    "format_ms",
+    "format_rate",
+    "format_ratio",
+    "format_value",
+    "medians_of",
+    "memory_table",
+    "ratio",
+    "table",
+    "target_table",
+]
 
 US: Final = "redtap"
 
@@ -62,8 +74,8 @@ def case_row(case: Case, requests: dict[str, int], measured: dict[str, list[Meas
         "pipeline": case.pipeline,
         "value_bytes": case.value_bytes,
         "requests": requests,
-        "rounds": {name: [_as_data(run) for run in runs] for name, runs in measured.items()},
-        "medians": {name: _medians(case, runs) for name, runs in measured.items()},
+        "rounds": {name: [as_data(run) for run in runs] for name, runs in measured.items()},
+        "medians": {name: medians_of(case, runs) for name, runs in measured.items()},
         "ratios": {},
     }
     ours = measured.get(US)
@@ -81,13 +93,14 @@ def case_row(case: Case, requests: dict[str, int], measured: dict[str, list[Meas
     return row
 
 
-def _as_data(run: Measurement) -> dict[str, Any]:
+def as_data(run: Measurement) -> dict[str, Any]:
     """A run as JSON has it."""
     named = {f"{part:g}": value for part, value in zip(PERCENTILES, run.percentiles_ms, strict=True)}
     return {**asdict(run), "percentiles_ms": named}
 
 
-def _medians(case: Case, runs: Sequence[Measurement]) -> dict[str, Any]:
+def medians_of(case: Case, runs: Sequence[Measurement]) -> dict[str, Any]:
+    """Of all runs of one peer in a case."""
     rps = median(run.rps for run in runs)
     return {
         "rps": rps,
@@ -115,7 +128,8 @@ def format_ms(milliseconds: float) -> str:
     return f"{milliseconds:.3f}" if milliseconds < 1 else f"{milliseconds:.3g}"
 
 
-def _rate(medians: dict[str, Any]) -> str:
+def format_rate(medians: dict[str, Any]) -> str:
+    """Requests a second, and megabytes where values are large."""
     shown = f"{medians['rps']:,.0f}"
     return f"{shown}\n{medians['megabytes_per_s']:,.0f} MB/s" if medians["megabytes_per_s"] else shown
 
@@ -142,7 +156,7 @@ def table(summary: dict[str, Any]) -> Table:
             made.add_row(
                 row["case"] if number == 0 else "",
                 f"{name} {summary['peers'].get(name, '')}".strip(),
-                _rate(medians),
+                format_rate(medians),
                 format_ratio(one) if one else "",
                 f"{one['best']:.2f}" if one else "",
                 " ".join(format_ms(medians[f"p{part:g}_ms"]) for part in PERCENTILES),

@@ -4,8 +4,8 @@
 
 The first argument that is no option is a redis.conf; `-` is standard input. `--name` is one of our own
 options if there is one of that name (`--port`, `--databases` and `--requirepass` are the same thing in both),
-else a parameter of redis-server, which takes all that follows up to the next `--`: the first value whatever it
-looks like. Parameters go before the file, and both before the TOML file of `--config`; our flags and the
+else a parameter of redis-server, which takes all that follows up to the next `--`: the first value whatever
+it looks like. Parameters go before the file, and both before the TOML file of `--config`; our flags and the
 environment go before all of them.
 
 Errors: ConfigError, one line.

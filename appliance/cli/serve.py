@@ -112,7 +112,7 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
         _check_private(os.path.dirname(control_path))
         from netns.rootless import enter
 
-        enter()
+        enter(needs_device=settings.link_kind in ("tap", "tun"))
     status = 1
     from netns.undo import held_signals
 

@@ -45,6 +45,7 @@ class Waiting:
         self.command = command
         self.args = args
         self.deadline_us: i64 = deadline_us
+        self.took_ns: i64 = 0  # executing it, so far
         self.keys: list[bytes] = []
         self.database: i64 = 0
         self.wanted_type: bytes = b""

@@ -98,7 +98,7 @@ _HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
 _FUNCTION: Final = 245
 
-_FOOTER: Final = 10
+FOOTER: Final = 10
 _INT8: Final = 0xC0
 _INT16: Final = 0xC1
 _INT32: Final = 0xC2
@@ -221,7 +221,7 @@ def restore_functions(payload: bytes) -> list[bytes]:
     Raises:
         PayloadError: it is something else's.
     """
-    reader = _Reader(payload, len(payload) - _FOOTER)
+    reader = _Reader(payload, len(payload) - FOOTER)
     codes: list[bytes] = []
     while reader.at < reader.end:
         if reader.byte() != _FUNCTION:
@@ -527,9 +527,9 @@ def _score(text: bytes) -> float:
 def is_intact(payload: bytes) -> bool:
     """Whether version and CRC at the end are right; what is in between may still be anything."""
     size: i64 = len(payload)
-    if size < _FOOTER:
+    if size < FOOTER:
         return False
-    version = i64(read_i16_le(payload, size - _FOOTER)) & 0xFFFF
+    version = i64(read_i16_le(payload, size - FOOTER)) & 0xFFFF
     return version <= VERSION and read_i64_le(payload, size - 8) == crc64(payload, size - 8)
 
 
@@ -544,7 +544,7 @@ def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
     Raises:
         PayloadError: it is the dump of no value.
     """
-    reader = _Reader(payload, len(payload) - _FOOTER)
+    reader = _Reader(payload, len(payload) - FOOTER)
     kind = reader.byte()
     try:
         if kind == _STRING:
@@ -1012,4 +1012,4 @@ def _zipmap_length(reader: _Reader) -> i64:
     return i64(read_i32_le(reader.data, reader.take(4))) & 0xFFFF_FFFF
 
 
-__all__ = ["VERSION", "PayloadError", "dump", "is_intact", "restore"]
+__all__ = ["FOOTER", "VERSION", "PayloadError", "dump", "is_intact", "restore"]

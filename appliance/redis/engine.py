@@ -22,6 +22,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
+from appliance.redis.commands.connection import client_capa
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.direct import IS_FASTER
@@ -181,7 +182,10 @@ class Engine:
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
         self.holding = Holding(self)
-        self.expires_actively = True  # DEBUG SET-ACTIVE-EXPIRE
+        # What DEBUG switches: expiry without being looked at, housekeeping, RESTORE's look at the checksum.
+        self.expires_actively = True
+        self.is_cron_paused = False
+        self.checks_dumps = True
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         self.random_bytes = random_bytes
@@ -193,6 +197,7 @@ class Engine:
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
+        self.registry.add_unlisted("client|capa", -3, client_capa)
         self.get_command: Command = self.registry.commands[b"get"]
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.
@@ -207,6 +212,7 @@ class Engine:
         self.configuration.override(settings_overrides(settings))
         self.max_bulk: i64 = settings.proto_max_bulk_len
         self.run_id: str = random_bytes(20).hex()
+        self.replication_id: str = self.run_id
         self.sessions: dict[int, Session] = {}
         self._privileged_sessions: i64 = 0  # of those: they take nobody's place
         self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
@@ -363,6 +369,8 @@ class Engine:
         Args:
             current: the session whose command it was; its output is being fetched anyway.
         """
+        if self.mode & SCRIPT_BUSY:
+            return  # the command is not over
         while self.attention != 0:
             attention = self.attention
             self.attention = 0
@@ -387,6 +395,8 @@ class Engine:
         if self.started_us == 0:
             self.started_us = now_us
         self._sample_rate(now_us)
+        if self.is_cron_paused:
+            return
         self.client_limits.cron(now_us)
         if self.mode & SCRIPT_BUSY:
             return  # no key may go under its feet
@@ -405,7 +415,7 @@ class Engine:
         """
         self.clock.set_us(now_us)
         self.tracking.current = None
-        if self.mode & STALLED:
+        if self.mode & (STALLED | SCRIPT_BUSY):
             self._work_at_us = NEVER_US
             return False
         start: i64 = self.stopwatch()
@@ -443,9 +453,7 @@ class Engine:
         if self.mode & SCRIPT_BUSY:
             return min(self.scripts.resume_at_us, self._release_at_us)
         if self.mode & PAUSED:
-            return min(
-                self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us
-            )
+            return min(self.holding.next_us, self.blocked.earliest_us, self._release_at_us, self._work_at_us)
         return min(self.blocked.earliest_us, self._release_at_us, self._work_at_us)
 
     def handle_timeouts(self, now_us: int) -> None:

@@ -38,6 +38,12 @@ NO_AUTH: Final = b"NOAUTH Authentication required."
 WRONG_PASS: Final = b"WRONGPASS invalid username-password pair or user is disabled."
 OUT_OF_MEMORY: Final = b"OOM command not allowed when used memory > 'maxmemory'."
 
+NO_DEBUG: Final = (
+    b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it '
+    b"from a local connection, otherwise you need to set this option in the configuration file, and then "
+    b"restart the server."
+)
+
 # sdscatprintf("%.*s") in the server: how much of a name, and of all arguments together, an error repeats.
 _QUOTED_LENGTH: Final = 128
 

@@ -121,6 +121,7 @@ class Holding:
                 command = sleeper.last_command
                 if command is not None:
                     engine.timing.took(sleeper, command, self._sleepers_args, self._slept_ns)
+                sleeper.go_on()
             self._let_go()
         if engine.mode & PAUSED and self.paused_until_us <= now_us and engine.mode & STALLED == 0:
             self.unpause()

@@ -613,6 +613,12 @@ class Registry:
             self.commands[command.name] = command
             self.by_spelling[command.name] = command
             self.by_spelling[command.name.upper()] = command
+        # Subcommands of other servers that are accepted and listed nowhere, by full name.
+        self._unlisted: dict[bytes, Command] = {}
+
+    def add_unlisted(self, full_name: str, arity: int, function: Handler) -> None:
+        """Accept a subcommand that is in no table, and that nobody is told of."""
+        self._unlisted[full_name.encode()] = private_command(full_name, arity, function, ["fast", "no_auth"])
 
     def rename(self, name: bytes, new_name: bytes) -> None:
         """Call a command otherwise from now on; without a new name there is none any more.
@@ -651,6 +657,8 @@ class Registry:
             raise CommandError(errors.unknown_command(args))
         if command.subcommands is not None and len(args) > 1:
             subcommand = command.subcommands.get(args[1].lower())
+            if subcommand is None:
+                subcommand = self._unlisted.get(command.name + b"|" + args[1].lower())
             if subcommand is None:
                 raise CommandError(errors.unknown_subcommand(command.name, args[1]))
             return subcommand

@@ -319,14 +319,17 @@ class Session:
     def _timed(self, command: Command, args: list[bytes]) -> object:
         """Run a command with a look at the stopwatch before and after."""
         engine = self.engine
-        calls = command.calls
         start: i64 = engine.stopwatch()
         try:
             return command.function(self, args)
         finally:
             # One that waits has not been, and is counted when it is answered.
-            if command.calls >= calls:
-                engine.timing.took(self, command, args, engine.stopwatch() - start)
+            took_ns: i64 = engine.stopwatch() - start
+            waiting = self.waiting
+            if self.mode & PARKED == 0:
+                engine.timing.took(self, command, args, took_ns)
+            elif waiting is not None:
+                waiting.took_ns += took_ns
 
     def _finish(self, command: Command, args: list[bytes], reply: object) -> None:
         """After a command, when the session or the engine is in a special state now."""
@@ -387,6 +390,9 @@ class Session:
         if mode & IN_MULTI and command.flags & NO_MULTI:
             self.reject(command, b"ERR Command not allowed inside a transaction")
             return False
+        if mode & IN_MULTI and command.name == b"debug" and not self.may_debug():
+            self.reject(command, errors.NO_DEBUG)
+            return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
             self.reject(command, errors.NO_AUTH)
             return False
@@ -423,6 +429,9 @@ class Session:
             self.queued_flags |= command.flags
             self._append(QUEUED)
             return False
+        if self.engine.mode & MONITORED and command.flags & SKIP_MONITOR:
+            # A script is shown before what it calls.
+            self.engine.monitors.feed(self, args)
         return True
 
     def reject(self, command: Command | None, message: bytes) -> None:
@@ -549,6 +558,13 @@ class Session:
             engine.blocked.set_deadline(waiting)
         return NO_REPLY
 
+    def may_debug(self) -> bool:
+        """Whether `enable-debug-command` allows DEBUG to this client."""
+        allowed = self.engine.configuration.text("enable-debug-command")
+        if allowed == b"local":
+            return self.is_privileged or self.remote.startswith(("127.", "[::1]", "/"))
+        return allowed == b"yes"
+
     def park(self) -> None:
         """Execute nothing more until `unpark` or `execute_held`."""
         self.mode |= PARKED | BEHIND
@@ -664,6 +680,7 @@ class Session:
         self.commands_executed += 1
         self.engine.commands_executed += 1
         waiting.command.calls += 1
+        self.engine.timing.took(self, waiting.command, waiting.args, waiting.took_ns)
         self._answered(reply)
 
     def unblock_with_error(self) -> None:

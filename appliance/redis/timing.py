@@ -60,6 +60,11 @@ def shown_arguments(args: list[bytes], configuration: Configuration) -> list[byt
     return args
 
 
+def _trimmed(number: float) -> str:
+    """Up to six decimals."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
 class Timing:
     """Where the times of one engine's commands go."""
 
@@ -115,7 +120,10 @@ class Timing:
             histogram = command.histogram()
             if histogram is not None:
                 facts[f"latency_percentiles_usec_{command.full_name.decode()}"] = ",".join(
-                    [f"p{each:.17g}={histogram.percentile(each) / 1000:.3f}" for each in self.percentiles]
+                    [
+                        f"p{_trimmed(each)}={histogram.percentile(each) / 1000:.3f}"
+                        for each in self.percentiles
+                    ]
                 )
         return facts
 

@@ -73,7 +73,16 @@ _STATISTICS: Final = (
 _TRIES: Final = 256
 """Calls for one batch, where each sends 32 frames."""
 
-_PARTIAL: Final = bytes((virtio.FLAG_NEEDS_CSUM, 0, 0, 0, 0, 0, 34, 0, 16, 0))
+_FEW: Final = 4
+"""Entries that are sooner moved one by one than by a slice."""
+
+_TCP_START: Final = 34
+_TCP_CHECKSUM: Final = 16
+"""Of a TCP segment in an IPv4 packet without options, the only one that leaves with a partial checksum."""
+
+_TCP_PLACE: Final = bytes((_TCP_START, 0, _TCP_CHECKSUM, 0))
+
+_PARTIAL: Final = bytes((virtio.FLAG_NEEDS_CSUM, 0, 0, 0, 0, 0, _TCP_START, 0, _TCP_CHECKSUM, 0))
 """Stands before a TCP segment whose checksum was left to the wire that it never saw."""
 
 _IPV4_TCP_START: Final = _VNET_HEADER + 14
@@ -125,9 +134,12 @@ class QueueRings:
         self._free: list[int] = [
             number * self._chunk_bytes + _TX_HEADROOM for number in range(first_sent, last_sent)
         ]
-        self._metadata: bytes = bytes(_METADATA)
-        self._metadata_start: i64 = -1
-        self._metadata_offset: i64 = -1
+        # Metadata is the same for all TCP segments and lies before the virtio-net header, but for its end,
+        # which means nothing here: so it is written once, and not for every frame.
+        self._is_uniform: bool = self.has_metadata
+        if self.has_metadata:
+            for address in self._free:
+                self._umem[address - _METADATA : address] = _metadata_of(_TCP_START, _TCP_CHECKSUM)
         self._give([number * self._chunk_bytes for number in range(queue.rx_chunks)])
 
     def has_frames(self) -> bool:
@@ -228,7 +240,6 @@ class QueueRings:
         """Copy a frame into the chunk at `address`; its descriptor's second word, 0 when it does not fit."""
         umem = self._umem
         room = self._chunk_bytes - _TX_HEADROOM + _VNET_HEADER
-        first: bytes
         if not self.has_metadata:
             # Nobody behind us completes a checksum.
             whole = virtio.complete_checksum(frame if isinstance(frame, bytes) else b"".join(frame))
@@ -238,14 +249,15 @@ class QueueRings:
             return len(whole)
         at = address - _VNET_HEADER
         size: i64
+        head: bytes
         if isinstance(frame, bytes):
-            first = frame
+            head = frame
             size = len(frame)
             if size > room:
                 return 0
             umem[at : at + size] = frame
         else:
-            first = bytes(frame[0])
+            head = bytes(frame[0])
             size = 0
             for part in frame:
                 length: i64 = len(part)
@@ -253,20 +265,12 @@ class QueueRings:
                     return 0
                 umem[at + size : at + size + length] = part
                 size += length
-        if not first[0] & virtio.FLAG_NEEDS_CSUM:
+        if not head[0] & virtio.FLAG_NEEDS_CSUM:
             return int(size - _VNET_HEADER)
-        start: i64 = first[6] | first[7] << 8
-        offset: i64 = first[8] | first[9] << 8
-        if start != self._metadata_start or offset != self._metadata_offset:
-            self._metadata = (
-                _METADATA_CHECKSUM.to_bytes(8, "little")
-                + int(start).to_bytes(2, "little")
-                + int(offset).to_bytes(2, "little")
-                + bytes(12)
-            )
-            self._metadata_start = start
-            self._metadata_offset = offset
-        umem[address - _METADATA : address] = self._metadata
+        if self._is_uniform and head[6:10] == _TCP_PLACE:
+            return int(size - _VNET_HEADER) | _OPTION_METADATA
+        self._is_uniform = False
+        umem[address - _METADATA : address] = _metadata_of(head[6] | head[7] << 8, head[8] | head[9] << 8)
         return int(size - _VNET_HEADER) | _OPTION_METADATA
 
     def _publish(self, words: list[int]) -> None:
@@ -303,13 +307,30 @@ class QueueRings:
             self._fence_lock.release()
 
 
+def _metadata_of(start: i64, offset: i64) -> bytes:
+    """struct xsk_tx_metadata: flags, csum_start, csum_offset, and what is not asked for."""
+    return (
+        _METADATA_CHECKSUM.to_bytes(8, "little")
+        + int(start).to_bytes(2, "little")
+        + int(offset).to_bytes(2, "little")
+        + bytes(12)
+    )
+
+
 def _taken(entries: Any, first: i64, count: i64, size: i64, width: i64) -> list[int]:
     """`count` entries of a ring from `first` on, as words."""
     words: list[int]
-    if first + count <= size:
-        words = entries[first * width : (first + count) * width].tolist()
+    at = first * width
+    if count <= _FEW:
+        words = []
+        last = at + count * width
+        while at < last:
+            words.append(entries[at if at < size * width else at - size * width])
+            at += 1
+    elif first + count <= size:
+        words = entries[at : at + count * width].tolist()
     else:
-        words = entries[first * width :].tolist()
+        words = entries[at:].tolist()
         words += entries[: (first + count - size) * width].tolist()
     return words
 
@@ -317,11 +338,16 @@ def _taken(entries: Any, first: i64, count: i64, size: i64, width: i64) -> list[
 def _place(entries: Any, first: i64, words: list[int], size: i64, width: i64) -> None:
     """Write entries into a ring from `first` on."""
     count: i64 = len(words)
-    if first * width + count <= size * width:
-        entries[first * width : first * width + count] = array("Q", words)
+    at = first * width
+    if count <= _FEW * width:
+        for word in words:
+            entries[at if at < size * width else at - size * width] = word
+            at += 1
+    elif at + count <= size * width:
+        entries[at : at + count] = array("Q", words)
     else:
-        fitting = (size - first) * width
-        entries[first * width :] = array("Q", words[:fitting])
+        fitting = size * width - at
+        entries[at:] = array("Q", words[:fitting])
         entries[: count - fitting] = array("Q", words[fitting:])
 
 

@@ -46,6 +46,12 @@ async def open_client(client: Network) -> TcpStream:
     return stream
 
 
+async def receive_until(stream: trio.abc.ReceiveStream, end: bytes) -> None:
+    received = b""
+    while not received.endswith(end):
+        received += await stream.receive_some()
+
+
 async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
@@ -313,6 +319,50 @@ async def test_blpop_gives_up_on_time(autojump_clock: MockClock) -> None:
         assert 20 <= trio.current_time() - begin < 20.01
 
 
+async def test_client_pause_holds_others_for_its_time(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        one, other = await open_client(client), await open_client(client)
+        await ask(one, b"CLIENT PAUSE 2500 WRITE\r\n", b"+OK\r\n")
+        begin = trio.current_time()
+        await ask(one, b"GET k\r\n", b"$-1\r\n")
+        assert trio.current_time() - begin < 0.1
+        await ask(other, b"SET k 1\r\nGET k\r\n", b"+OK\r\n$1\r\n1\r\n")
+        assert 2.5 <= trio.current_time() - begin < 2.51
+        await ask(one, b"CLIENT PAUSE 60000 WRITE\r\n", b"+OK\r\n")
+        await other.send_all(b"SET k 2\r\n")
+        await trio.sleep(1)
+        await ask(one, b"CLIENT UNPAUSE\r\n", b"+OK\r\n")
+        await ask(other, b"", b"+OK\r\n")
+        assert trio.current_time() - begin < 5
+
+
+async def test_debug_sleep_stops_clients_but_not_the_pump(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        service.engine.configuration.override({"enable-debug-command": "yes"})
+        one, other = await open_client(client), await open_client(client)
+        begin = trio.current_time()
+        await one.send_all(b"DEBUG SLEEP 1.5\r\nINCR n\r\n")
+        await trio.sleep(0.5)
+        # A handshake is packets alone; what the client says waits.
+        late = await open_client(client)
+        assert trio.current_time() - begin < 0.6
+        await other.send_all(b"INCR n\r\n")
+        await ask(late, b"INCR n\r\n", b":3\r\n")
+        assert 1.5 <= trio.current_time() - begin < 1.51
+        await ask(one, b"", b"+OK\r\n:1\r\n")
+        await ask(other, b"", b":2\r\n")
+
+
+async def test_a_cache_is_told_of_changes_in_the_same_step(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, _service):
+        cache, writer = await open_client(client), await open_client(client)
+        await cache.send_all(b"HELLO 3\r\nCLIENT TRACKING ON BCAST PREFIX k\r\n")
+        await receive_until(cache, b"+OK\r\n")
+        await ask(writer, b"SET k2 1\r\nSET other 1\r\nSET k1 1\r\n", b"+OK\r\n" * 3)
+        told = b">2\r\n$10\r\ninvalidate\r\n*2\r\n$2\r\nk1\r\n$2\r\nk2\r\n"
+        assert await receive_exactly(cache, len(told)) == told
+
+
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_a_client_that_leaves_while_it_waits_leaves_the_queue_at_once(
     autojump_clock: MockClock, how: str
@@ -516,3 +566,45 @@ async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_c
         assert len(engine.sessions) == 1
         assert engine.client_limits.output_buffer_disconnections == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_config_set_port_moves_the_listener_and_leaves_clients_alone(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        old = await open_client(client)
+        await ask(old, b"CONFIG SET port 7000\r\n", b"+OK\r\n")
+        await ask(old, b"PING\r\n", b"+PONG\r\n")
+        new = await client.open_tcp_stream(SERVER, 7000)
+        await ask(new, b"PING\r\n", b"+PONG\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            await open_client(client)
+        server.listen(7001)
+        refused = (
+            b"-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. "
+        )
+        await ask(old, b"CONFIG SET timeout 9 port 7001\r\n", refused + b"Check server logs.\r\n")
+        await ask(old, b"CONFIG GET port\r\n", b"*2\r\n$4\r\nport\r\n$4\r\n7000\r\n")
+        await ask(old, b"CONFIG SET port 0\r\n", b"+OK\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            await client.open_tcp_stream(SERVER, 7000)
+        await ask(old, b"CONFIG SET port 6379\r\n", b"+OK\r\n")
+        again = await open_client(client)
+        await ask(again, b"PING\r\n", b"+PONG\r\n")
+        assert service.engine.settings.port == 6379
+
+
+@pytest.mark.parametrize(
+    ("value", "is_taken"),
+    [
+        ("*", True),
+        ("10.0.0.2", True),
+        ("'10.0.0.2 -::1'", True),
+        ("10.0.0.9", False),
+        ("-10.0.0.9", True),
+        ("-x", False),
+    ],
+)
+async def test_bind_takes_the_address_there_is(value: str, is_taken: bool, autojump_clock: MockClock) -> None:
+    refused = b"-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.\r\n"
+    async with redis_at_6379() as (client, _server, _service):
+        stream = await open_client(client)
+        await ask(stream, f"CONFIG SET bind {value}\r\n".encode(), b"+OK\r\n" if is_taken else refused)

@@ -50,7 +50,7 @@ the commands of redis-server 8.2, as its own `COMMAND DOCS` lists them without m
 
 *yes* means all of it: every option, RESP2 and RESP3, error texts to the letter, compared with redis-server by
 `tests/conformance/redis`. Where replies may differ all the same, and why, is at the end. *partly* says what is
-missing. Not planned here: a cluster of our own.
+missing. Not planned here: a cluster of our own. Beyond the list, `CLIENT CAPA` of Valkey's clients is accepted.
 """
 
 

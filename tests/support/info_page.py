@@ -24,7 +24,8 @@ so that dashboards find what they ask for; they are all listed below.
 What is worth knowing about some:
 
 - **used_memory**: pages of the process that back no file. Python has several allocators, and no single one knows.
-- **commandstats, latencystats**: see [architecture.md](architecture.md) for which commands are timed one by one.
+- **commandstats, latencystats**: of quick commands (GET, SET, INCR, PING and their like) one call in 64 is timed, and
+  stands for those before it; all others are timed each. Calls are always counted.
 - **keysizes**: counted when asked, in databases of up to 4,096 keys; of larger ones that many random keys are looked
   at, and the bins are scaled to all keys.
 - **total_reads_processed, total_writes_processed**: calls of a connection's handler, and frames written.

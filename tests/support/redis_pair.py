@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from appliance.redis import Engine, EngineSettings, Session
+from appliance.redis.engine_modes import SCRIPT_BUSY
 from appliance.redis.resp import ValueParser
 
 Argument = bytes | str | int
@@ -99,12 +100,16 @@ class OurClient:
     def send(self, data: bytes) -> bytes:
         """All that is answered to these bytes."""
         self.session.data_received(data, now_us())
+        while self.engine.mode & SCRIPT_BUSY:  # as the shell does it
+            self.engine.handle_timeouts(now_us())
+            self.engine.take_pending_sessions()
         return b"".join(self.session.take_output())
 
 
 def make_engine(**settings: int | str) -> Engine:
     engine = Engine(EngineSettings(**settings), os.urandom)  # type: ignore[arg-type]
     engine.stopwatch = time.perf_counter_ns
+    engine.configuration.override({"enable-debug-command": "local"})
     return engine
 
 

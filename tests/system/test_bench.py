@@ -13,7 +13,8 @@ import pytest
 from appliance.bench.cores import choose
 from appliance.bench.echo_bench import measure_echo, why_no_pytcp
 from appliance.bench.memory import measure_memory
-from appliance.bench.peers import LABELS, Peers, why_unavailable
+from appliance.bench.peers import LABELS, LINK_PEERS, Peers, why_unavailable
+from appliance.config import LINKS
 from appliance.errors import HostError
 from netns.inside import RUN_NETNS
 from tests.support.machine import environment
@@ -30,7 +31,8 @@ pytestmark = [
     ),
 ]
 
-EVERYBODY = [name for name in LABELS if not why_unavailable(name)]
+OTHER_LINKS = [name for kind, name in LINK_PEERS.items() if kind != "tap"]
+EVERYBODY = [name for name in LABELS if not why_unavailable(name) and name not in OTHER_LINKS]
 
 
 def test_everybody_is_measured_in_one_run_and_nothing_is_left(tmp_path: Path) -> None:
@@ -101,6 +103,27 @@ def test_every_server_runs_on_one_core_and_every_client_on_another() -> None:
                 assert os.sched_getaffinity(int(thread)) == {cores.server}
             process = peer.run(argv, stdout=subprocess.PIPE)
             assert process.communicate(timeout=20)[0].split() == [str(cores.client).encode()]
+
+
+def test_kinds_of_link_are_compared_with_the_tap(tmp_path: Path) -> None:
+    path = tmp_path / "links.json"
+    argv = [sys.executable, "-m", "appliance", "bench", "--links", "--rounds", "1", "--seconds", "0.05"]
+    argv += ["--cases", "GET -c 50 -P 1,SET 64", "--json", str(path)]
+    with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err.decode()
+    assert b"ratios are to the TAP's" in out
+    summary = json.loads(path.read_text())
+    assert [row["case"] for row in summary["links"]] == ["GET -c 50 -P 1", "GET -c 50 -P 16", "SET 64 KiB"]
+    absent = {note.partition(":")[0] for note in summary["not_measured"]}
+    assert "tun" not in absent
+    assert "packet" not in absent
+    for row in summary["links"]:
+        assert set(row["rounds"]) == set(LINKS) - absent
+        assert set(row["ratios"]) == set(row["rounds"]) - {"tap"}
+        assert all(run["rps"] > 0 for runs in row["rounds"].values() for run in runs)
+    left = os.listdir(RUN_NETNS) if os.path.isdir(RUN_NETNS) else []
+    assert not [name for name in left if f"bench{process.pid}x" in name]
 
 
 def test_echo_services_echo() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from redis.cache import CacheConfig
 
 from tests.support.running import ADDRESS, CLIENT_ADDRESS, PORT
 
@@ -210,3 +211,32 @@ def test_redis_py_64_mib_value_in_and_out_same_hash(session: Callable[..., Any])
         assert client.delete("huge") == 1
 
     session(use)
+
+
+def test_redis_py_caches_what_it_reads_until_it_changes(appliance: RunningAppliance) -> None:
+    def work() -> None:
+        options: dict[str, Any] = {"protocol": 3, "socket_timeout": 30}
+        with (
+            redis.Redis(ADDRESS, PORT, cache_config=CacheConfig(max_size=100), **options) as client,
+            redis.Redis(ADDRESS, PORT, **options) as other,
+        ):
+            other.flushall()
+            other.config_resetstat()
+            for value in range(20):
+                other.set("k", value)
+                # The message is on its way when the writer has its reply: it may take a look or two.
+                while client.get("k") != str(value).encode():
+                    pass
+                before = other.info("commandstats").get("cmdstat_get", {}).get("calls", 0)
+                for _ in range(10):
+                    assert client.get("k") == str(value).encode()
+                assert other.info("commandstats")["cmdstat_get"]["calls"] == before
+            assert other.info("clients")["tracking_clients"] >= 1
+            cache = client.get_cache()
+            assert cache is not None
+            assert cache.size == 1
+            other.flushall()
+            while client.get("k") is not None:
+                pass
+
+    appliance.inside(work)

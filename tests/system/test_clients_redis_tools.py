@@ -138,6 +138,68 @@ def test_redis_cli_formats_each_kind_of_reply(own_appliance: RunningAppliance) -
     )
 
 
+def test_redis_cli_eval_runs_a_script_file(own_appliance: RunningAppliance, tmp_path: Path) -> None:
+    script = tmp_path / "script.lua"
+    script.write_text("redis.call('SET', KEYS[1], ARGV[1]); return {KEYS[1], redis.call('INCR', KEYS[1])}")
+    run = own_appliance.run
+    assert run(*_CLI, "--eval", str(script), "counter", ",", "41") == "counter\n42\n"
+    assert run(*_CLI, "get", "counter") == "42\n"
+    script.write_text("return redis.error_reply('NOPE not today')")
+    assert "NOPE not today" in run(*_CLI, "--eval", str(script))
+
+
+def test_redis_cli_monitor_shows_what_others_do(own_appliance: RunningAppliance) -> None:
+    command = spawn(own_appliance.namespace, ["stdbuf", "-oL", *_CLI, "monitor"], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            assert next(lines) == b"OK\n"
+            own_appliance.run(*_CLI, "set", "key", "a b")
+            own_appliance.run(*_CLI, "-n", "3", "get", "key")
+            shown: list[bytes] = []
+            while len(shown) < 2:
+                line = next(lines)
+                if b'"set"' in line or b'"get"' in line:
+                    shown.append(line)
+    finally:
+        command.kill()
+        command.wait()
+    assert re.fullmatch(rb'[0-9]+\.[0-9]{6} \[0 [0-9.:]+\] "set" "key" "a b"\n', shown[0]), shown
+    assert re.fullmatch(rb'[0-9]+\.[0-9]{6} \[3 [0-9.:]+\] "get" "key"\n', shown[1]), shown
+
+
+def test_redis_cli_latency_dist_draws_its_spectrum(own_appliance: RunningAppliance) -> None:
+    command = spawn(
+        own_appliance.namespace,
+        ["stdbuf", "-oL", *_CLI, "-i", "0.1", "--latency-dist"],
+        stdout=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            report = b"".join(next(lines) for _ in range(3))
+    finally:
+        command.kill()
+        command.wait()
+    assert b"rror" not in report
+
+
+def test_redis_cli_hotkeys_asks_for_a_policy_and_then_finds_them(own_appliance: RunningAppliance) -> None:
+    run = own_appliance.run
+    assert run(*_CLI, "config", "set", "maxmemory-policy", "allkeys-lfu") == "OK\n"
+    run(*_CLI, "set", "cold", "x")
+    run(*_CLI, "set", "hot", "x")
+    run(*_CLI, "-r", "200", "get", "hot")
+    report = run(*_CLI, "--hotkeys")
+    assert re.search(r"hot key found with counter: +[0-9]+\tkeyname: \"?hot\"?", report), report
+
+
+def test_redis_cli_help_knows_the_commands_of_the_server(own_appliance: RunningAppliance) -> None:
+    assert own_appliance.run(*_CLI, "command", "count").strip().isdigit()
+    assert "SET <directive> <value>" in own_appliance.run(*_CLI, "config", "help")
+    assert own_appliance.run(*_CLI, "--no-raw", "acl", "whoami") == '"default"\n'
+
+
 def test_redis_cli_stat_finds_what_it_shows_in_info(own_appliance: RunningAppliance) -> None:
     assert own_appliance.run(*_CLI, "set", "k", "v") == "OK\n"
     command = spawn(own_appliance.namespace, [*_CLI, "-i", "0.01", "--stat"], stdout=subprocess.PIPE)

@@ -315,6 +315,47 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
             running.discard()
 
 
+# ---- several queues
+
+
+@pytest.mark.skipif(needs_program("ethtool") != "", reason=needs_program("ethtool"))
+def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
+    client, server = fresh_name("lc"), fresh_name("ls")
+    sh(
+        f"ip netns add {client}; ip netns add {server};"
+        f"ip -n {client} link add wide0 numtxqueues 2 numrxqueues 2 type veth"
+        f" peer name wide1 netns {server} numtxqueues 2 numrxqueues 2;"
+        f"ip netns exec {client} ethtool -L wide0 tx 2 rx 2;"
+        f"ip netns exec {server} ethtool -L wide1 tx 2 rx 2;"
+        f"ip -n {client} addr add 10.78.0.1/24 dev wide0; ip -n {client} link set wide0 up;"
+        f"ip -n {server} link set wide1 up"
+    )
+    try:
+        running = RunningAppliance.start(
+            tmp_path, "--link", "xdp:wide1", "--address", "10.78.0.5/24", place=server, clients=client
+        )
+        running.address = "10.78.0.5"
+        try:
+            clients = [running.connect() for _ in range(32)]
+            for one in clients:
+                ask(one, request("PING"), b"+PONG\r\n")
+                one.close()
+            assert running.stop() == 0
+        finally:
+            running.discard()
+    finally:
+        sh(f"ip netns del {client}; ip netns del {server}")
+
+
+def test_xdp_queue_that_is_not_there_is_one_line(pair: Pair, tmp_path: Path) -> None:
+    running = None
+    with pytest.raises(AssertionError, match="veth-server has no queue 7"):
+        running = RunningAppliance.start(
+            tmp_path, "--link", f"xdp:{pair.link}:7", "--address", "10.78.0.5/24", place=pair.server
+        )
+    assert running is None
+
+
 # ---- persistent devices
 
 

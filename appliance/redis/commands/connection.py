@@ -171,6 +171,11 @@ def client_getname(session: Session, args: list[bytes]) -> object:
     return session.name or None
 
 
+def client_capa(session: Session, args: list[bytes]) -> object:
+    """What Valkey's clients say they can do; there is nothing here that would make use of it."""
+    return OK
+
+
 def client_setname(session: Session, args: list[bytes]) -> object:
     session.name = _client_name(args[2])
     return OK

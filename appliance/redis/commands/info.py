@@ -205,6 +205,10 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
         },
     ),
     (
+        "Scripts and functions share one Lua, whose memory stands under the scripts.",
+        {"used_memory_vm_functions": 0},
+    ),
+    (
         "There are no modules.",
         {"module_fork_in_progress": 0, "module_fork_last_cow_size": 0},
     ),
@@ -326,7 +330,10 @@ def _memory(engine: Engine) -> Facts:
     limit = engine.configuration.integer("maxmemory")
     ratio = report.resident / report.used if report.used else 1.0
     extra = report.resident - report.used
-    scripts = 0
+    scripts = engine.scripts
+    lua = scripts.memory_used()
+    cached = scripts.scripts_memory()
+    libraries = scripts.libraries
     return {
         "used_memory": report.used,
         "used_memory_human": human_bytes(report.used),
@@ -342,19 +349,19 @@ def _memory(engine: Engine) -> Facts:
         "allocator_allocated": report.used,
         "allocator_active": report.used,
         "allocator_resident": report.resident,
-        "used_memory_lua": scripts,
-        "used_memory_vm_eval": scripts,
-        "used_memory_lua_human": human_bytes(scripts),
-        "used_memory_scripts_eval": 0,
-        "number_of_cached_scripts": 0,
-        "number_of_functions": 0,
-        "number_of_libraries": 0,
+        "used_memory_lua": lua,
+        "used_memory_vm_eval": lua,
+        "used_memory_lua_human": human_bytes(lua),
+        "used_memory_scripts_eval": cached,
+        "number_of_cached_scripts": len(scripts.cached),
+        "number_of_functions": len(libraries.functions),
+        "number_of_libraries": len(libraries.by_name),
         "used_memory_vm_functions": 0,
-        "used_memory_vm_total": 0,
-        "used_memory_vm_total_human": "0B",
-        "used_memory_functions": 0,
-        "used_memory_scripts": 0,
-        "used_memory_scripts_human": "0B",
+        "used_memory_vm_total": lua,
+        "used_memory_vm_total_human": human_bytes(lua),
+        "used_memory_functions": libraries.memory(),
+        "used_memory_scripts": cached + libraries.memory(),
+        "used_memory_scripts_human": human_bytes(cached + libraries.memory()),
         "maxmemory": limit,
         "maxmemory_human": human_bytes(limit),
         "maxmemory_policy": engine.configuration.text("maxmemory-policy").decode(),
@@ -401,7 +408,7 @@ def _stats(engine: Engine) -> Facts:
         "expire_cycle_cpu_milliseconds": counters.expiring_ns // 1_000_000,
         "evicted_keys": stats.evicted_keys,
         "evicted_clients": limits.evicted_clients,
-        "evicted_scripts": 0,
+        "evicted_scripts": engine.scripts.evicted_scripts,
         "total_eviction_exceeded_time": (counters.refusing_us + refusing_us) // 1000,
         "current_eviction_exceeded_time": refusing_us // 1000,
         "keyspace_hits": stats.hits,
@@ -421,7 +428,7 @@ def _stats(engine: Engine) -> Facts:
 
 
 def _replication(engine: Engine) -> Facts:
-    return {"master_replid": engine.run_id}
+    return {"master_replid": engine.replication_id}
 
 
 def _command_stats(engine: Engine) -> Facts:

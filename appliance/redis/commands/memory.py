@@ -122,7 +122,9 @@ def memory_stats(session: Session, args: list[bytes]) -> object:
     flat: list[object] = [b"peak.allocated", peak, b"total.allocated", used, b"startup.allocated", startup]
     flat += [b"replication.backlog", 0, b"replica.fullsync.buffer", 0, b"clients.slaves", 0]
     flat += [b"clients.normal", report.clients, b"cluster.links", 0, b"aof.buffer", 0]
-    flat += [b"lua.caches", 0, b"functions.caches", 0, b"script.VMs", 0]
+    scripts = session.engine.scripts
+    flat += [b"lua.caches", scripts.scripts_memory(), b"functions.caches", scripts.libraries.memory()]
+    flat += [b"script.VMs", scripts.memory_used()]
     for index, main, expires in report.databases:
         tables = Map([b"overhead.hashtable.main", main, b"overhead.hashtable.expires", expires])
         flat += [b"db.%d" % index, tables]

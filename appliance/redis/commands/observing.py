@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import errors
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
-from appliance.redis.replies import OK, Map, Verbatim
+from appliance.redis.replies import NO_REPLY, OK, Map, Verbatim
 from appliance.redis.session import MONITORING
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ def monitor(session: Session, args: list[bytes]) -> object:
     if session.denies_blocking:
         # In a transaction it would have to listen to itself.
         raise CommandError(b"ERR MONITOR isn't allowed for DENY BLOCKING client")
-    if session.mode & MONITORING == 0:
-        session.mode |= MONITORING
-        session.engine.monitors.add(session)
+    if session.mode & MONITORING:
+        return NO_REPLY  # as there
+    session.mode |= MONITORING
+    session.engine.monitors.add(session)
     return OK
 
 

@@ -43,6 +43,9 @@ def config_set(session: Session, args: list[bytes]) -> object:
 
 def config_resetstat(session: Session, args: list[bytes]) -> object:
     session.engine.reset_stats()
+    command = session.last_command
+    if command is not None:
+        command.calls = 1  # this one is the first
     return OK
 
 

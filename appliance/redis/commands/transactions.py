@@ -62,6 +62,8 @@ def _run_queued(session: Session, args: list[bytes]) -> object:
     session.mode |= NO_BLOCKING
     session.emit_array_header(len(queued))
     for command, request in queued:
+        if monitored and command.flags & SKIP_MONITOR:
+            engine.monitors.feed(session, request)
         session.emit(session.call(command, request))
         if monitored and command.flags & (SKIP_MONITOR | ADMIN) == 0:
             engine.monitors.feed(session, request)

@@ -31,9 +31,9 @@ from mypy_extensions import i64
 
 from appliance.redis import errors
 from appliance.redis.doubles import double_text
-from appliance.redis.engine_modes import MEMORY_LIMITED
+from appliance.redis.engine_modes import MEMORY_LIMITED, MONITORED
 from appliance.redis.errors import CommandError
-from appliance.redis.registry import DENYOOM, MAY_REPLICATE, NOSCRIPT, WRITE
+from appliance.redis.registry import ADMIN, DENYOOM, MAY_REPLICATE, NOSCRIPT, SKIP_MONITOR, WRITE
 from appliance.redis.replies import (
     BigNumber,
     Bulk,
@@ -427,6 +427,8 @@ class Runtime:
             if flags & WRITE:
                 context.has_written = True
         reply = self.session.call(command, args)
+        if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
+            self.engine.monitors.feed(self.session, args, b"lua")
         if isinstance(reply, bytes):
             if len(reply) > _SMALL_REPLY and not self.has_room(len(reply)):
                 return b"not enough memory", _NO_MEMORY

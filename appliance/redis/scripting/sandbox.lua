@@ -280,6 +280,16 @@ local function killed()
     error({err = is_killed}, 0)
 end
 
+-- Of a script that has been killed: none of its lines may run any more, whatever it catches. Ours may.
+local function on_line()
+    if not ours(getinfo(2, "S")) then
+        killed()
+    end
+end
+
+-- What runs with the hooks, but outside of a script: nobody would catch an error there.
+local unprotected = {}
+
 local function on_count()
     if gcinfo() > memory_limit_kb then
         collectgarbage()
@@ -288,9 +298,8 @@ local function on_count()
     if reason then
         is_killed = reason
     end
-    if is_killed then
-        -- From now on each line fails, so that no pcall of the script can go on.
-        sethook(killed, "l")
+    if is_killed and not unprotected[getinfo(2, "f").func] then
+        sethook(on_line, "l")
         killed()
     end
 end
@@ -377,7 +386,7 @@ end
 local function raise(text, kind)
     if kind == 3 then
         is_killed = text
-        sethook(killed, "l")
+        sethook(on_line, "l")
         killed()
     elseif kind == 4 then
         error(text, 0)
@@ -931,6 +940,9 @@ local function finish_quickly(ok, value)
     return finish(ok, value)
 end
 
+unprotected[finish] = true
+unprotected[finish_quickly] = true
+
 local entries = {}
 
 -- A chunk as a function, or nil and the message.
@@ -999,6 +1011,8 @@ function entries.load_library(body)
     end
     return callbacks
 end
+
+unprotected[entries.load_library] = true
 
 function entries.callback(callbacks, i)
     return callbacks[i]

@@ -44,7 +44,7 @@ from appliance.redis.scripting.runtime import (
     CountedError,
     Runtime,
 )
-from appliance.redis.session import BEHIND, IN_MULTI, PARKED
+from appliance.redis.session import BEHIND, PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -440,12 +440,7 @@ class Scripts:
             self._postponed.append((session, args))
             session.mode |= PARKED | BEHIND
             return False
-        flags = command.flags
-        if command.name == b"exec" and session.mode & IN_MULTI:
-            flags = ALLOW_BUSY
-            for queued, _ in session.queued:
-                flags &= queued.flags
-        if flags & ALLOW_BUSY:
+        if command.flags & ALLOW_BUSY:
             return True
         session.reject(command, self.busy_text())
         return False

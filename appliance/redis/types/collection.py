@@ -24,6 +24,9 @@ class EncodingLimits:
         self.hash_max_listpack_value: i64 = 64
         self.list_max_listpack_size: i64 = -2
         self.list_compress_depth: i64 = 0
+        # DEBUG QUICKLIST-PACKED-THRESHOLD: from which size on an element of a list has a node of its own; 0:
+        # when it is larger than a node.
+        self.quicklist_packed_threshold: i64 = 0
         self.set_max_intset_entries: i64 = 512
         self.set_max_listpack_entries: i64 = 128
         self.set_max_listpack_value: i64 = 64

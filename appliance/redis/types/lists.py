@@ -446,13 +446,22 @@ class ListValue(Collection):
         node = self._nodes[at]
         return (
             not node.is_plain
-            and length <= self._node_size
+            and not self._is_large(length)
             and node.size + length + _ENTRY_OVERHEAD <= self._node_size
             and node.count() < self._node_count
         )
 
+    def _is_large(self, length: i64) -> bool:
+        """Whether an element of that length has a node of its own."""
+        threshold = self.limits.quicklist_packed_threshold
+        return length >= threshold if threshold != 0 else length > self._node_size
+
+    def nodes_size(self) -> int:
+        """Bytes of all nodes, as redis-server packs them."""
+        return sum([node.size for node in self._nodes[self._first :]])
+
     def _new_node(self, value: bytes) -> Node:
-        if len(value) > self._node_size:
+        if self._is_large(len(value)):
             return Node([value], len(value), True)
         return Node([value], _EMPTY_SIZE + entry_size(value), False)
 
@@ -599,7 +608,7 @@ class ListValue(Collection):
         at = self._at
         offset = self._offset
         node = self._nodes[at]
-        large = not self._is_listpack and len(value) > self._node_size
+        large = not self._is_listpack and self._is_large(len(value))
         if not node.is_plain and not large:
             node.replace(offset, value)
             return

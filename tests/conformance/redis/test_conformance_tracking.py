@@ -103,6 +103,19 @@ def test_pipelined_changes_are_broadcast_in_one_message(real_server: RealServer)
         crowd.send("a", b"SET k2 1\r\nGET k2\r\nSET k1 1\r\n")
 
 
+def test_an_expired_key_is_told_of(real_server: RealServer) -> None:
+    with Crowd(real_server, resp3="a c") as crowd:
+        crowd.say("a", "CLIENT", "TRACKING", "ON")
+        crowd.say("c", "CLIENT", "TRACKING", "ON", "BCAST")
+        crowd.say("b", "DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        for reader in "ab":
+            crowd.say("b", "SET", "k", 1, "PX", 1)
+            crowd.say("a", "GET", "k")
+            crowd.wait_us(3000)
+            crowd.say(reader, "GET", "k")
+        crowd.say("b", "DEBUG", "SET-ACTIVE-EXPIRE", 1)
+
+
 def test_keys_beyond_the_limit_are_let_go(pair: Pair) -> None:
     for limit in (3, 0, 10):
         pair.reset(resp3=True)

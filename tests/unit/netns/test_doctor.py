@@ -15,7 +15,7 @@ from tests.support.fake_kernel import FakeKernel
 @pytest.fixture(autouse=True)
 def rootless(monkeypatch: pytest.MonkeyPatch) -> None:
     # It forks, and asks the machine it runs on.
-    monkeypatch.setattr(doctor, "why_not_rootless", lambda: ["user namespaces are off"])
+    monkeypatch.setattr(doctor, "why_not_rootless", lambda **_: ["user namespaces are off"])
 
 
 def test_machine_that_allows_everything() -> None:
@@ -59,3 +59,9 @@ def test_kernel_that_refuses_is_quoted() -> None:
     found = {finding.link: finding for finding in examine(FakeKernel(fail_at="open_xdp"))}
     assert (found["xdp"].is_usable, found["xdp"].text) == (False, "Operation not permitted")
     assert found["packet"].is_usable
+
+
+def test_rootless_without_the_device_has_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "why_not_rootless", lambda needs_device=True: ["tun"] if needs_device else [])
+    found = {finding.link: finding for finding in examine(FakeKernel())}["exec --rootless"]
+    assert (found.is_usable, found.text) == (True, "with packet only: /dev/net/tun may not be opened")

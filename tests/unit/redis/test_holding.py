@@ -136,3 +136,70 @@ def test_the_control_socket_is_not_held(clients: Clients) -> None:
     assert clients.say("control", "PING") == b"+PONG\r\n"
     assert clients.say("control", "CLIENT UNPAUSE") == b"+OK\r\n"
     assert clients.say("a", "PING") == b"+PONG\r\n"
+
+
+@pytest.fixture
+def debugged(clients: Clients) -> Clients:
+    clients.engine.configuration.override({"enable-debug-command": "yes"})
+    return clients
+
+
+def test_debug_sleep_holds_everybody_and_is_answered_first(debugged: Clients) -> None:
+    clients = debugged
+    clients.say("b", "PING")
+    assert clients.say("a", "DEBUG SLEEP 0.5\r\nSET k 1") == b""
+    assert clients.say("b", "GET k\r\nNOSUCH") == b""
+    assert clients.say("c", "NOSUCH") == b""
+    assert clients.say("control", "PING") == b"+PONG\r\n"
+    assert clients.engine.next_timeout_us() == NOW_US + 500 * MS
+    clients.advance(499 * MS)
+    assert clients.got("a") == clients.got("b") == b""
+    clients.advance(1 * MS)
+    # What the sleeper has sent behind it comes before what others have.
+    assert clients.got("a") == b"+OK\r\n+OK\r\n"
+    assert clients.got("b") == b"$1\r\n1\r\n-ERR unknown command 'NOSUCH', with args beginning with: \r\n"
+    assert clients.got("c").startswith(b"-ERR unknown command")
+    assert clients.say("b", "GET k") == b"$1\r\n1\r\n"
+
+
+def test_debug_sleep_stops_time_for_those_that_wait(debugged: Clients) -> None:
+    clients = debugged
+    clients.say("b", "BLPOP q 0.1")
+    clients.say("c", "SET k 1 PX 100")
+    clients.say("a", "DEBUG SLEEP 1")
+    clients.advance(500 * MS)
+    clients.engine.cron(clients.now_us)
+    assert clients.got("b") == b""
+    assert len(clients.engine.databases[0]) == 1
+    clients.advance(500 * MS)
+    assert clients.got("b") == b"*-1\r\n"
+    assert clients.say("c", "GET k") == b"$-1\r\n"
+
+
+def test_debug_sleep_is_in_the_slowlog_with_its_time(debugged: Clients) -> None:
+    clients = debugged
+    clients.say("a", "CONFIG SET latency-monitor-threshold 10")
+    clients.say("a", "DEBUG SLEEP 0.25")
+    clients.advance(250 * MS)
+    assert b":250000\r\n*3\r\n$5\r\nDEBUG" in clients.say("b", "SLOWLOG GET")
+    assert b"command" in clients.say("b", "LATENCY LATEST")
+
+
+def test_the_sleeper_may_go_away(debugged: Clients) -> None:
+    clients = debugged
+    clients.say("a", "DEBUG SLEEP 1")
+    clients.say("b", "PING")
+    clients.session("a").close()
+    clients.advance(1000 * MS)
+    assert clients.got("b") == b"+PONG\r\n"
+
+
+def test_debug_is_refused_unless_allowed(clients: Clients) -> None:
+    assert clients.say("a", "DEBUG SLEEP 0").startswith(b"-ERR DEBUG command not allowed.")
+    clients.say("a", "MULTI")
+    assert clients.say("a", "DEBUG SLEEP 0").startswith(b"-ERR DEBUG command not allowed.")
+    assert clients.say("a", "EXEC").startswith(b"-EXECABORT")
+    clients.engine.configuration.override({"enable-debug-command": "local"})
+    assert clients.say("a", "DEBUG SLEEP 0").startswith(b"-ERR DEBUG command not allowed.")
+    assert clients.say("control", "DEBUG SLEEP 0") == b"+OK\r\n"
+    assert clients.say("control", "DEBUG SEGFAULT") == b"-ERR DEBUG SEGFAULT is not available here\r\n"

@@ -173,6 +173,20 @@ def test_stale_keys_are_a_share_of_those_that_were_looked_at() -> None:
     assert client.info("stats")["expired_keys"] == "40"
 
 
+def test_scripts_and_functions_are_counted_and_weighed() -> None:
+    client = Client(make_engine())
+    assert client.info("memory")["used_memory_vm_total"] == "0"
+    client.send("EVAL", "return 1", 0)
+    client.send("SCRIPT", "LOAD", "return 2")
+    client.send("FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() return 1 end)")
+    memory = client.info("memory")
+    assert memory["number_of_cached_scripts"] == "2"
+    assert (memory["number_of_libraries"], memory["number_of_functions"]) == ("1", "1")
+    assert int(memory["used_memory_vm_total"]) > 10_000
+    texts = int(memory["used_memory_scripts_eval"]) + int(memory["used_memory_functions"])
+    assert int(memory["used_memory_scripts"]) == texts > 0
+
+
 def test_values_let_go_of_in_the_background_are_counted() -> None:
     client = Client(make_engine())
     for key in ("one", "two"):

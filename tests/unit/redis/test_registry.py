@@ -23,6 +23,7 @@ from appliance.redis.registry import (
 from appliance.redis.replies import SimpleString
 from tests.support.command_page import PAGE, REFERENCE, TITLES, ours, page
 from tests.support.command_rows import TABLE, table_json
+from tests.support.redis_client import Client, make_engine
 
 Row = dict[str, object]
 
@@ -202,6 +203,18 @@ def test_rows_are_written_out(group: str) -> None:
                 assert each.summary.endswith("."), f"{each.full_name}: no summary, or no full stop"
                 assert len(each.summary) <= 100, each.full_name
                 assert set(each.flag_names) <= set(FLAG_BITS)
+
+
+def test_valkeys_client_capa_is_accepted_and_listed_nowhere() -> None:
+    client = Client(make_engine())
+    assert client.send("CLIENT", "CAPA", "redirect", "whatever") == b"+OK\r\n"
+    assert client.send("client", "capa", "x") == b"+OK\r\n"
+    wrong = b"-ERR wrong number of arguments for 'client|capa' command\r\n"
+    assert client.send("CLIENT", "CAPA") == wrong
+    assert client.send("CLIENT", "FOO").startswith(b"-ERR unknown subcommand 'FOO'")
+    assert client.ask("COMMAND", "INFO", "client|capa") == [None]
+    assert b"capa" not in client.send("COMMAND", "LIST")
+    assert b"CAPA" not in client.send("CLIENT", "HELP")
 
 
 def test_every_file_of_the_table_is_a_group() -> None:

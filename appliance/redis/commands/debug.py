@@ -1,0 +1,295 @@
+"""DEBUG: what test suites of clients and servers use it for, and nothing that would end the process.
+
+Allowed when `enable-debug-command` says so, which by default it does not, as with redis-server.
+
+Source:     order of checks, texts and forms from redis-server 8.2.
+Not here:   what crashes, restarts or measures that process (SEGFAULT, RESTART, MALLCTL, STRUCTSIZE ...) is
+            refused by name. LOADAOF does what RELOAD does: there is no file to load from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from appliance.redis import dump, errors
+from appliance.redis.digest import data_digest, value_digest
+from appliance.redis.errors import CommandError
+from appliance.redis.integers import parse_integer
+from appliance.redis.keyspace import idle_s
+from appliance.redis.parameters import parse_memory
+from appliance.redis.replies import (
+    CRLF,
+    NO_REPLY,
+    OK,
+    BigNumber,
+    Bulk,
+    Map,
+    SetReply,
+    SimpleString,
+    Verbatim,
+)
+from appliance.redis.types.lists import ListValue
+from appliance.redis.values import encoding_name
+
+if TYPE_CHECKING:
+    from appliance.redis.engine import Engine
+    from appliance.redis.registry import Handler
+    from appliance.redis.session import Session
+
+_FOOTER: Final = 11  # of a dump, with the byte of the type
+_MOST_PACKED: Final = 1 << 32
+_LONGEST_SLEEP_S: Final = 1e9
+_LOG_WARNING: Final = 3
+
+_HELP: Final = (
+    ("CHANGE-REPL-ID", "Draw another replication id."),
+    ("DIGEST", "A digest of all data."),
+    ("DIGEST-VALUE <key> [<key> ...]", "A digest of what each key holds."),
+    ("ERROR <string>", "Answer with that error."),
+    ("LOG <message>", "Write a line to the log."),
+    ("LOADAOF", "The same as RELOAD here."),
+    ("OBJECT <key>", "How a value is represented."),
+    ("PAUSE-CRON <0|1>", "Stop housekeeping, or go on with it."),
+    ("POPULATE <count> [<prefix>] [<size>]", "Make that many strings, those that exist left as they are."),
+    ("PROTOCOL <type>", "Answer with a value of that type."),
+    ("QUICKLIST-PACKED-THRESHOLD <size>", "From which size on an element of a list has a node of its own."),
+    ("RELOAD [option ...]", "Write all values in Redis's format, and build them anew from it."),
+    ("SET-ACTIVE-EXPIRE <0|1>", "Remove keys that are past their time by themselves, or only when met."),
+    ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Let RESTORE take what has a wrong checksum."),
+    ("SLEEP <seconds>", "Execute nothing for that long."),
+    ("HELP", "This text."),
+)  # fmt: skip
+
+_REFUSED_NAMES: Final = (
+    "aof-flush-sleep assert client-eviction clusterlink config-rewrite-force-all crash-and-recover "
+    "dict-resizing drop-cluster-packet-filter htstats htstats-key internal_secret keysizes-hist- "
+    "assert leak listpack mallctl mallctl-str mark-internal-client oom panic quicklist repl-pause "
+    "replicate replybuffer restart script sdslen segfault stringmatch-test structsize"
+)
+_REFUSED: Final = frozenset(_REFUSED_NAMES.split())
+
+
+def help_(session: Session, args: list[bytes]) -> object:
+    lines: list[object] = [SimpleString(b"DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")]
+    for syntax, text in _HELP:
+        lines += [SimpleString(syntax.encode()), SimpleString(b"    " + text.encode())]
+    return lines
+
+
+def _sleep(session: Session, args: list[bytes]) -> object:
+    # As C's atof reads it: what is no number is 0.
+    number = re.match(rb"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", args[2])
+    span_us = int(min(float(number.group()), _LONGEST_SLEEP_S) * 1_000_000) if number else 0
+    if span_us > 0 and session.engine.holding.sleep(session, args, span_us):
+        return NO_REPLY
+    return OK
+
+
+def _object(session: Session, args: list[bytes]) -> object:
+    entry = session.db.find(args[2])
+    if entry is None:
+        raise CommandError(errors.NO_KEY)
+    value = entry.value
+    access = session.db.access_clock(args[2])
+    idle = 0 if session.clock.is_counting else idle_s(session.clock.now_s, access)
+    encoding = encoding_name(args[2], value, entry.expire_index >= 0).decode()
+    size = len(dump.dump(value)) - _FOOTER
+    text = (
+        f"Value at:{id(value):#x} refcount:1 encoding:{encoding} serializedlength:{size} "
+        f"lru:{access} lru_seconds_idle:{idle}"
+    )
+    if isinstance(value, ListValue) and encoding == "quicklist":
+        nodes = value.node_count()
+        limits = value.limits
+        text += (
+            f" ql_nodes:{nodes} ql_avg_node:{len(value) / nodes:.2f}"
+            f" ql_listpack_max:{limits.list_max_listpack_size}"
+            f" ql_compressed:{int(limits.list_compress_depth != 0)} ql_uncompressed_size:{value.nodes_size()}"
+        )
+    return SimpleString(text.encode())
+
+
+def _digest(session: Session, args: list[bytes]) -> object:
+    return SimpleString(data_digest(session.engine.databases, session.clock.now_ms).hex().encode())
+
+
+def _digest_value(session: Session, args: list[bytes]) -> object:
+    now_ms = session.clock.now_ms
+    return [SimpleString(value_digest(session.db.find(key), now_ms).hex().encode()) for key in args[2:]]
+
+
+def _protocol(session: Session, args: list[bytes]) -> object:
+    kind = args[2].lower()
+    if kind == b"string":
+        return b"Hello World"
+    if kind == b"integer":
+        return 12345
+    if kind == b"double":
+        return 3.141
+    if kind == b"null":
+        return None
+    if kind == b"array":
+        return [0, 1, 2]
+    if kind == b"set":
+        return SetReply([0, 1, 2])
+    if kind == b"map":
+        return Map([0, False, 1, True, 2, False])
+    if kind in (b"true", b"false"):
+        return kind == b"true"
+    if kind == b"verbatim":
+        return Verbatim(b"This is a verbatim\nstring")
+    if kind == b"bignum":
+        return BigNumber(1234567999999999999999999999999999999)
+    if kind == b"attrib":
+        real = b"$39\r\nSome real reply following the attribute\r\n"
+        attribute = b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n"
+        return Bulk(attribute + real if session.resp3 else real)
+    if kind == b"push":
+        if not session.resp3:
+            raise CommandError(b"ERR RESP2 is not supported by this command")
+        real = b"$40\r\nSome real reply following the push reply\r\n"
+        return Bulk(real + b">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n")
+    raise CommandError(
+        b"ERR Wrong protocol type name. Please use one of the following: "
+        b"string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false"
+    )
+
+
+def _set_active_expire(session: Session, args: list[bytes]) -> object:
+    session.engine.expires_actively = _is_one(args[2])
+    return OK
+
+
+def _pause_cron(session: Session, args: list[bytes]) -> object:
+    session.engine.is_cron_paused = _is_one(args[2])
+    return OK
+
+
+def _set_skip_checksum(session: Session, args: list[bytes]) -> object:
+    session.engine.checks_dumps = not _is_one(args[2])
+    return OK
+
+
+def _is_one(text: bytes) -> bool:
+    """As C's atoi reads a flag: what is no number is 0."""
+    return (parse_integer(text) or 0) != 0
+
+
+def _packed_threshold(session: Session, args: list[bytes]) -> object:
+    size = parse_memory(args[2])
+    if size is None or size >= _MOST_PACKED:
+        raise CommandError(b"ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+    session.engine.limits.quicklist_packed_threshold = size
+    return OK
+
+
+def _error(session: Session, args: list[bytes]) -> object:
+    text = args[2].replace(b"\r", b" ").replace(b"\n", b" ")
+    session.engine.count_error(text.split(b" ", 1)[0])
+    return Bulk(b"-" + text + CRLF)
+
+
+def _log(session: Session, args: list[bytes]) -> object:
+    log = session.engine.on_script_log
+    if log is not None:
+        log(_LOG_WARNING, b"DEBUG LOG: " + args[2])
+    return OK
+
+
+def _change_repl_id(session: Session, args: list[bytes]) -> object:
+    engine = session.engine
+    engine.replication_id = engine.random_bytes(20).hex()
+    return OK
+
+
+def _populate(session: Session, args: list[bytes]) -> object:
+    count = _positive(args[2])
+    prefix = args[3] if len(args) > 3 else b"key"
+    size = _positive(args[4]) if len(args) > 4 else 0
+    for number in range(count):
+        key = b"%b:%d" % (prefix, number)
+        if session.db.find(key) is not None:
+            continue
+        value = b"value:%d" % number
+        session.db.add(key, value[:size].ljust(size, b"\0") if size > 0 else value)
+        session.changed(key)
+    return OK
+
+
+def _positive(text: bytes) -> int:
+    number = parse_integer(text)
+    if number is None or number < 0:
+        raise CommandError(errors.NOT_POSITIVE)
+    return number
+
+
+def _reload(session: Session, args: list[bytes]) -> object:
+    words = [word.lower() for word in args[2:]]
+    if any(word not in (b"merge", b"noflush", b"nosave") for word in words):
+        raise CommandError(b"ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    rebuild(session.engine)
+    return OK
+
+
+def rebuild(engine: Engine) -> None:
+    """Write every value in Redis's format and read it back, in the place of what there was."""
+    observer = engine.observer
+    classes = observer.event_classes
+    now_ms: int = engine.clock.now_ms
+    for database in engine.databases:
+        saved = [
+            (bytes(entry.key), entry.expire_at_ms, dump.dump(entry.value))
+            for entry in database.entries()
+            if not database.is_expired(entry)
+        ]
+        engine.database_replaced(database.index, None)
+        observer.event_classes = 0  # what is loaded is no event
+        database.clear()
+        for key, expire_at_ms, payload in saved:
+            value = dump.restore(payload, engine.limits, now_ms)
+            entry = database.add(key, value)
+            if expire_at_ms >= 0:
+                database.set_expiry(entry, expire_at_ms)
+            engine.field_schedules[database.index].note(key, value)
+        observer.event_classes = classes
+    if engine.tracking.is_interested:
+        engine.tracking.flushed()
+
+
+# By name, with the number of arguments behind it: the least and the most.
+_SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
+    b"change-repl-id": (0, 0, _change_repl_id),
+    b"digest": (0, 0, _digest),
+    b"digest-value": (0, 1 << 30, _digest_value),
+    b"error": (1, 1, _error),
+    b"help": (0, 0, help_),
+    b"loadaof": (0, 0, _reload),
+    b"log": (1, 1, _log),
+    b"object": (1, 1, _object),
+    b"pause-cron": (1, 1, _pause_cron),
+    b"populate": (1, 3, _populate),
+    b"protocol": (1, 1, _protocol),
+    b"quicklist-packed-threshold": (1, 1, _packed_threshold),
+    b"reload": (0, 1 << 30, _reload),
+    b"set-active-expire": (1, 1, _set_active_expire),
+    b"set-skip-checksum-validation": (1, 1, _set_skip_checksum),
+    b"sleep": (1, 1, _sleep),
+}
+
+
+def debug(session: Session, args: list[bytes]) -> object:
+    if not session.may_debug():
+        raise CommandError(errors.NO_DEBUG)
+    name = args[1].lower()
+    found = _SUBCOMMANDS.get(name)
+    if found is not None and found[0] <= len(args) - 2 <= found[1]:
+        return found[2](session, args)
+    if name.decode("latin-1") in _REFUSED:
+        raise CommandError(b"ERR DEBUG " + name.upper() + b" is not available here")
+    raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "debug": debug,
+}
