@@ -94,6 +94,7 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        redtap_version: str = "",
         configuration: Configuration | None = None,
         config_store: ConfigStore | None = None,
         renamed: list[tuple[bytes, bytes]] | None = None,
@@ -102,6 +103,7 @@ class EngineSettings:
         """What an engine is made of.
 
         Args:
+            redtap_version: what INFO's section `redtap` says, and what its redis_build_id is made from.
             configuration: what was read from redis.conf; the other settings go before what it says.
             config_store: the file itself, for CONFIG REWRITE.
             renamed: commands and their new names, empty for none at all.
@@ -116,6 +118,7 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.redtap_version = redtap_version
         self.configuration = configuration
         self.config_store = config_store
         self.renamed: list[tuple[bytes, bytes]] = renamed or []
