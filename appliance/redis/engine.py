@@ -307,7 +307,7 @@ class Engine:
 
         Sessions that were parked and have been answered go on with their input first; that may add others.
         """
-        if self.tracking.has_broadcasts():
+        if self.tracking.has_broadcasts:
             self.tracking.broadcast()
             self.settle(None)
         if len(self._pending) == 0:
