@@ -100,6 +100,21 @@ other = st.one_of(
     st.builds(request, st.just(b"WATCH"), keys),
     st.builds(request, st.just(b"CLIENT"), st.just(b"REPLY"), st.sampled_from([b"ON", b"OFF", b"SKIP"])),
     st.builds(request, st.just(b"CLIENT"), st.just(b"NO-TOUCH"), st.sampled_from([b"ON", b"OFF"])),
+    st.builds(request, st.just(b"CLIENT"), st.just(b"TRACKING"), st.sampled_from([b"ON", b"OFF"])),
+    st.builds(
+        request,
+        st.just(b"CONFIG"),
+        st.just(b"SET"),
+        st.just(b"maxmemory-policy"),
+        st.sampled_from([b"allkeys-lfu", b"noeviction"]),
+    ),
+    st.builds(
+        request,
+        st.just(b"CONFIG"),
+        st.just(b"SET"),
+        st.just(b"slowlog-log-slower-than"),
+        st.sampled_from([b"0", b"-1", b"10000"]),
+    ),
     st.builds(
         request,
         st.just(b"CONFIG"),
