@@ -3,6 +3,8 @@
 redis-benchmark keeps every latency in a histogram of three significant digits. Its long output has the
 percentiles of it in steps that halve what is left (50, 75, 87.5 … 99.988 %), each with the number of requests
 so far; a percentile asked for is the first step that has as many requests, so it is never told too low.
+
+It measures a run in milliseconds; the rate of one that took none is "inf".
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ __all__ = ["PERCENTILES", "CpuTime", "Measurement", "children_cpu", "parse_outpu
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 
 _STEP: Final = re.compile(r"^([\d.]+)% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)", re.MULTILINE)
-_RATE: Final = re.compile(r"throughput summary: ([\d.]+) requests per second")
+_RATE: Final = re.compile(r"throughput summary: ([\d.]+|inf) requests per second")
 _SUMMARY: Final = re.compile(r"avg +min +p50 +p95 +p99 +max\s+" + r"([\d.]+)\s+" * 5 + r"([\d.]+)")
 _CUMULATIVE: Final = "Cumulative distribution of latencies:"
 

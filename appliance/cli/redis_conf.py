@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from appliance import __version__
 from appliance.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class RedisConf:
         configuration = self.configuration
         has_limit = "maxclients" in self.given
         return EngineSettings(
+            redtap_version=__version__,
             port=settings.port,
             databases=settings.databases,
             requirepass=settings.requirepass,

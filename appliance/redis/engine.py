@@ -25,6 +25,7 @@ from appliance.redis.commands import all_commands
 from appliance.redis.commands.connection import client_capa
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
+from appliance.redis.denials import Denials
 from appliance.redis.direct import IS_FASTER
 from appliance.redis.engine_modes import MEMORY_LIMITED, PAUSED, SCRIPT_BUSY, STALLED, TRACKING
 from appliance.redis.eviction import Memory
@@ -93,6 +94,7 @@ class EngineSettings:
         proto_max_bulk_len: int = 512 * 1024 * 1024,
         server_name: str = "redis",
         version: str = REDIS_VERSION,
+        redtap_version: str = "",
         configuration: Configuration | None = None,
         config_store: ConfigStore | None = None,
         renamed: list[tuple[bytes, bytes]] | None = None,
@@ -101,6 +103,7 @@ class EngineSettings:
         """What an engine is made of.
 
         Args:
+            redtap_version: what INFO's section `redtap` says, and what its redis_build_id is made from.
             configuration: what was read from redis.conf; the other settings go before what it says.
             config_store: the file itself, for CONFIG REWRITE.
             renamed: commands and their new names, empty for none at all.
@@ -115,6 +118,7 @@ class EngineSettings:
         self.proto_max_bulk_len = proto_max_bulk_len
         self.server_name = server_name
         self.version = version
+        self.redtap_version = redtap_version
         self.configuration = configuration
         self.config_store = config_store
         self.renamed: list[tuple[bytes, bytes]] = renamed or []
@@ -219,6 +223,7 @@ class Engine:
         self.shutdown_requested = False
         self.started_us: i64 = 0
         self.counters = Counters()
+        self.denials = Denials()
         self.traffic = Traffic()
         self.error_counts: dict[bytes, int] = {}
         self.counts_errors_apart = True
@@ -305,7 +310,7 @@ class Engine:
 
         Sessions that were parked and have been answered go on with their input first; that may add others.
         """
-        if self.tracking.has_broadcasts():
+        if self.tracking.has_broadcasts:
             self.tracking.broadcast()
             self.settle(None)
         if len(self._pending) == 0:

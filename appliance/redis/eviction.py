@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # A key with its entry, its slot and the slot's share of those that are empty; less for a string, which as a
 # rule is packed into one record with its key.
 _KEY_BYTES: Final = 160
-_PACKED_BYTES: Final = 72
+_PACKED_BYTES: Final = 88
 BIG: Final = 1024
 # What an empty redis-server says it uses: so that a limit of one byte refuses everything here too.
 _BASE: Final = 1_000_000

@@ -67,6 +67,8 @@ class Holding:
         if engine.mode & PAUSED:
             pauses_all = pauses_all or self.pauses_all
             until_us = max(until_us, self.paused_until_us)
+        if until_us <= engine.clock.now_us:
+            return
         self.paused_until_us = until_us
         self.pauses_all = pauses_all
         engine.set_mode(PAUSED, True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from appliance.redis.keyspace import Database
 
-COUNTED_KEYS: Final = 4096
+COUNTED_KEYS: Final = 2048
 
 KINDS: Final = ("strings_sizes", "lists_items", "sets_items", "zsets_items", "hashes_items")
 _TYPES: Final[dict[bytes, int]] = {b"string": 0, b"list": 1, b"set": 2, b"zset": 3, b"hash": 4}

@@ -144,7 +144,8 @@ class _Segment:
         self.records: list[object] = [None] * size
 
 
-def _is_packable(key_length: i64, value: object) -> bool:
+def is_packable(key_length: i64, value: object) -> bool:
+    """Whether a key that does not expire has no Entry, but is one object with its value."""
     return (
         isinstance(value, bytes)
         and 0 < key_length <= LONGEST_PACKED_KEY
@@ -540,7 +541,7 @@ class Table:
 
     def pack_later(self, entry: Entry) -> None:
         """Let `work` look whether the key of this entry can be packed."""
-        if _is_packable(len(entry.key), entry.value):
+        if is_packable(len(entry.key), entry.value):
             self._unpacked.append(entry)
 
     def pack(self, count: i64) -> None:
@@ -550,7 +551,7 @@ class Table:
             count -= 1
             entry = unpacked.pop()
             value = entry.value
-            if entry.expire_at_ms != NO_EXPIRY or not _is_packable(len(entry.key), value):
+            if entry.expire_at_ms != NO_EXPIRY or not is_packable(len(entry.key), value):
                 continue
             h = self.hash_of(entry.key)
             at = self._locate(entry.key, h)
@@ -1016,7 +1017,7 @@ def _put_over(segment: _Segment, inner: i64, h: i64, key: bytes, value: object, 
     if segment.tags[inner] >> _LENGTH_SHIFT == _ENTRY:
         previous = cast("Entry", segment.records[inner])
     length: i64 = len(key)
-    if _is_packable(length, value):
+    if is_packable(length, value):
         segment.tags[inner] = _packed_tag(h, length, clock)
         segment.records[inner] = _packed(key, cast("bytes", value))
     elif previous is not None and isinstance(previous.value, (bytes, int)):

@@ -399,6 +399,8 @@ class Session:
         if self.engine.mode & TRACKING:
             self.engine.tracking.begin(self)
         if self.engine.mode & MEMORY_LIMITED and not self.engine.has_room():
+            if self.engine.attention != 0:
+                self.engine.settle(self)  # what was told of keys that went, now that no reply follows
             # EXEC is as good as what it will execute.
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if flags & DENYOOM:
@@ -416,7 +418,9 @@ class Session:
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
-        if self.engine.mode & PAUSED and not self.is_privileged and mode & MONITORING == 0:
+        if self.engine.mode & PAUSED and (self.is_privileged or mode & MONITORING):
+            self.clock.keeps_expired = False  # it may write
+        elif self.engine.mode & PAUSED:
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
             if self.engine.holding.must_wait(command, flags):
                 self.engine.holding.hold(self, args)
@@ -576,10 +580,12 @@ class Session:
         self.engine.mark_pending(self)
 
     def execute_held(self, args: list[bytes]) -> None:
-        """Execute the request that this session was parked with (none: what comes next), and go on."""
+        """Execute the request that this session was parked with, if any, and what it has sent since."""
         self.mode &= ~PARKED
         if len(args) > 0:
             self.execute(args)
+        if self.mode & PARKED == 0 and not self.is_closing:
+            self.go_on()
         self.engine.mark_pending(self)
 
     def discard_transaction(self) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from appliance.redis.engine_modes import TRACKING
+from appliance.redis.engine_modes import SCRIPT_BUSY, TRACKING
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import PUBSUB, READONLY
 from appliance.redis.replies import NULL_RESP2, NULL_RESP3, Push, encode_reply
@@ -79,8 +79,9 @@ class Tracking:
         self._keys: dict[bytes, dict[int, None]] = {}
         self._items: i64 = 0
         self._prefixes: dict[bytes, _Prefix] = {}
-        self._own: list[bytes | None] = []  # told of when the command is over; None: everything
-        self._has_broadcasts = False
+        # Told of when the command is over, with who made the change; None: everything.
+        self._own: list[tuple[Session, bytes | None]] = []
+        self.has_broadcasts = False  # to be sent when the turn of the loop is over
         self._rounds_over: i64 = 0
 
     # Switching ------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class Tracking:
             for prefix, listening in self._prefixes.items():
                 if key.startswith(prefix):
                     listening.keys.setdefault(key, changer)
-                    self._has_broadcasts = True
+                    self.has_broadcasts = True
         if key in self._keys:
             self._tell_readers(key)
 
@@ -197,7 +198,7 @@ class Tracking:
             if session is not current:
                 self._send(session, tracked, _keys_reply([key]))
             elif not tracked.no_loop:
-                self._own.append(key)
+                self._own.append((session, key))
                 self.engine.attend()
 
     def flushed(self) -> None:
@@ -207,7 +208,7 @@ class Tracking:
             if tracked is None:
                 continue
             if session is self.current:
-                self._own.append(None)
+                self._own.append((session, None))
                 self.engine.attend()
             else:
                 self._send(session, tracked, _null(session))
@@ -216,23 +217,25 @@ class Tracking:
         self._follow()
 
     def tell_current(self) -> None:
-        """The command is over: what its session is told of its own changes."""
+        """The command is over, though not if it is a script that was interrupted: tell of its own changes."""
         own = self._own
-        if len(own) == 0:
+        if len(own) == 0 or self.engine.mode & SCRIPT_BUSY:
             return
         self._own = []
-        session = self.current
-        if session is None or session.tracked is None:
-            return
-        for key in own:
-            self._send(session, session.tracked, _null(session) if key is None else _keys_reply([key]))
+        for session, key in own:
+            if session.tracked is not None:
+                what = _null(session) if key is None else _keys_reply([key])
+                self._send(session, session.tracked, what)
 
-    def has_broadcasts(self) -> bool:
-        return self._has_broadcasts
+    def script_goes_on(self, session: Session) -> None:
+        """A script that had been interrupted is executed again: what it does is its client's."""
+        self.current = session
+        if len(self._own) > 0:
+            self.engine.attend()
 
     def broadcast(self) -> None:
         """Send what has been gathered for the prefixes, when no command is being executed."""
-        self._has_broadcasts = False
+        self.has_broadcasts = False
         for prefix in sorted(self._prefixes):
             listening = self._prefixes[prefix]
             if len(listening.keys) == 0:

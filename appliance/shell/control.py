@@ -175,7 +175,7 @@ class ControlServer:
         session = self._engine.create_session(
             remote="control:0", local="control:0", now_us=clock.unix_now(), is_privileged=True
         )
-        session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth"])])
+        session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth", "allow_busy"])])
         await serve_session(session, self._engine, stream, clock)
 
     def _redtap(self, _session: Session, request: list[bytes]) -> object:

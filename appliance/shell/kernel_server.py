@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from appliance import __version__
 from appliance.errors import HostError
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.clock import Clock
@@ -68,7 +69,7 @@ async def serve_on_kernel(
 
 
 async def _run(host: str, port: int) -> None:
-    engine = Engine(EngineSettings(port=port), os.urandom)
+    engine = Engine(EngineSettings(port=port, redtap_version=__version__), os.urandom)
     engine.stopwatch = time.perf_counter_ns
     with ungrouped(), trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:

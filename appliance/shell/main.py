@@ -47,6 +47,18 @@ if TYPE_CHECKING:
 __all__ = ["Ready", "serve"]
 
 _log = get_logger("appliance")
+_script_log = get_logger("script")
+
+
+def _log_of_script(level: int, text: bytes) -> None:
+    """redis.log: its levels are debug, verbose, notice and warning."""
+    line = text.decode("utf-8", "backslashreplace")
+    if level <= 1:
+        _script_log.debug(line)
+    elif level == 2:
+        _script_log.info(line)
+    else:
+        _script_log.warning(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,7 @@ async def serve(
     clock = Clock()
     engine = Engine(engine_settings, random_bytes)
     engine.stopwatch = time.perf_counter_ns
+    engine.on_script_log = _log_of_script
     path = os.fspath(control_path) if control_path is not None else default_control_path(name)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)

@@ -26,7 +26,7 @@ What is worth knowing about some:
 - **used_memory**: pages of the process that back no file. Python has several allocators, and no single one knows.
 - **commandstats, latencystats**: of quick commands (GET, SET, INCR, PING and their like) one call in 64 is timed, and
   stands for those before it; all others are timed each. Calls are always counted.
-- **keysizes**: counted when asked, in databases of up to 4,096 keys; of larger ones that many random keys are looked
+- **keysizes**: counted when asked, in databases of up to 2,048 keys; of larger ones that many random keys are looked
   at, and the bins are scaled to all keys.
 - **total_reads_processed, total_writes_processed**: calls of a connection's handler, and frames written.
 - **eventloop_cycles**: steps of the pump; **eventloop_duration_sum** is the CPU time of the process, which does

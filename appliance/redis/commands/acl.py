@@ -56,6 +56,7 @@ _GENPASS_RANGE: Final = (
 )
 _LONGEST_PASSWORD: Final = 4096  # bits
 _USUAL_PASSWORD: Final = 256
+_USUAL_LOG: Final = 10  # entries
 _ONE_USER: Final = b"there is one user here, default, who may do everything"
 
 # Rules that leave a user who may do everything as they are.
@@ -135,14 +136,24 @@ def acl_genpass(session: Session, args: list[bytes]) -> object:
 
 
 def acl_log(session: Session, args: list[bytes]) -> object:
-    """Nothing is ever denied but by a wrong password, and those are counted only (INFO)."""
     if len(args) > 3:
         raise CommandError(errors.unknown_subcommand_or_arity(b"acl", args[1]))
+    engine = session.engine
+    count = _USUAL_LOG
     if len(args) == 3:
         if args[2].lower() == b"reset":
+            engine.denials.entries.clear()
             return OK
-        integer_argument(args[2])
-    return []
+        count = max(0, integer_argument(args[2]))
+    now_ms = int(session.clock.now_ms)
+    found: list[object] = []
+    for entry in engine.denials.entries[:count]:
+        flat: list[object] = [b"count", entry.count, b"reason", b"auth", b"context", entry.context]
+        flat += [b"object", entry.command, b"username", entry.user]
+        flat += [b"age-seconds", (now_ms - entry.updated_ms) / 1000, b"client-info", entry.client]
+        flat += [b"entry-id", entry.number, b"timestamp-created", int(entry.created_ms)]
+        found.append(Map([*flat, b"timestamp-last-updated", int(entry.updated_ms)]))
+    return found
 
 
 def acl_file(session: Session, args: list[bytes]) -> object:

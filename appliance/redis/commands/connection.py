@@ -18,6 +18,7 @@ from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
     MONITORING,
+    NO_BLOCKING,
     PARKED,
     REPLY_OFF,
     REPLY_SKIP,
@@ -70,11 +71,20 @@ def reset(session: Session, args: list[bytes]) -> object:
 # Authentication -----------------------------------------------------------------------------------
 
 
-def _authenticate(session: Session, user: bytes, password: bytes) -> None:
+def _authenticate(session: Session, user: bytes, password: bytes, args: list[bytes]) -> None:
     required = session.engine.configuration.requirepass
     # The comparison must not tell by its time how much of a guess was right.
     if user != b"default" or (required != b"" and not compare_digest(password, required)):
-        session.engine.counters.authentications_denied += 1
+        engine = session.engine
+        engine.counters.authentications_denied += 1
+        engine.denials.add(
+            b"multi" if session.mode & NO_BLOCKING else b"toplevel",
+            args[0],
+            user,
+            client_line(session, session, args),
+            int(session.clock.now_ms),
+            engine.configuration.integer("acllog-max-len"),
+        )
         raise CommandError(errors.WRONG_PASS)
     session.set_authenticated(True)
 
@@ -88,9 +98,9 @@ def auth(session: Session, args: list[bytes]) -> object:
                 b"ERR AUTH <password> called without any password configured for the default user. "
                 b"Are you sure your configuration is correct?"
             )
-        _authenticate(session, b"default", args[1])
+        _authenticate(session, b"default", args[1], args)
     else:
-        _authenticate(session, args[1], args[2])
+        _authenticate(session, args[1], args[2], args)
     return OK
 
 
@@ -117,7 +127,7 @@ def hello(session: Session, args: list[bytes]) -> object:
         else:
             raise CommandError(b"ERR Syntax error in HELLO option '" + args[at] + b"'")
     if user is not None:
-        _authenticate(session, user, password)
+        _authenticate(session, user, password, args)
     if session.must_authenticate:
         raise CommandError(
             b"NOAUTH HELLO must be called with the client already authenticated, otherwise the "

@@ -207,6 +207,7 @@ def _populate(session: Session, args: list[bytes]) -> object:
     count = _positive(args[2])
     prefix = args[3] if len(args) > 3 else b"key"
     size = _positive(args[4]) if len(args) > 4 else 0
+    session.clock.keeps_expired = False  # this is no command that writes, and yet it does
     for number in range(count):
         key = b"%b:%d" % (prefix, number)
         if session.db.find(key) is not None:

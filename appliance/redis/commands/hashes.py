@@ -352,6 +352,8 @@ def hrandfield(session: Session, args: list[bytes]) -> object:
     value = _live_hash(session, key)
     if value is None or count == 0:
         return []
+    if not with_values and count > 0 and value.encoding_id == HASHTABLE:
+        return _random_fields(session, value, count)
     flat = _random_pairs(session, value, count)
     if not with_values:
         return flat[0::2]
@@ -372,6 +374,23 @@ def _live_hash(session: Session, key: bytes) -> Hash | None:
             _delete(session, key)
             return None
     return value
+
+
+def _random_fields(session: Session, value: Hash, number: int) -> list[object]:
+    """The fields of a random choice from a hashtable, without repetition: no values are gathered for it."""
+    size: i64 = len(value)
+    if number >= size:
+        return list(value.fields(session.clock.now_ms))
+    count: i64 = number
+    random = session.engine.random
+    if count * _DRAW_FACTOR > size:
+        chosen = drawn_places(size, count, random)
+        entries = value.table.entries()
+        return [entries[place].key for place in range(len(entries)) if chosen[place] == 1]
+    taken: dict[object, None] = {}
+    while len(taken) < count:
+        taken[value.random_entry(random).key] = None
+    return list(taken)
 
 
 def _random_pairs(session: Session, value: Hash, number: int) -> list[object]:

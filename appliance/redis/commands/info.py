@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from appliance import __version__
 from appliance.redis.commands.memory import MemoryReport, memory_report
 from appliance.redis.crc64 import crc64
 from appliance.redis.keysizes import KINDS, bin_name, count_sizes
@@ -287,7 +286,7 @@ def _server(engine: Engine) -> Facts:
     settings = engine.settings
     now_us = engine.clock.now_us
     uptime_s = max(0, now_us - engine.started_us) // 1_000_000
-    version = __version__.encode()
+    version = settings.redtap_version.encode()
     return {
         "redis_version": settings.version,
         "redis_build_id": f"{int(crc64(version, len(version))) & 0xFFFF_FFFF_FFFF_FFFF:016x}",
@@ -482,7 +481,7 @@ def _keysizes(engine: Engine) -> Facts:
 def _redtap(engine: Engine) -> Facts:
     """What redis-server has no name for."""
     return {
-        "redtap_version": __version__,
+        "redtap_version": engine.settings.redtap_version,
         "peak_connected_clients": engine.peak_sessions,
         "keyspace_slots": sum(database.slots_allocated() for database in engine.databases),
         "expired_lazily": engine.stats.expired_lazily,

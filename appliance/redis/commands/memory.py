@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
+from appliance.redis.keyspace import NO_EXPIRY, is_packable
 from appliance.redis.replies import OK, Map, Verbatim
 from appliance.redis.types.collection import Collection
+from appliance.redis.types.tables import bytes_size
 from appliance.redis.values import StringBuffer
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _USUAL_SAMPLES: Final = 5
 # A slot of the hash table and its share of those that are empty.
 _SLOT_BYTES: Final = 32
+_HEADER_BYTES: Final = 8  # `$12 CR LF` and CR LF of a packed value
 
 
 def _object_bytes(value: object) -> int:
@@ -56,6 +59,10 @@ def memory_usage(session: Session, args: list[bytes]) -> object:
     entry = session.db.find(args[2])
     if entry is None:
         return None
+    value = entry.value
+    if isinstance(value, bytes) and entry.expire_at_ms == NO_EXPIRY and is_packable(len(entry.key), value):
+        # Key and value in wire form are one object.
+        return _SLOT_BYTES + bytes_size(entry.key + value) + _HEADER_BYTES
     return _SLOT_BYTES + _object_bytes(entry) + _object_bytes(entry.key) + _value_bytes(entry.value, samples)
 
 

@@ -4,8 +4,8 @@ A library is the code of one FUNCTION LOAD. Its first line names the engine and 
 once registers its functions. A change that fails leaves everything as it was.
 
 Source:     redis-server 8.2: order of checks, texts, the form of DUMP.
-Invariants: names of functions are unique over all libraries, in any case of letters; a library has at least
-            one function.
+Invariants: names of functions are unique over all libraries, in any case of letters (within one the case
+            counts); a library has at least one function.
 Errors:     CommandError.
 """
 
@@ -41,7 +41,7 @@ class Function:
 
 
 class Library:
-    """A library and its functions, by name in lower case."""
+    """A library and its functions, by name."""
 
     def __init__(self, name: bytes, code: bytes, functions: dict[bytes, Function]) -> None:
         self.name = name
@@ -98,9 +98,8 @@ class Libraries:
         """redis.register_function: the text of an error, or None."""
         if not _is_name(name):
             return _BAD_NAME
-        lower = name.lower()
         for other in self._registered:
-            if other.name.lower() == lower:
+            if other.name == name:
                 return b"ERR Function already exists in the library"
         bits = 0
         names: list[bytes] = []
@@ -132,8 +131,9 @@ class Libraries:
             raise CommandError(b"ERR Library '" + name + b"' already exists")
         library = self._made(name, code, start)
         old = self.by_name.get(name)
-        for lower, function in library.functions.items():
-            if lower in self.functions and (old is None or lower not in old.functions):
+        for function in library.functions.values():
+            found = self.functions.get(function.name.lower())
+            if found is not None and (old is None or found not in old.functions.values()):
                 raise CommandError(b"ERR Function " + function.name + b" already exists")
         if old is not None:
             self._remove(old)
@@ -151,7 +151,7 @@ class Libraries:
         for function in self._registered:
             index += 1
             function.callback = runtime.callback(callbacks, index)
-            functions[function.name.lower()] = function
+            functions[function.name] = function
         self._registered = []
         if index == 0:
             raise CommandError(b"ERR No functions registered")
@@ -159,12 +159,14 @@ class Libraries:
 
     def _add(self, library: Library) -> None:
         self.by_name[library.name] = library
-        self.functions.update(library.functions)
+        for function in library.functions.values():
+            # Of two that differ in case alone, which a library may have, the first one is called.
+            self.functions.setdefault(function.name.lower(), function)
 
     def _remove(self, library: Library) -> None:
         del self.by_name[library.name]
-        for lower in library.functions:
-            del self.functions[lower]
+        for function in library.functions.values():
+            self.functions.pop(function.name.lower(), None)
 
     def delete(self, name: bytes) -> None:
         """FUNCTION DELETE.
@@ -199,11 +201,12 @@ class Libraries:
             if name in libraries:
                 raise CommandError(b"ERR Library '" + name + b"' already exists")
             library = self._made(name, code, start)
-            for lower, function in library.functions.items():
-                if lower in functions:
+            for function in library.functions.values():
+                if function.name.lower() in functions:
                     raise CommandError(b"ERR Function " + function.name + b" already exists")
             libraries[name] = library
-            functions.update(library.functions)
+            for function in library.functions.values():
+                functions.setdefault(function.name.lower(), function)
         if policy == b"flush":
             self.flush()
         gone: set[bytes] = set()
@@ -212,7 +215,7 @@ class Libraries:
             if old is not None:
                 if policy != b"replace":
                     raise CommandError(b"ERR Library " + name + b" already exists")
-                gone.update(old.functions)
+                gone.update([name.lower() for name in old.functions])
         for lower, function in functions.items():
             if lower in self.functions and lower not in gone:
                 raise CommandError(b"ERR Function " + function.name + b" already exists")

@@ -69,8 +69,9 @@ FLAG_NAMES: Final[dict[bytes, int]] = {
     b"allow-cross-slot-keys": ALLOW_CROSS_SLOT_KEYS,
 }
 
-# Below the limit at which Lua gets no more memory: enough for what is pushed and noted without asking again.
-_HEADROOM: Final = 2 * 1024 * 1024
+# Python hands nothing to Lua when Lua has more than two thirds of its memory: each string may be the one with
+# which the table of all strings doubles, and with many short strings that takes half of what there is.
+_SMALLEST_HEADROOM: Final = 2 * 1024 * 1024
 # A reply that may take more than this asks for room first.
 _SMALL_REPLY: Final = 64 * 1024
 _TABLE_ENTRY: Final = 64  # bytes of Lua's for each element of a table, at most, and the table's share
@@ -156,7 +157,9 @@ class Runtime:
         self._tick = tick
         self._calls_to_look: i64 = _CALLS_PER_LOOK
         self._staged: list[object] = []
-        self._limit: i64 = memory_limit - _HEADROOM
+        self._hard_limit: i64 = memory_limit
+        self._limit: i64 = (memory_limit - _SMALLEST_HEADROOM) * 2 // 3
+        self._is_extended = False
         self.lua: Any = lua51.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -219,7 +222,20 @@ class Runtime:
         if self._memory_used() + size < self._limit:
             return True
         self.lua.gccollect()
-        return self._memory_used() + size < self._limit
+        # Well below the limit, or the next call would collect again.
+        return self._memory_used() + size < self._limit - self._limit // 20
+
+    def _may_push(self) -> bool:
+        """Whether a small value may be handed to Lua, in the middle of a script that has used up its memory.
+
+        The first time it does, it gets some more, up to its end.
+        """
+        if self.has_room(0):
+            return True
+        if not self._is_extended:
+            self._is_extended = True
+            self.lua.set_max_memory(2 * self._hard_limit)
+        return self._memory_used() < self._hard_limit
 
     # Compiling and running ------------------------------------------------------------------------
 
@@ -306,6 +322,10 @@ class Runtime:
         return self._table(args[keys_at : keys_at + count]), self._table(args[keys_at + count :])
 
     def _enter(self, context: Context, caller: Session) -> None:
+        if self._is_extended:
+            self._is_extended = False
+            self.lua.gccollect()
+            self.lua.set_max_memory(self._hard_limit)
         if not self.has_room(0):
             raise CommandError(b"ERR not enough memory")
         self.context = context
@@ -345,7 +365,10 @@ class Runtime:
     def tick(self) -> object:
         """From Lua's count hook."""
         try:
-            return self._tick()
+            reason = self._tick()
+            if reason is not None:
+                self._may_push()
+            return reason
         except BaseException as error:
             self.crash = error
             return b"ERR internal error"
@@ -523,10 +546,12 @@ class Runtime:
                 values.append(self._value(item, resp3))
         return self._table(values)
 
-    def name(self) -> bytes:
-        return self.context.name
+    def name(self) -> object:
+        return self.context.name if self._may_push() else None
 
-    def sha1hex(self, text: bytes) -> bytes:
+    def sha1hex(self, text: bytes) -> object:
+        if not self._may_push():
+            return None
         return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
 
     def log(self, level: int, text: bytes) -> None:
@@ -553,10 +578,12 @@ class Runtime:
             return b"ERR Invalid command passed to redis.acl_check_cmd()", _ERROR
         return True
 
-    def text_of_double(self, number: float) -> bytes:
-        return double_text(float(number))
+    def text_of_double(self, number: float) -> object:
+        return double_text(float(number)) if self._may_push() else None
 
-    def untail(self, code: bytes) -> bytes:
+    def untail(self, code: bytes) -> object:
+        if not self.has_room(len(code)):
+            return None
         return without_library_tail_calls(code)
 
     def is_flag(self, name: object) -> bool:
@@ -574,6 +601,8 @@ class Runtime:
         return one ^ other
 
     def pack_float(self, form: bytes, number: float) -> object:
+        if not self._may_push():
+            return None
         try:
             return struct.pack(form, number)
         except OverflowError:

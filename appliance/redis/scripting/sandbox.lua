@@ -233,7 +233,11 @@ local function load_text(text, name)
     end
     local chunk, message = loadstring(text, name)
     if chunk then
-        chunk = loadstring(host.untail(dump(chunk)), name)
+        local code = host.untail(dump(chunk))
+        if not code then
+            return nil, "not enough memory"
+        end
+        chunk = loadstring(code, name)
         setfenv(chunk, current)
     end
     return chunk, message
@@ -276,6 +280,14 @@ local HOOK_COUNT = 20000
 local is_killed = false
 local tick, memory_limit_kb = host.tick, 0
 
+-- Collect when memory is short. What is left must be well below the limit, or each step would collect again.
+local function make_room()
+    collectgarbage()
+    if gcinfo() > memory_limit_kb * 0.95 then
+        error("not enough memory", 0)
+    end
+end
+
 local function killed()
     error({err = is_killed}, 0)
 end
@@ -291,8 +303,8 @@ end
 local unprotected = {}
 
 local function on_count()
-    if gcinfo() > memory_limit_kb then
-        collectgarbage()
+    if gcinfo() > memory_limit_kb and not unprotected[getinfo(2, "f").func] then
+        make_room()
     end
     local reason = tick()
     if reason then
@@ -368,10 +380,7 @@ end
 
 local function run_command(...)
     if gcinfo() > memory_limit_kb then
-        collectgarbage()
-        if gcinfo() > memory_limit_kb then
-            error("not enough memory", 0)
-        end
+        make_room()
     end
     if is_killed then
         killed()
@@ -917,8 +926,14 @@ local function begin(resp)
 end
 
 local function finish(ok, value)
+    if not ok and gcinfo() > memory_limit_kb then
+        collectgarbage() -- what the script had is garbage now, and a message takes room
+    end
     if ok then
         ok, value = xpcall(function() return {answer(value)} end, on_error)
+        if not ok and gcinfo() > memory_limit_kb then
+            collectgarbage()
+        end
         if ok then
             sethook()
             if value[2] == nil then

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from appliance.redis.keyspace import Entry, Table
 
 OBJECT_BYTES: Final = 240  # a collection with its own empty containers
-TABLE_SLOT_BYTES: Final = 8
-ENTRY_BYTES: Final = 64
+TABLE_SLOT_BYTES: Final = 16  # tag and record
+ENTRY_BYTES: Final = 80
 DICT_ENTRY_BYTES: Final = 40  # hash, key, value, and a share of the index
 _BYTES_HEADER: Final = 33
 _BLOCK: Final = 16

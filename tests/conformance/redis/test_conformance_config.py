@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.redis_pair import Pair
 
 # How the reference was started, where it is, and what is off here because nothing would come of it.
-DEFAULTS_DIFFER = {"dir", "enable-debug-command", "port", "protected-mode", "unixsocket"}
+DEFAULTS_DIFFER = {"dir", "port", "protected-mode", "unixsocket"}
 # Setting these has consequences there (it listens elsewhere, logs in to the kernel, saves, wants certificates).
 NOT_TRIED = {
     "activedefrag", "appendonly", "bind", "oom-score-adj", "port", "tls-cluster", "tls-port", "tls-replication",

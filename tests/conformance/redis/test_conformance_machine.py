@@ -68,6 +68,7 @@ def test_a_wrong_state_is_found_though_no_reply_tells(real_server: RealServer) -
     only_set = [command("set", KEY, numbers(0, 9))]
     engine = make_engine()
     engine.registry.commands[b"set"].function = forgetful
+    engine.is_direct = False
     with pytest.raises(AssertionError) as caught:
         Machine("broken", only_set).run(real_server, 20_000, engine=engine)
     head, script, difference = str(caught.value).split("\n\n")
@@ -83,6 +84,7 @@ def test_the_configuration_and_the_protocol_are_part_of_the_script(real_server: 
 
     engine = make_engine()
     engine.registry.commands[b"get"].function = wrong_in_resp3
+    engine.is_direct = False
     commands = [command("get", words("x")), command("set", KEY, VALUE)]
     machine = Machine("broken", commands, configs=[{}, {"maxmemory-samples": "3"}])
     with pytest.raises(AssertionError) as caught:

@@ -41,6 +41,7 @@ MODULE foo|WAITAOF 0 0 10|WAITAOF 1 0 10
 
 @pytest.mark.parametrize("line", LINES)
 def test_replies_are_the_servers(pair: Pair, line: str) -> None:
+    pair.same("ACL", "LOG", "RESET")  # earlier tests may have been denied something
     pair.same(*line.split(" "))
 
 
@@ -71,6 +72,38 @@ def test_the_password_is_shown_as_its_hash(pair: Pair) -> None:
         pair.same("ACL", "GETUSER", "default")
     finally:
         pair.same("CONFIG", "SET", "requirepass", "")
+
+
+DENIALS = [
+    "AUTH nobody x",
+    "AUTH nobody x|AUTH nobody y",
+    "AUTH nobody x|AUTH other y|AUTH nobody z",
+    "AUTH nobody x|hello 3 AUTH zz y|auth nobody x",
+    "AUTH nobody x|ACL LOG RESET|AUTH other x",
+]
+
+
+@pytest.mark.parametrize("story", DENIALS)
+@pytest.mark.parametrize("count", [(), (1,), (0,), (-1,), (100,)])
+def test_the_log_of_denials_is_the_servers(pair: Pair, story: str, count: tuple[int, ...]) -> None:
+    pair.same("ACL", "LOG", "RESET")
+    for line in story.split("|"):
+        pair.same(*line.split(" "))
+    shown = []
+    for raw in pair.both("ACL", "LOG", *count):
+        entries = parse_one(raw)
+        assert isinstance(entries, list)
+        facts = []
+        for entry in entries:
+            flat = entry.flat if isinstance(entry, Map) else entry
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            assert 0 <= float(fields.pop(b"age-seconds")) < 60
+            assert fields.pop(b"client-info").startswith(b"id=")
+            assert fields.pop(b"timestamp-created") <= fields.pop(b"timestamp-last-updated")
+            fields.pop(b"entry-id")  # goes on after a reset
+            facts.append((*fields.items(), *flat[::2]))
+        shown.append(facts)
+    assert shown[0] == shown[1]
 
 
 REFUSED = [

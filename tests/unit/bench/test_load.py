@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -56,7 +57,11 @@ def test_a_percentile_is_the_first_step_with_as_many_requests() -> None:
         99.9: 2.863,
         99.99: 2.983,
     }
-    assert (got.p50_ms, got.p99_ms) == (0.087, 0.223)
+    assert (got.p50_ms, got.p99_ms, got.p999_ms) == (0.087, 0.223, 2.863)
+
+
+def test_a_run_of_no_milliseconds_has_no_rate() -> None:
+    assert parse_output(OUTPUT.replace("131578.95", "inf"), NOTHING, NOTHING).rps == math.inf
 
 
 def test_of_several_tests_the_last_counts() -> None:

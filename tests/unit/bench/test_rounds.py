@@ -91,6 +91,18 @@ def test_each_peer_runs_as_long_as_was_asked_and_is_prepared_for_it() -> None:
     ]
 
 
+def test_a_trial_too_quick_to_be_timed_is_made_longer() -> None:
+    log: list[tuple[str, str, int]] = []
+    peers = [FakePeer("a", [math.inf, math.inf, 1000.0, 900.0], log)]
+    requests, measured = measure_rounds(
+        GET, peers, rounds=1, seconds=0.1, steadiness=Steady(), progress=silence
+    )
+    asked = [count for what, _, count in log if what == "measure"]
+    assert asked[1:3] == [asked[0] * 10, asked[0] * 100]
+    assert requests == {"a": 100}
+    assert [run.rps for run in measured["a"]] == [900.0]
+
+
 def test_nothing_that_was_measured_is_dropped() -> None:
     rates = [1.0, 5.0, 0.001, 7.0]
     peers = [FakePeer("redtap", [*rates], []), FakePeer("redis-server", [1.0, 1.0, 1.0, 1.0], [])]

@@ -138,6 +138,24 @@ def test_the_control_socket_is_not_held(clients: Clients) -> None:
     assert clients.say("a", "PING") == b"+PONG\r\n"
 
 
+def test_a_pause_of_no_time_is_none(clients: Clients) -> None:
+    assert clients.say("a", "CLIENT PAUSE 0\r\nSET k 1") == b"+OK\r\n+OK\r\n"
+
+
+def test_who_may_write_in_a_pause_finds_no_key_twice(clients: Clients) -> None:
+    clients.engine.configuration.override({"enable-debug-command": "yes"})
+    for name, line in (("control", "SET k 2"), ("b", "DEBUG POPULATE 1")):
+        clients.say("a", "SET k 1 PX 10")
+        clients.say("a", "SET key:0 1 PX 10")
+        clients.say("a", "CLIENT PAUSE 1000 WRITE")
+        clients.now_us += 100 * MS
+        assert clients.say("b", "GET k") == b"$-1\r\n"
+        assert clients.say(name, line) == b"+OK\r\n"
+        clients.engine.databases[0].check_invariants()
+        clients.advance(1000 * MS)
+        assert clients.say("a", "FLUSHALL") == b"+OK\r\n"
+
+
 @pytest.fixture
 def debugged(clients: Clients) -> Clients:
     clients.engine.configuration.override({"enable-debug-command": "yes"})
