@@ -10,6 +10,7 @@ can be measured (a value to read, a list to pop from) is put there by another ca
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -154,6 +155,16 @@ def _typed_cases(pipeline: int) -> tuple[Case, ...]:
     )
 
 
+def _script() -> Case:
+    """A script of one call, by its hash."""
+    text = "return redis.call('GET', KEYS[1])"
+    # What SCRIPT LOAD answers: the name of a script is its SHA-1.
+    name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    load = ("-n", "1", "-c", "1", "SCRIPT", "LOAD", text)
+    words = ("EVALSHA", name, "1", "key:__rand_int__")
+    return Case("EVALSHA", "evalsha", words=words, needs=("evalsha", "script"), before=(load, *_filled(3)))
+
+
 _EMPTY_LIST: Final = ("-n", "1", "-c", "1", "DEL", "mylist")
 
 CASES: Final[tuple[Case, ...]] = (
@@ -169,6 +180,7 @@ CASES: Final[tuple[Case, ...]] = (
     _plain("mset", 50, 16),
     *_typed_cases(1),
     *_typed_cases(16),
+    _script(),
 )
 
 _TARGETS: Final = (
@@ -176,6 +188,7 @@ _TARGETS: Final = (
     *("GET -c 1", "SET -c 1"),
     *(f"{command} {size}" for size in ("64 KiB", "1 MiB") for command in ("GET", "SET")),
     "connect PING close",
+    "EVALSHA",
     *("GET -c 5000 -P 1", "SET -c 5000 -P 1"),
 )
 _QUICK: Final = (

@@ -63,6 +63,7 @@ TARGETS: Final = (
         for command in _COMMANDS
     ),
     Target("connect PING close", "connect PING close", 0.8),
+    Target("EVALSHA of one call", "EVALSHA", 0.5),
     *(
         Target(
             f"{command}, fall from -c 50 to -c 5000",
