@@ -21,7 +21,7 @@ MASK: Final = rb"\+[^\n]*crowd-settles[^\n]*\n|\+\d+\.\d{6}|unix:[^\]]*|127\.0\.
 
 MONITOR: Final = {
     "what is shown": "b:MONITOR|SET k v|GET k|GET|NOSUCH x|LPUSH k x|SELECT 3|GET k|SELECT 99|CLIENT SETNAME x|CLIENT LIST|CONFIG GET hz"
-    "|CONFIG SET hz 10|SLOWLOG LEN|DEBUG SLEEP 0|AUTH x|AUTH u p|AUTH a b c|PING|ECHO x|RESET|WATCH k|UNWATCH|LATENCY LATEST",
+    "|CONFIG SET hz 10|SLOWLOG RESET|DEBUG SLEEP 0|AUTH x|AUTH u p|AUTH a b c|PING|ECHO x|RESET|WATCH k|UNWATCH|LATENCY LATEST",
     "transactions": "b:MONITOR|MULTI|SET k 1|GET k|NOSUCH|EXEC|MULTI|SET k 1|GET k|EXEC|MULTI|DISCARD|WATCH k|c:SET k 2|MULTI|GET k|EXEC|EXEC",
     "scripts": "b:MONITOR|SET k 1|EVAL return(redis.call('get','k')) 0|EVAL redis.call('set',KEYS[1],1)redis.pcall('nosuch')return(1) 1 k|MULTI|EVAL return(redis.call('get','k')) 0|GET k|EXEC"
     "|EVAL_RO return(redis.call('get','k')) 0|EVAL bad( 0|EVAL return(1) x|SCRIPT LOAD return(1)|EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0|EVALSHA ffffffffffffffffffffffffffffffffffffffff 0",
