@@ -55,12 +55,17 @@ def sh(command: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without settings from outside, with the tree under test on the path."""
+    """Ours, without settings from outside, with the tree under test on the path.
+
+    REDTAP_TEST_LINK=packet (tun, xdp) runs every appliance that does not name a link on that kind.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("REDTAP_", "REDIS", "XDG_RUNTIME_DIR")) or name == "REDTAP_PURE"
     }
+    if link := os.environ.get("REDTAP_TEST_LINK"):
+        kept["REDTAP_LINK"] = link
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 

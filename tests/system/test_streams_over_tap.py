@@ -406,6 +406,7 @@ async def test_thousand_streams_leave_no_task_behind() -> None:
 
         await line.inside(talk)
         network = line.network
-        while network.pump.timer_tasks:  # noqa: ASYNC110 - nobody tells when the last task ends
-            await trio.sleep(0.005)
-        assert network.interface.connections() == []
+        # A connection that lives shortly never has a task, so the last may still be closing without one.
+        with trio.fail_after(60):
+            while network.pump.timer_tasks or network.interface.connections():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.005)
