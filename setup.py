@@ -44,6 +44,7 @@ GROUPS = {
         "appliance/redis/latency.py",
         "appliance/redis/monitor.py",
         "appliance/redis/notifications.py",
+        "appliance/redis/quoting.py",
         "appliance/redis/registry.py",
         "appliance/redis/replies.py",
         "appliance/redis/resp.py",

@@ -15,9 +15,11 @@ import redis
 
 from appliance.redis import Engine, EngineSettings
 from appliance.redis.config import Configuration
-from appliance.redis.config_file import ConfigFileError, ConfigReader, quoted, split_words
+from appliance.redis.config_file import ConfigFileError, ConfigReader
 from appliance.redis.parameters import load_parameters
+from appliance.redis.quoting import quote
 from appliance.redis.registry import load_table
+from appliance.redis.resp import split_arguments
 from tests.support.redis_client import Client, CountedBytes
 from tests.support.redis_pair import find_redis_server
 
@@ -265,4 +267,4 @@ def test_a_line_is_taken_or_refused_as_the_reference_does(tmp_path: Path, line: 
 
 @pytest.mark.parametrize("text", [b"", b"a b", b'"', b"'", b"\\", b"\n\r\t\a\b\0", bytes(range(256))])
 def test_what_is_quoted_is_read_back(text: bytes) -> None:
-    assert split_words(b"  " + quoted(text) + b" x") == [text, b"x"]
+    assert split_arguments(b"  " + quote(text) + b" x") == [text, b"x"]

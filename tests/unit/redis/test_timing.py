@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from appliance.redis import Engine, EngineSettings, Session
 from appliance.redis.commands.observing import picture
 from appliance.redis.latency import HISTORY_LENGTH, Histogram, LatencyMonitor, Samples, bucket_of, largest_in
-from appliance.redis.monitor import quote
+from appliance.redis.quoting import quote
 from appliance.redis.slowlog import trimmed
 
 NOW_US = 1_700_000_000_000_000
