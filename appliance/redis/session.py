@@ -295,26 +295,29 @@ class Session:
         engine = self.engine
         if self.mode | engine.mode != 0 and not self._is_admitted(command, args):
             return
-        self.last_command = command
-        self.commands_executed += 1
-        self.engine.commands_executed += 1
-        command.calls += 1
-        try:
-            left = command.untimed
-            if left != 0:
-                command.untimed = left - 1
-                reply = command.function(self, args)
-            else:
-                reply = self._timed(command, args)
-        except CommandError as error:
-            command.failed_calls += 1
-            reply = self._failure(error.message)
+        reply = self._run(command, args)
         if self.mode | engine.mode == 0:
             self._replies.reply(reply, self.resp3)
         else:
             self._finish(command, args, reply)
         if engine.attention != 0:
             engine.settle(self)
+
+    def _run(self, command: Command, args: list[bytes]) -> object:
+        """Run a command that may run now, counted and timed; its reply, an error included."""
+        self.last_command = command
+        self.commands_executed += 1
+        self.engine.commands_executed += 1
+        command.calls += 1
+        try:
+            left = command.untimed
+            if left == 0:
+                return self._timed(command, args)
+            command.untimed = left - 1
+            return command.function(self, args)
+        except CommandError as error:
+            command.failed_calls += 1
+            return self._failure(error.message)
 
     def _timed(self, command: Command, args: list[bytes]) -> object:
         """Run a command with a look at the stopwatch before and after."""
@@ -350,20 +353,7 @@ class Session:
 
     def call(self, command: Command, args: list[bytes]) -> object:
         """Run a command that has passed all checks, for EXEC and for commands tried again; its reply."""
-        self.last_command = command
-        self.commands_executed += 1
-        self.engine.commands_executed += 1
-        command.calls += 1
-        try:
-            left = command.untimed
-            if left != 0:
-                command.untimed = left - 1
-                reply = command.function(self, args)
-            else:
-                reply = self._timed(command, args)
-        except CommandError as error:
-            command.failed_calls += 1
-            reply = self._failure(error.message)
+        reply = self._run(command, args)
         if self.engine.mode & TRACKING:
             self.engine.tracking.executed(command, args)
         return reply
