@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, SUBSCRIBED
+from appliance.redis.session import LOCKED, PARKED, REPLICA, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,10 +99,12 @@ class ClientLimits:
             return
         if not session.is_closing:
             self.query_buffer_disconnections += 1
-            self._close(session, "closing a client that reached the limit of its query buffer")
+            self.close(session, "closing a client that reached the limit of its query buffer")
 
     def check_output(self, session: Session, now_us: i64) -> None:
         """Disconnect a client that leaves too much of its replies unread."""
+        if session.mode & REPLICA:
+            return  # a snapshot waits for its client, see snapshot.py
         kind = _PUBSUB if session.mode & SUBSCRIBED else _NORMAL
         size = int(session.output_bytes())
         hard = self._hard[kind]
@@ -117,15 +119,16 @@ class ClientLimits:
             session.over_soft_since_us = 0
         if is_over and not session.is_closing:
             self.output_buffer_disconnections += 1
-            self._close(session, "closing a client that overcame the limits of its output buffer")
+            self.close(session, "closing a client that overcame the limits of its output buffer")
 
     def _check_idle(self, session: Session, now_us: i64) -> None:
         if self.timeout_us == 0 or now_us - session.last_interaction_us <= self.timeout_us:
             return
         if session.mode & (PARKED | SUBSCRIBED) == 0 and not session.is_privileged:
-            self._close(session, "closing an idle client")
+            self.close(session, "closing an idle client")
 
-    def _close(self, session: Session, reason: str) -> None:
+    def close(self, session: Session, reason: str) -> None:
+        """Disconnect a client that is over a limit, and say why."""
         if self.on_close is not None:
             self.on_close(session, reason)
         session.is_over_limit = True
@@ -180,7 +183,7 @@ class ClientLimits:
                 continue
             size = self.memory_of(session)
             total += size
-            if not (session.is_no_evict or session.is_privileged):
+            if not (session.is_no_evict or session.is_privileged or session.mode & REPLICA):
                 sizes.append((size, session.id))
         if total < self.memory:
             return
@@ -189,4 +192,4 @@ class ClientLimits:
             size, session_id = sizes.pop()
             total -= size
             self.evicted_clients += 1
-            self._close(self.engine.sessions[session_id], "evicting a client")
+            self.close(self.engine.sessions[session_id], "evicting a client")

@@ -96,7 +96,7 @@ _HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are abs
 _HASH_LISTPACK_EX_RC: Final = 23
 _HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
-_FUNCTION: Final = 245
+FUNCTION: Final = 245
 
 FOOTER: Final = 10
 _INT8: Final = 0xC0
@@ -122,7 +122,7 @@ class PayloadError(ApplianceError):
 # Writing ------------------------------------------------------------------------------------------
 
 
-def _write_length(out: BytesWriter, length: int) -> None:
+def write_length(out: BytesWriter, length: int) -> None:
     if length < 1 << 6:
         out.append(length)
     elif length < 1 << 14:
@@ -138,7 +138,7 @@ def _write_length(out: BytesWriter, length: int) -> None:
         write_i64_be(out, wide)
 
 
-def _write_string(out: BytesWriter, text: bytes) -> None:
+def write_string(out: BytesWriter, text: bytes) -> None:
     size: i64 = len(text)
     if size <= _INTEGER_UP_TO:
         number = parse_integer(text)
@@ -149,11 +149,11 @@ def _write_string(out: BytesWriter, text: bytes) -> None:
         packed = compress(text, size - 4)
         if packed is not None:
             out.append(_LZF)
-            _write_length(out, len(packed))
-            _write_length(out, size)
+            write_length(out, len(packed))
+            write_length(out, size)
             out.write(packed)
             return
-    _write_length(out, size)
+    write_length(out, size)
     out.write(text)
 
 
@@ -176,27 +176,47 @@ def dump(value: object) -> bytes:
         TypeError: it is no value of a key.
     """
     out = BytesWriter()
+    write_value(out, value, None)
+    return _closed(out)
+
+
+def write_value(out: BytesWriter, value: object, key: bytes | None) -> None:
+    """Append the type of a value, the key if one is given, and the value.
+
+    Raises:
+        TypeError: it is no value of a key.
+    """
     if isinstance(value, bytes):
-        out.append(_STRING)
-        _write_string(out, value)
+        _write_type(out, _STRING, key)
+        write_string(out, value)
     elif isinstance(value, int):
-        out.append(_STRING)
-        _write_string(out, integer_text(value))
+        _write_type(out, _STRING, key)
+        write_string(out, integer_text(value))
     elif isinstance(value, StringBuffer):
-        out.append(_STRING)
-        _write_string(out, bytes(value.data))
+        _write_type(out, _STRING, key)
+        write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
-        _dump_list(out, value)
+        _write_list(out, value, key)
     elif isinstance(value, Set):
-        _dump_set(out, value)
+        _write_set(out, value, key)
     elif isinstance(value, SortedSet):
-        _dump_sorted_set(out, value)
+        _write_sorted_set(out, value, key)
     elif isinstance(value, Hash):
-        _dump_hash(out, value)
+        _write_hash(out, value, key)
     elif isinstance(value, Stream):
-        _dump_stream(out, value)
+        _write_stream(out, value, key)
     else:
         raise TypeError(f"{type(value).__name__} is no value of a key")
+
+
+def _write_type(out: BytesWriter, kind: i64, key: bytes | None) -> None:
+    out.append(kind)
+    if key is not None:
+        write_string(out, key)
+
+
+def _closed(out: BytesWriter) -> bytes:
+    """What was written, with version and CRC."""
     write_i16_le(out, VERSION)
     body = out.getvalue()
     write_i64_le(out, crc64(body, len(body)))
@@ -207,12 +227,14 @@ def dump_functions(codes: list[bytes]) -> bytes:
     """The dump of libraries of functions (FUNCTION DUMP)."""
     out = BytesWriter()
     for code in codes:
-        out.append(_FUNCTION)
-        _write_string(out, code)
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+        write_function(out, code)
+    return _closed(out)
+
+
+def write_function(out: BytesWriter, code: bytes) -> None:
+    """Append a library of functions."""
+    out.append(FUNCTION)
+    write_string(out, code)
 
 
 def restore_functions(payload: bytes) -> list[bytes]:
@@ -221,10 +243,10 @@ def restore_functions(payload: bytes) -> list[bytes]:
     Raises:
         PayloadError: it is something else's.
     """
-    reader = _Reader(payload, len(payload) - FOOTER)
+    reader = PayloadReader(payload, len(payload) - FOOTER)
     codes: list[bytes] = []
     while reader.at < reader.end:
-        if reader.byte() != _FUNCTION:
+        if reader.byte() != FUNCTION:
             raise PayloadError("given type is not a function")
         try:
             codes.append(reader.string())
@@ -233,30 +255,30 @@ def restore_functions(payload: bytes) -> list[bytes]:
     return codes
 
 
-def _dump_list(out: BytesWriter, value: ListValue) -> None:
-    out.append(_LIST_QUICKLIST_2)
+def _write_list(out: BytesWriter, value: ListValue, key: bytes | None) -> None:
+    _write_type(out, _LIST_QUICKLIST_2, key)
     nodes = value.node_values()
-    _write_length(out, len(nodes))
+    write_length(out, len(nodes))
     for is_plain, elements in nodes:
-        _write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
-        _write_string(out, elements[0] if is_plain else lp.pack(elements))
+        write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
+        write_string(out, elements[0] if is_plain else lp.pack(elements))
 
 
-def _dump_set(out: BytesWriter, value: Set) -> None:
+def _write_set(out: BytesWriter, value: Set, key: bytes | None) -> None:
     members = value.members()
     if value.encoding_id == SET_INTSET:
-        out.append(_SET_INTSET)
-        _write_string(out, _intset(members))
+        _write_type(out, _SET_INTSET, key)
+        write_string(out, _intset(members))
         return
     if value.encoding_id == SET_LISTPACK:
-        out.append(_SET_LISTPACK)
-        _write_string(out, _packed(members))
+        _write_type(out, _SET_LISTPACK, key)
+        write_string(out, _packed(members))
         return
-    out.append(_SET)
-    _write_length(out, len(members))
+    _write_type(out, _SET, key)
+    write_length(out, len(members))
     for member in members:
         assert isinstance(member, bytes)
-        _write_string(out, member)
+        write_string(out, member)
 
 
 def _packed(items: list[object]) -> bytes:
@@ -294,30 +316,30 @@ def _intset(members: list[object]) -> bytes:
     return out.getvalue()
 
 
-def _dump_sorted_set(out: BytesWriter, value: SortedSet) -> None:
+def _write_sorted_set(out: BytesWriter, value: SortedSet, key: bytes | None) -> None:
     members = value.slice(0, len(value))
     if value.is_listpack:
-        out.append(_ZSET_LISTPACK)
+        _write_type(out, _ZSET_LISTPACK, key)
         texts: list[bytes] = []
         for member in members:
             texts.append(member.name)
             texts.append(double_text(member.score))
-        _write_string(out, lp.pack(texts))
+        write_string(out, lp.pack(texts))
         return
-    out.append(_ZSET_2)
+    _write_type(out, _ZSET_2, key)
     at: i64 = len(members)
-    _write_length(out, at)
+    write_length(out, at)
     while at > 0:  # from the highest score down
         at -= 1
-        _write_string(out, members[at].name)
+        write_string(out, members[at].name)
         write_f64_le(out, members[at].score)
 
 
-def _dump_hash(out: BytesWriter, value: Hash) -> None:
+def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
     items = value.items(NO_EXPIRY)  # at that time nothing has expired
     if value.encoding_id == HASH_LISTPACK:
-        out.append(_HASH_LISTPACK)
-        _write_string(out, _packed(items))
+        _write_type(out, _HASH_LISTPACK, key)
+        write_string(out, _packed(items))
         return
     earliest = 0
     times: list[int] = []
@@ -331,7 +353,7 @@ def _dump_hash(out: BytesWriter, value: Hash) -> None:
             earliest = when
         times.append(when)
     if value.encoding_id != HASH_HASHTABLE:
-        out.append(_HASH_LISTPACK_EX)
+        _write_type(out, _HASH_LISTPACK_EX, key)
         write_i64_le(out, earliest)
         texts: list[bytes] = []
         for at, when in enumerate(times):
@@ -339,20 +361,20 @@ def _dump_hash(out: BytesWriter, value: Hash) -> None:
                 assert isinstance(item, bytes)
                 texts.append(item)
             texts.append(integer_text(when))
-        _write_string(out, lp.pack(texts))
+        write_string(out, lp.pack(texts))
         return
     if earliest == 0:
-        out.append(_HASH)
+        _write_type(out, _HASH, key)
     else:
-        out.append(_HASH_EXPIRING)
+        _write_type(out, _HASH_EXPIRING, key)
         write_i64_le(out, earliest)
-    _write_length(out, len(times))
+    write_length(out, len(times))
     for at, when in enumerate(times):
         if earliest != 0:
-            _write_length(out, 0 if when == 0 else when - earliest + 1)
+            write_length(out, 0 if when == 0 else when - earliest + 1)
         for item in items[2 * at : 2 * at + 2]:
             assert isinstance(item, bytes)
-            _write_string(out, item)
+            write_string(out, item)
 
 
 def _write_id(out: BytesWriter, entry_id: int) -> None:
@@ -360,13 +382,13 @@ def _write_id(out: BytesWriter, entry_id: int) -> None:
 
 
 def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
-    _write_length(out, entry_id >> 64)
-    _write_length(out, entry_id & U64_MAX)
+    write_length(out, entry_id >> 64)
+    write_length(out, entry_id & U64_MAX)
 
 
-def _dump_stream(out: BytesWriter, value: Stream) -> None:
-    out.append(_STREAM_3)
-    _write_length(out, len(value.blocks))
+def _write_stream(out: BytesWriter, value: Stream, key: bytes | None) -> None:
+    _write_type(out, _STREAM_3, key)
+    write_length(out, len(value.blocks))
     start = 0
     while True:
         keys, blocks = value.blocks.piece(start)
@@ -374,34 +396,34 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
             break
         for block in blocks:
             assert isinstance(block, Block)
-            _write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
-            _write_string(out, block.to_listpack())
+            write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
+            write_string(out, block.to_listpack())
         start = keys[len(keys) - 1] + 1
-    _write_length(out, value.length)
+    write_length(out, value.length)
     _write_id_lengths(out, value.last_id)
     _write_id_lengths(out, value.first_id)
     _write_id_lengths(out, value.max_deleted_id)
-    _write_length(out, value.entries_added)
-    _write_length(out, len(value.groups))
+    write_length(out, value.entries_added)
+    write_length(out, len(value.groups))
     for name in sorted(value.groups):
         group = value.groups[name]
-        _write_string(out, name)
+        write_string(out, name)
         _write_id_lengths(out, group.last_id)
-        _write_length(out, group.entries_read & U64_MAX)
-        _write_length(out, len(group.pending))
+        write_length(out, group.entries_read & U64_MAX)
+        write_length(out, len(group.pending))
         for entry_id in group.pending.keys():  # noqa: SIM118 - not a dict
             nack = group.nack(entry_id)
             assert nack is not None
             _write_id(out, entry_id)
             write_i64_le(out, nack.delivery_ms)
-            _write_length(out, nack.delivery_count)
-        _write_length(out, len(group.consumers))
+            write_length(out, nack.delivery_count)
+        write_length(out, len(group.consumers))
         for consumer_name in group.names():
             consumer = group.consumers[consumer_name]
-            _write_string(out, consumer_name)
+            write_string(out, consumer_name)
             write_i64_le(out, consumer.seen_ms)
             write_i64_le(out, consumer.active_ms)
-            _write_length(out, len(consumer.pending))
+            write_length(out, len(consumer.pending))
             for entry_id in consumer.pending.keys():  # noqa: SIM118
                 _write_id(out, entry_id)
 
@@ -409,7 +431,7 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
 # Reading ------------------------------------------------------------------------------------------
 
 
-class _Reader:
+class PayloadReader:
     """The bytes of a value, read from the front. Every read checks that there is enough left."""
 
     def __init__(self, data: bytes, end: i64) -> None:
@@ -544,8 +566,16 @@ def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
     Raises:
         PayloadError: it is the dump of no value.
     """
-    reader = _Reader(payload, len(payload) - FOOTER)
-    kind = reader.byte()
+    reader = PayloadReader(payload, len(payload) - FOOTER)
+    return read_value(reader, reader.byte(), limits)
+
+
+def read_value(reader: PayloadReader, kind: int, limits: EncodingLimits) -> object:
+    """The value that comes next, of which the type has been read.
+
+    Raises:
+        PayloadError: there is none.
+    """
     try:
         if kind == _STRING:
             return string_value(reader.string())
@@ -566,7 +596,7 @@ def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
     raise PayloadError("a type that is none, or a module's")
 
 
-def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListValue:
+def _restore_list(reader: PayloadReader, kind: int, limits: EncodingLimits) -> ListValue:
     value = ListValue(limits)
     if kind == _LIST:
         elements: list[bytes] = []
@@ -602,7 +632,7 @@ def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListVal
     return value
 
 
-def _restore_set(reader: _Reader, kind: int, limits: EncodingLimits) -> Set:
+def _restore_set(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Set:
     members: list[bytes] = []
     encoding: i64 = SET_INTSET
     if kind == _SET_INTSET:
@@ -653,7 +683,7 @@ def _restore_intset(data: bytes, limits: EncodingLimits) -> Set:
     return value
 
 
-def _restore_sorted_set(reader: _Reader, kind: int, limits: EncodingLimits) -> SortedSet:
+def _restore_sorted_set(reader: PayloadReader, kind: int, limits: EncodingLimits) -> SortedSet:
     value = SortedSet(limits)
     if kind in (_ZSET, _ZSET_2):
         left = reader.count()
@@ -679,7 +709,7 @@ def _add_member(value: SortedSet, name: bytes, score: float) -> None:
     value.add(name, score)
 
 
-def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+def _restore_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     value = Hash(limits)
     if kind == _HASH:
         left = reader.count()
@@ -707,7 +737,7 @@ def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
     return value
 
 
-def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+def _restore_expiring_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     earliest = 0
     if kind in (_HASH_EXPIRING, _HASH_LISTPACK_EX):
         earliest = reader.time_ms()
@@ -755,7 +785,7 @@ def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -
 class _StreamReader:
     """Reads a stream: nodes, then what is known of the whole, then groups."""
 
-    def __init__(self, reader: _Reader, kind: int, limits: EncodingLimits) -> None:
+    def __init__(self, reader: PayloadReader, kind: int, limits: EncodingLimits) -> None:
         self.reader = reader
         self.kind = kind
         self.value = Stream(limits)
@@ -925,7 +955,7 @@ def _ziplist(data: bytes) -> list[bytes]:
         raise PayloadError("a ziplist of another length than it says")
     count = i64(read_i16_le(data, 8)) & 0xFFFF
     items: list[bytes] = []
-    reader = _Reader(data, size - 1)
+    reader = PayloadReader(data, size - 1)
     reader.at = 10
     previous: i64 = 0
     last: i64 = 10
@@ -946,7 +976,7 @@ def _ziplist(data: bytes) -> list[bytes]:
     return items
 
 
-def _ziplist_entry(reader: _Reader) -> bytes:
+def _ziplist_entry(reader: PayloadReader) -> bytes:
     """Encoding and data of an entry."""
     data = reader.data
     mark: i64 = reader.byte()
@@ -987,7 +1017,7 @@ def _zipmap(data: bytes) -> list[bytes]:
     if size < 2 or data[size - 1] != 0xFF:
         raise PayloadError("a zipmap without an end")
     items: list[bytes] = []
-    reader = _Reader(data, size - 1)
+    reader = PayloadReader(data, size - 1)
     count = reader.byte()
     while reader.at < reader.end:
         length = _zipmap_length(reader)
@@ -1003,7 +1033,7 @@ def _zipmap(data: bytes) -> list[bytes]:
     return items
 
 
-def _zipmap_length(reader: _Reader) -> i64:
+def _zipmap_length(reader: PayloadReader) -> i64:
     first: i64 = reader.byte()
     if first < 254:
         return first
@@ -1012,4 +1042,20 @@ def _zipmap_length(reader: _Reader) -> i64:
     return i64(read_i32_le(reader.data, reader.take(4))) & 0xFFFF_FFFF
 
 
-__all__ = ["FOOTER", "VERSION", "PayloadError", "dump", "is_intact", "restore"]
+__all__ = [
+    "FOOTER",
+    "FUNCTION",
+    "VERSION",
+    "PayloadError",
+    "PayloadReader",
+    "dump",
+    "dump_functions",
+    "is_intact",
+    "read_value",
+    "restore",
+    "restore_functions",
+    "write_function",
+    "write_length",
+    "write_string",
+    "write_value",
+]
