@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.links import LINK
 from tests.support.running import ADDRESS, PORT, receive_to_end, request, running_appliance, until
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def test_10000_clients_are_open_and_answered_and_the_next_is_refused(
 
         # A reply whose ACK waits in the queue behind ten thousand requests is no reason to repeat it.
         # The pure build may need longer for the queue than it is given before timers fire, but not for ever.
-        allowed = count // 20 if is_compiled else 2 * count
+        # A ring of AF_XDP holds 4,096 frames; of what comes beyond, the ACKs are lost, as by any card.
+        allowed = count // 20 if is_compiled and LINK != "xdp" else 2 * count
         assert appliance.counters()["retransmission_timeouts"] < allowed
 
         with pytest.raises(ConnectionRefusedError):
