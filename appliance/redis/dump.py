@@ -94,6 +94,7 @@ _SET_LISTPACK: Final = 20
 _STREAM_3: Final = 21
 _HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are absolute
 _HASH_LISTPACK_EX_RC: Final = 23
+VALKEY_HASH: Final = 1022  # Valkey's 22: the times of fields are absolute, and -1 for none
 _HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
 FUNCTION: Final = 245
@@ -591,6 +592,8 @@ def read_value(reader: PayloadReader, kind: int, limits: EncodingLimits) -> obje
             return _restore_hash(reader, kind, limits)
         if kind in (_HASH_EXPIRING, _HASH_EXPIRING_RC, _HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
             return _restore_expiring_hash(reader, kind, limits)
+        if kind == VALKEY_HASH:
+            return _restore_valkey_hash(reader, limits)
     except lp.ListpackError as error:
         raise PayloadError(str(error)) from None
     raise PayloadError("a type that is none, or a module's")
@@ -779,6 +782,31 @@ def _restore_expiring_hash(reader: PayloadReader, kind: int, limits: EncodingLim
             raise PayloadError("a time that is none")
         if when != 0:
             value.set_expiry(fields[at], when)
+    return value
+
+
+def _restore_valkey_hash(reader: PayloadReader, limits: EncodingLimits) -> Hash:
+    value = Hash(limits)
+    left = reader.count()
+    if left > limits.hash_max_listpack_entries:
+        value.convert()
+    fields: list[bytes] = []
+    times: list[int] = []
+    while left > 0:
+        left -= 1
+        field = reader.string()
+        if not value.set(field, reader.string()):
+            raise PayloadError("a field twice")
+        when = reader.time_ms()
+        if not -1 <= when < 1 << 48:
+            raise PayloadError("a time that is none")
+        if when >= 0:
+            fields.append(field)
+            times.append(when)
+    if len(fields) > 0:
+        value.allow_expiry()
+    for at in range(len(fields) - 1, -1, -1):
+        value.set_expiry(fields[at], times[at])
     return value
 
 
@@ -1045,6 +1073,7 @@ def _zipmap_length(reader: PayloadReader) -> i64:
 __all__ = [
     "FOOTER",
     "FUNCTION",
+    "VALKEY_HASH",
     "VERSION",
     "PayloadError",
     "PayloadReader",

@@ -12,6 +12,7 @@ keyspace need not be in memory twice. What is in which order, and when, is snaps
 
 Source:     https://rdb.fnordig.de/file_format.html for the older opcodes; the files of redis-server for the
             others. Loading is what tests/conformance/redis/test_conformance_rdb.py compares.
+Also read:  files of Valkey 9, which begin otherwise ("VALKEY080") and have a type of their own for hashes.
 Units:      milliseconds of Unix time; seconds in a file of old (EXPIRETIME) and for idle times.
 Errors:     PayloadError for what is no such file; nothing else, whatever the bytes.
 Not here:   data of modules (MODULE_AUX), which is refused; functions of 7.0's release candidates likewise.
@@ -27,6 +28,7 @@ from mypy_extensions import i64
 from appliance.redis.crc64 import crc64
 from appliance.redis.dump import (
     FUNCTION,
+    VALKEY_HASH,
     VERSION,
     PayloadError,
     PayloadReader,
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
     from appliance.redis.types.collection import EncodingLimits
 
 _MAGIC: Final = b"REDIS"
-_MAGIC_SIZE: Final = 9
+_VALKEY_MAGIC: Final = b"VALKEY"
+_VALKEY_VERSION: Final = 80
+_VALKEY_HASH: Final = 22
+_MAGIC_SIZE: Final = 9  # with the version
 _CHECKSUM_SIZE: Final = 8
 _OLDEST_WITH_CHECKSUM: Final = 5
 
@@ -154,10 +159,12 @@ class RdbReader:
             PayloadError: it is no such file, is damaged, or of a version that we do not know.
         """
         size: i64 = len(data)
-        if size < _MAGIC_SIZE + 1 or not data.startswith(_MAGIC) or not data[5:_MAGIC_SIZE].isdigit():
+        self._is_valkeys = data.startswith(_VALKEY_MAGIC)
+        digits = data[len(_VALKEY_MAGIC if self._is_valkeys else _MAGIC) : _MAGIC_SIZE]
+        if size <= _MAGIC_SIZE or not (self._is_valkeys or data.startswith(_MAGIC)) or not digits.isdigit():
             raise PayloadError("no file of Redis")
-        version = int(data[5:_MAGIC_SIZE])
-        if not 1 <= version <= VERSION:
+        version = int(digits)
+        if version != _VALKEY_VERSION if self._is_valkeys else not 1 <= version <= VERSION:
             raise PayloadError("a file of a version that we do not know")
         if version >= _OLDEST_WITH_CHECKSUM:
             size -= _CHECKSUM_SIZE
@@ -190,7 +197,7 @@ class RdbReader:
         while True:
             opcode = reader.byte()
             if opcode < _LAST_TYPE:
-                self._type = opcode
+                self._type = VALKEY_HASH if self._is_valkeys and opcode == _VALKEY_HASH else opcode
                 self.key = reader.string()
                 return KEY
             if opcode == _EOF:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.integers import U64_MAX
 from appliance.redis.replies import NO_REPLY, OK
 from appliance.redis.resp import split_arguments
 from appliance.redis.session import MONITORING, REPLICA
@@ -93,8 +92,7 @@ def replconf(session: Session, args: list[bytes]) -> object:
         elif option == b"rdb-channel":
             state.is_channel = _flag(value)
         elif option == b"main-ch-client-id":
-            number = integer_argument(value)
-            raise CommandError(b"ERR Unrecognized RDB client id: %d" % (number & U64_MAX))
+            raise CommandError(b"ERR Unrecognized RDB client id: %d" % integer_argument(value))
         else:
             raise CommandError(b"ERR Unrecognized REPLCONF option: " + args[at])
     return OK
