@@ -112,6 +112,8 @@ _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
 
+_PIECE: Final = 1 << 16
+
 _BEYOND: Final = 1 << 62  # more bytes than there can be
 
 
@@ -169,13 +171,44 @@ def _write_integer(out: BytesWriter, number: i64) -> None:
         write_i32_le(out, i32(number))
 
 
+class _Sink:
+    """Where a dump is written to. What is written goes aside a piece at a time.
+
+    One buffer that grows would be copied again and again, each time into memory that is new to the processor.
+    """
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+        self._pieces: list[bytes] = []
+        self._crc: i64 = 0
+
+    def settle(self) -> None:
+        """To be called now and then."""
+        if len(self.out) >= _PIECE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        piece = self.out.getvalue()
+        self._crc = crc64(piece, len(piece), self._crc)
+        self._pieces.append(piece)
+        self.out.truncate(0)
+
+    def finish(self) -> bytes:
+        """All that was written, with the footer."""
+        write_i16_le(self.out, VERSION)
+        self._set_aside()
+        write_i64_le(self.out, self._crc)
+        return b"".join([*self._pieces, self.out.getvalue()])
+
+
 def dump(value: object) -> bytes:
     """The dump of the value of a key.
 
     Raises:
         TypeError: it is no value of a key.
     """
-    out = BytesWriter()
+    sink = _Sink()
+    out = sink.out
     if isinstance(value, bytes):
         out.append(_STRING)
         _write_string(out, value)
@@ -186,7 +219,7 @@ def dump(value: object) -> bytes:
         out.append(_STRING)
         _write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
-        _dump_list(out, value)
+        _dump_list(sink, value)
     elif isinstance(value, Set):
         _dump_set(out, value)
     elif isinstance(value, SortedSet):
@@ -194,25 +227,19 @@ def dump(value: object) -> bytes:
     elif isinstance(value, Hash):
         _dump_hash(out, value)
     elif isinstance(value, Stream):
-        _dump_stream(out, value)
+        _dump_stream(sink, value)
     else:
         raise TypeError(f"{type(value).__name__} is no value of a key")
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+    return sink.finish()
 
 
 def dump_functions(codes: list[bytes]) -> bytes:
     """The dump of libraries of functions (FUNCTION DUMP)."""
-    out = BytesWriter()
+    sink = _Sink()
     for code in codes:
-        out.append(_FUNCTION)
-        _write_string(out, code)
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+        sink.out.append(_FUNCTION)
+        _write_string(sink.out, code)
+    return sink.finish()
 
 
 def restore_functions(payload: bytes) -> list[bytes]:
@@ -233,13 +260,19 @@ def restore_functions(payload: bytes) -> list[bytes]:
     return codes
 
 
-def _dump_list(out: BytesWriter, value: ListValue) -> None:
+def _dump_list(sink: _Sink, value: ListValue) -> None:
+    out = sink.out
     out.append(_LIST_QUICKLIST_2)
-    nodes = value.node_values()
+    nodes = value.nodes()
     _write_length(out, len(nodes))
-    for is_plain, elements in nodes:
-        _write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
-        _write_string(out, elements[0] if is_plain else lp.pack(elements))
+    for node in nodes:
+        if node.is_plain:
+            _write_length(out, _PLAIN_NODE)
+            _write_string(out, node.items[node.start])
+        else:
+            _write_length(out, _PACKED_NODE)
+            _write_string(out, lp.pack(node.items, node.start))
+        sink.settle()
 
 
 def _dump_set(out: BytesWriter, value: Set) -> None:
@@ -364,7 +397,8 @@ def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
     _write_length(out, entry_id & U64_MAX)
 
 
-def _dump_stream(out: BytesWriter, value: Stream) -> None:
+def _dump_stream(sink: _Sink, value: Stream) -> None:
+    out = sink.out
     out.append(_STREAM_3)
     _write_length(out, len(value.blocks))
     start = 0
@@ -376,6 +410,7 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
             assert isinstance(block, Block)
             _write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
             _write_string(out, block.to_listpack())
+            sink.settle()
         start = keys[len(keys) - 1] + 1
     _write_length(out, value.length)
     _write_id_lengths(out, value.last_id)

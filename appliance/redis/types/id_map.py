@@ -189,6 +189,28 @@ class IdMap:
             found.extend(chunk.keys)
         return found
 
+    def take_up_to(self, key: int) -> IdMap:
+        """Take the keys up to `key`, and their values, out and into a map of their own. O(chunks)."""
+        taken = IdMap()
+        at = self._find_chunk(key + 1)  # the first chunk of which something stays
+        if at < len(self._chunks):
+            chunk = self._chunks[at]
+            index: i64 = bisect_right(chunk.keys, key)
+            if index > 0:
+                self._chunks.insert(at, Chunk(chunk.keys[:index], chunk.values[:index]))
+                self._largest.insert(at, chunk.keys[index - 1])
+                del chunk.keys[:index]
+                del chunk.values[:index]
+                at += 1
+        taken._chunks = self._chunks[:at]
+        taken._largest = self._largest[:at]
+        del self._chunks[:at]
+        del self._largest[:at]
+        for chunk in taken._chunks:
+            taken._length += len(chunk.keys)
+        self._length -= taken._length
+        return taken
+
     def drop_chunk(self) -> i64:
         """Let go of the last chunk; how many keys it had. For releasing a large map piece by piece."""
         if len(self._chunks) == 0:

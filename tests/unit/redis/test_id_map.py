@@ -106,3 +106,23 @@ def test_drop_chunk_lets_go_of_a_bounded_number() -> None:
     assert max(dropped) <= 512
     assert ids.drop_chunk() == 0
     assert ids.memory_usage() < 1000
+
+
+@pytest.mark.parametrize("keys", [1, 512, 513, 3000])
+def test_take_up_to_parts_the_map_in_two(keys: int) -> None:
+    for key in (-1, 0, 10, 511, 512, 513, keys - 1, keys, keys + 10):
+        whole = map_of(keys)
+        taken = whole.take_up_to(key)
+        taken.check_invariants()
+        whole.check_invariants()
+        assert taken.keys() == list(range(min(max(key + 1, 0), keys)))
+        assert taken.keys() + whole.keys() == list(range(keys))
+        assert [whole.get(kept) for kept in whole.keys()] == whole.keys()  # noqa: SIM118 - not a dict
+
+
+def map_of(keys: int) -> IdMap:
+    """A map of the numbers below that, each with itself."""
+    made = IdMap()
+    for key in range(keys):
+        made.set(key, key)
+    return made
