@@ -265,9 +265,8 @@ def compare(server: RealServer, members: int, rounds: int, wanted: list[tuple[st
         if key not in used:
             continue
         for request in requests:
-            data = encode_request(request)
-            ours.ask(data)
-            theirs.ask(data)
+            ours.ask(encode_request(request))
+            theirs.ask(encode_request(request))
     ours.settle()
     dumps = {}
     for name in used & {"list", "set", "hash", "zset", "stream", "string"}:
@@ -277,7 +276,7 @@ def compare(server: RealServer, members: int, rounds: int, wanted: list[tuple[st
     print(f"{build_kind()} build, {members:,} members, least of {rounds}")
     print(f"{'command':68} {'ours ms':>10} {'theirs ms':>10} {'ratio':>7}")
     for line, key in wanted:
-        request = words_of(line, dumps)
+        asked = words_of(line, dumps)
         best = [1e9, 1e9]
         for _ in range(rounds):
             for side, which in ((ours, 0), (theirs, 1)):
@@ -286,7 +285,7 @@ def compare(server: RealServer, members: int, rounds: int, wanted: list[tuple[st
                 elif key:
                     side.ask(encode_request(("COPY", key, "changed", "REPLACE")))
                     ours.settle()
-                best[which] = min(best[which], side.timed(request))
+                best[which] = min(best[which], side.timed(asked))
                 side.ask(encode_request(("SELECT", "0")))
             ours.ask(encode_request(("UNLINK", "changed", "other")))
             theirs.ask(encode_request(("UNLINK", "changed", "other")))

@@ -328,10 +328,10 @@ class ListValue(Collection):
         return other
 
     def memory_usage(self, samples: int) -> int:
-        """Bytes held. The nodes know how long their elements are; what else these take is asked of three in each.
+        """Bytes held, from at least `samples` elements (0: from all of them).
 
-        So this is about as quick as in redis-server, which asks each node alone. `samples` counts elements:
-        what they take in the nodes looked at is taken for the others too.
+        The nodes know how long their elements are; what else these take is asked of three in each. So this is
+        about as quick as in redis-server, which asks its nodes alone.
         """
         total: i64 = _LIST_OVERHEAD + 8 * len(self._nodes)
         wanted: i64 = samples if samples > 0 else self.length
