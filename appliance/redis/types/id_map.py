@@ -120,6 +120,35 @@ class IdMap:
         self._length -= 1
         return value
 
+    def remove_all(self, keys: list[int]) -> None:
+        """Take out keys that are there, in ascending order. O(n) of the chunks that have some of them."""
+        count: i64 = len(keys)
+        done: i64 = 0
+        chunks: list[Chunk] = []
+        largest: list[int] = []
+        for chunk in self._chunks:
+            if done < count and keys[done] <= chunk.keys[len(chunk.keys) - 1]:
+                kept: i64 = 0
+                at: i64 = 0
+                size: i64 = len(chunk.keys)
+                while at < size:
+                    if done < count and chunk.keys[at] == keys[done]:
+                        done += 1
+                    else:
+                        chunk.keys[kept] = chunk.keys[at]
+                        chunk.values[kept] = chunk.values[at]
+                        kept += 1
+                    at += 1
+                if kept == 0:
+                    continue
+                del chunk.keys[kept:]
+                del chunk.values[kept:]
+            chunks.append(chunk)
+            largest.append(chunk.keys[len(chunk.keys) - 1])
+        self._chunks = chunks
+        self._largest = largest
+        self._length -= done
+
     def first_key(self) -> int:
         """The smallest key of a map that is not empty."""
         return self._chunks[0].keys[0]

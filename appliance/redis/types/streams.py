@@ -55,6 +55,7 @@ UNKNOWN_READ: Final = -1
 DELETED: Final = 1
 SAME_FIELDS: Final = 2
 
+_SMALL_INTEGERS: Final = 128
 _FLAG_SIZE: Final = 2  # flags are below 128: an element of two bytes
 _DASH: Final = b"-"
 # The ends of most IDs, and integers that compiled code compares without looking inside.
@@ -159,10 +160,22 @@ class Block:
         entry = self.entries[index]
         flags: i64 = entry[0]
         at: i64 = _FLAG_SIZE
-        ms = self.ms + integer_at(entry, at)
-        at += element_size(entry, at)
-        seq = self.seq + integer_at(entry, at)
-        at += element_size(entry, at)
+        ms = self.ms
+        seq = self.seq
+        small: i64 = entry[at]
+        if small < _SMALL_INTEGERS:  # mostly: an element of two bytes
+            ms += small
+            at += 2
+        else:
+            ms += integer_at(entry, at)
+            at += element_size(entry, at)
+        small = entry[at]
+        if small < _SMALL_INTEGERS:
+            seq += small
+            at += 2
+        else:
+            seq += integer_at(entry, at)
+            at += element_size(entry, at)
         pairs: list[object]
         if flags & SAME_FIELDS:
             fields = self.fields
@@ -308,8 +321,7 @@ class Group:
     def delete_consumer(self, consumer: Consumer) -> int:
         """Forget a consumer and what is pending with it; how many entries that were."""
         pending = consumer.pending.keys()
-        for entry_id in pending:
-            self.pending.remove(entry_id)
+        self.pending.remove_all(pending)
         del self.consumers[consumer.name]
         return len(pending)
 
