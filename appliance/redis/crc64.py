@@ -39,7 +39,7 @@ _TABLES: Final[bytes] = _make_tables()
 
 
 def crc64(data: bytes, length: i64, crc: i64 = 0) -> i64:
-    """The CRC of the first `length` bytes; `crc` is that of what was before them."""
+    """The CRC of the first `length` bytes, or of these behind others that have the CRC `crc`."""
     tables = _TABLES
     at: i64 = 0
     while at + 8 <= length:

@@ -113,6 +113,8 @@ _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
 
+_PIECE: Final = 1 << 16
+
 _BEYOND: Final = 1 << 62  # more bytes than there can be
 
 
@@ -170,23 +172,72 @@ def _write_integer(out: BytesWriter, number: i64) -> None:
         write_i32_le(out, i32(number))
 
 
+class Sink:
+    """Where values are written to. What is written goes aside a piece at a time.
+
+    One buffer that grows would be copied again and again, each time into memory that is new to the processor.
+    """
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+        self._pieces: list[bytes] = []
+        self._aside: i64 = 0  # bytes in them
+        self._crc: i64 = 0
+
+    def size(self) -> i64:
+        """Bytes written and not taken."""
+        return self._aside + len(self.out)
+
+    def settle(self) -> None:
+        """To be called now and then."""
+        if len(self.out) >= _PIECE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        piece = self.out.getvalue()
+        self._crc = crc64(piece, len(piece), self._crc)
+        self._pieces.append(piece)
+        self._aside += len(piece)
+        self.out.truncate(0)
+
+    def checksum(self) -> i64:
+        """Of all that was written, also of what has been taken."""
+        self._set_aside()
+        return self._crc
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        self._set_aside()
+        pieces = self._pieces
+        self._pieces = []
+        self._aside = 0
+        return b"".join(pieces)
+
+    def finish(self) -> bytes:
+        """All that was written, with the footer of a dump."""
+        write_i16_le(self.out, VERSION)
+        write_i64_le(self.out, self.checksum())
+        return b"".join([*self._pieces, self.out.getvalue()])
+
+
 def dump(value: object) -> bytes:
     """The dump of the value of a key.
 
     Raises:
         TypeError: it is no value of a key.
     """
-    out = BytesWriter()
-    write_value(out, value, None)
-    return _closed(out)
+    sink = Sink()
+    write_value(sink, value, None)
+    return sink.finish()
 
 
-def write_value(out: BytesWriter, value: object, key: bytes | None) -> None:
+def write_value(sink: Sink, value: object, key: bytes | None) -> None:
     """Append the type of a value, the key if one is given, and the value.
 
     Raises:
         TypeError: it is no value of a key.
     """
+    out = sink.out
     if isinstance(value, bytes):
         _write_type(out, _STRING, key)
         write_string(out, value)
@@ -197,7 +248,7 @@ def write_value(out: BytesWriter, value: object, key: bytes | None) -> None:
         _write_type(out, _STRING, key)
         write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
-        _write_list(out, value, key)
+        _write_list(sink, value, key)
     elif isinstance(value, Set):
         _write_set(out, value, key)
     elif isinstance(value, SortedSet):
@@ -205,7 +256,7 @@ def write_value(out: BytesWriter, value: object, key: bytes | None) -> None:
     elif isinstance(value, Hash):
         _write_hash(out, value, key)
     elif isinstance(value, Stream):
-        _write_stream(out, value, key)
+        _write_stream(sink, value, key)
     else:
         raise TypeError(f"{type(value).__name__} is no value of a key")
 
@@ -216,20 +267,12 @@ def _write_type(out: BytesWriter, kind: i64, key: bytes | None) -> None:
         write_string(out, key)
 
 
-def _closed(out: BytesWriter) -> bytes:
-    """What was written, with version and CRC."""
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
-
-
 def dump_functions(codes: list[bytes]) -> bytes:
     """The dump of libraries of functions (FUNCTION DUMP)."""
-    out = BytesWriter()
+    sink = Sink()
     for code in codes:
-        write_function(out, code)
-    return _closed(out)
+        write_function(sink.out, code)
+    return sink.finish()
 
 
 def write_function(out: BytesWriter, code: bytes) -> None:
@@ -256,13 +299,19 @@ def restore_functions(payload: bytes) -> list[bytes]:
     return codes
 
 
-def _write_list(out: BytesWriter, value: ListValue, key: bytes | None) -> None:
+def _write_list(sink: Sink, value: ListValue, key: bytes | None) -> None:
+    out = sink.out
     _write_type(out, _LIST_QUICKLIST_2, key)
-    nodes = value.node_values()
+    nodes = value.nodes()
     write_length(out, len(nodes))
-    for is_plain, elements in nodes:
-        write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
-        write_string(out, elements[0] if is_plain else lp.pack(elements))
+    for node in nodes:
+        if node.is_plain:
+            write_length(out, _PLAIN_NODE)
+            write_string(out, node.items[node.start])
+        else:
+            write_length(out, _PACKED_NODE)
+            write_string(out, lp.pack(node.items, node.start))
+        sink.settle()
 
 
 def _write_set(out: BytesWriter, value: Set, key: bytes | None) -> None:
@@ -387,7 +436,8 @@ def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
     write_length(out, entry_id & U64_MAX)
 
 
-def _write_stream(out: BytesWriter, value: Stream, key: bytes | None) -> None:
+def _write_stream(sink: Sink, value: Stream, key: bytes | None) -> None:
+    out = sink.out
     _write_type(out, _STREAM_3, key)
     write_length(out, len(value.blocks))
     start = 0
@@ -399,6 +449,7 @@ def _write_stream(out: BytesWriter, value: Stream, key: bytes | None) -> None:
             assert isinstance(block, Block)
             write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
             write_string(out, block.to_listpack())
+            sink.settle()
         start = keys[len(keys) - 1] + 1
     write_length(out, value.length)
     _write_id_lengths(out, value.last_id)
@@ -1077,6 +1128,7 @@ __all__ = [
     "VERSION",
     "PayloadError",
     "PayloadReader",
+    "Sink",
     "dump",
     "dump_functions",
     "is_intact",

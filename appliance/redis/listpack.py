@@ -31,10 +31,11 @@ from librt.strings import (
     read_i16_le,
     read_i32_le,
     read_i64_le,
+    write_i16_le,
     write_i32_le,
     write_i64_le,
 )
-from mypy_extensions import i32, i64
+from mypy_extensions import i32, i64, u8
 
 from appliance.errors import ApplianceError
 from appliance.redis.integers import parse_integer
@@ -45,6 +46,7 @@ END: Final = 0xFF
 # The header counts elements up to here, and says "unknown" with this number.
 UNKNOWN_COUNT: Final = 0xFFFF
 
+_NINE: Final = 57
 _LONGEST_INTEGER: Final = 20  # len("-9223372036854775808")
 
 
@@ -182,12 +184,47 @@ def listpack(body: bytes, count: int) -> bytes:
     )
 
 
-def pack(elements: list[bytes]) -> bytes:
-    """A listpack of these strings."""
-    out = BytesWriter()
-    for element in elements:
-        write_string(out, element)
-    return listpack(out.getvalue(), len(elements))
+class _Scratch:
+    """What listpacks are put together in, kept from one to the next."""
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+
+
+_SCRATCH: Final = _Scratch()
+_SCRATCH_KEPT: Final = 1 << 17
+
+
+def pack(elements: list[bytes], start: i64 = 0) -> bytes:
+    """A listpack of these strings, from the one at `start` on."""
+    out = _SCRATCH.out
+    out.truncate(0)
+    write_i32_le(out, 0)
+    write_i16_le(out, 0)
+    count: i64 = len(elements)
+    at = start
+    while at < count:
+        text = elements[at]
+        length: i64 = len(text)
+        if 0 < length < 64 and text[0] > _NINE:  # no integer: the ordinary case
+            out.append(0x80 | length)
+            out.write(text)
+            out.append(length + 1)
+        else:
+            write_string(out, text)
+        at += 1
+    out.append(END)
+    size: i64 = len(out)
+    count = min(count - start, UNKNOWN_COUNT)
+    out[0] = u8(size & 0xFF)
+    out[1] = u8((size >> 8) & 0xFF)
+    out[2] = u8((size >> 16) & 0xFF)
+    out[3] = u8((size >> 24) & 0xFF)
+    out[4] = u8(count & 0xFF)
+    out[5] = u8(count >> 8)
+    if size > _SCRATCH_KEPT:
+        _SCRATCH.out = BytesWriter()
+    return out.getvalue()
 
 
 # Reading ------------------------------------------------------------------------------------------

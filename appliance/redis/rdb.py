@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i64_le
+from librt.strings import read_i32_le, read_i64_le, write_i64_le
 from mypy_extensions import i64
 
 from appliance.redis.crc64 import crc64
@@ -32,6 +32,7 @@ from appliance.redis.dump import (
     VERSION,
     PayloadError,
     PayloadReader,
+    Sink,
     read_value,
     write_function,
     write_length,
@@ -77,35 +78,34 @@ class RdbWriter:
     """Writes a file. The caller says what is in it, in an order that makes sense."""
 
     def __init__(self, has_checksum: bool = True) -> None:
-        self._out = BytesWriter()
+        self._sink = Sink()
         self._has_checksum = has_checksum
-        self._crc: i64 = 0
-        self._out.write(_MAGIC + b"%04d" % VERSION)
+        self._sink.out.write(_MAGIC + b"%04d" % VERSION)
 
-    def __len__(self) -> int:
+    def size(self) -> i64:
         """Bytes that wait to be taken."""
-        return len(self._out)
+        return self._sink.size()
 
     def about(self, name: bytes, text: bytes) -> None:
         """Something about the file (AUX)."""
-        self._out.append(_AUX)
-        write_string(self._out, name)
-        write_string(self._out, text)
+        self._sink.out.append(_AUX)
+        write_string(self._sink.out, name)
+        write_string(self._sink.out, text)
 
     def library(self, code: bytes) -> None:
         """A library of functions."""
-        write_function(self._out, code)
+        write_function(self._sink.out, code)
 
     def select(self, database: int) -> None:
         """The keys that follow are of this database."""
-        self._out.append(_SELECTDB)
-        write_length(self._out, database)
+        self._sink.out.append(_SELECTDB)
+        write_length(self._sink.out, database)
 
     def sizes(self, keys: int, expiring: int) -> None:
         """How many keys the database has in all, and how many of them expire."""
-        self._out.append(_RESIZEDB)
-        write_length(self._out, keys)
-        write_length(self._out, expiring)
+        self._sink.out.append(_RESIZEDB)
+        write_length(self._sink.out, keys)
+        write_length(self._sink.out, expiring)
 
     def key(
         self, key: bytes, value: object, expire_at_ms: i64, idle_s: i64 = UNKNOWN, frequency: i64 = UNKNOWN
@@ -117,7 +117,8 @@ class RdbWriter:
             idle_s: for how long it has not been used, or UNKNOWN.
             frequency: how often it was used, as frequency.py counts, or UNKNOWN.
         """
-        out = self._out
+        sink = self._sink
+        out = sink.out
         if expire_at_ms != NO_EXPIRY:
             out.append(_EXPIRETIME_MS)
             write_i64_le(out, expire_at_ms)
@@ -127,21 +128,18 @@ class RdbWriter:
         if frequency != UNKNOWN:
             out.append(_FREQUENCY)
             out.append(frequency)
-        write_value(out, value, key)
+        write_value(sink, value, key)
+        sink.settle()
 
     def end(self) -> None:
         """Nothing follows; to be taken one last time."""
-        self._out.append(_EOF)
-        body = self._out.getvalue()
-        write_i64_le(self._out, crc64(body, len(body), self._crc) if self._has_checksum else 0)
+        out = self._sink.out
+        out.append(_EOF)
+        write_i64_le(out, self._sink.checksum() if self._has_checksum else 0)
 
     def take(self) -> bytes:
         """What has been written since the last call."""
-        piece = self._out.getvalue()
-        self._out.truncate(0)
-        if self._has_checksum:
-            self._crc = crc64(piece, len(piece), self._crc)
-        return piece
+        return self._sink.take()
 
 
 class RdbReader:

@@ -209,9 +209,9 @@ class Snapshot:
         left: i64 = _PIECE
         while left > 0 and len(self._walks) > 0:
             walk = self._walks[0]
-            before: i64 = len(writer)
+            before = writer.size()
             left -= walk.step()
-            left -= (len(writer) - before) >> _BYTES_SHIFT
+            left -= (writer.size() - before) >> _BYTES_SHIFT
             if walk.is_over:
                 self._walks.pop(0)
                 self._leave(walk)

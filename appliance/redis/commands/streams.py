@@ -347,12 +347,20 @@ def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArg
     if parsed is None or parsed.trim.strategy == TRIM_NONE:
         session.wrote(key, NOTIFY_STREAM, b"xadd")
     else:
-        trimmed = stream.trim(parsed.trim)
+        trimmed = _trim(session, stream, parsed.trim)
         session.changed(key)
         session.notify(NOTIFY_STREAM, b"xadd", key)
         if trimmed > 0:
             session.notify(NOTIFY_STREAM, b"xtrim", key)
     return integer_text(ms) + b"-" + integer_text(seq)
+
+
+def _trim(session: Session, stream: Stream, trim: Trim) -> i64:
+    """Trim, and leave to the queue what would take long to let go of."""
+    deleted = stream.trim(trim)
+    if trim.discarded is not None:
+        session.engine.releases.add(trim.discarded)
+    return deleted
 
 
 def xtrim(session: Session, args: list[bytes]) -> object:
@@ -361,7 +369,7 @@ def xtrim(session: Session, args: list[bytes]) -> object:
     stream = _stream_write(session, key)
     if stream is None:
         return 0
-    deleted = stream.trim(parsed.trim)
+    deleted = _trim(session, stream, parsed.trim)
     if deleted > 0:
         session.changed(key, deleted)
         session.notify(NOTIFY_STREAM, b"xtrim", key)
