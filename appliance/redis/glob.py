@@ -23,6 +23,14 @@ _CARET: Final = 94
 _DASH: Final = 45
 
 
+def is_literal(pattern: bytes) -> bool:
+    """Whether a pattern matches itself alone."""
+    for byte in pattern:
+        if byte in (_STAR, _QUESTION, _OPEN, _BACKSLASH):
+            return False
+    return True
+
+
 def glob_match(pattern: bytes, text: bytes, ignore_case: bool = False) -> bool:
     """Whether the whole of `text` matches `pattern`."""
     if ignore_case:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import BytesWriter, read_i32_be, read_i64_le
+from librt.strings import read_i32_be, read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64, u8
 
@@ -176,7 +176,10 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
     if size > end * _BEST_RATIO:
         raise LzfError("a length that cannot be")
     wanted: i64 = size
-    out = BytesWriter()
+    room = _SCRATCH.room
+    if wanted > _ROOM_KEPT:
+        room = vec[u8]([0] * size)
+    made: i64 = 0
     at: i64 = 0
     length: i64 = 0
     while at < end:
@@ -184,10 +187,14 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
         at += 1
         if control < _LONGEST_LITERAL:
             length = control + 1
-            if at + length > end or len(out) + length > wanted:
+            if at + length > end or made + length > wanted:
                 raise LzfError("literals beyond the end")
-            out.write(data[at : at + length])
-            at += length
+            while length > 0:
+                literal: i64 = data[at]
+                room[made] = u8(literal)
+                made += 1
+                at += 1
+                length -= 1
             continue
         length = control >> 5
         if at + (2 if length == 7 else 1) > end:
@@ -199,13 +206,14 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
         length += 2
         low: i64 = data[at]
         at += 1
-        source = len(out) - ((control & 0x1F) << 8 | low) - 1
-        if source < 0 or len(out) + length > wanted:
+        source = made - ((control & 0x1F) << 8 | low) - 1
+        if source < 0 or made + length > wanted:
             raise LzfError("a match of what is not there")
         while length > 0:
-            out.append(out[source])
+            room[made] = room[source]
+            made += 1
             source += 1
             length -= 1
-    if len(out) != wanted:
+    if made != wanted:
         raise LzfError("another length than said")
-    return out.getvalue()
+    return bytes(room[:wanted])
