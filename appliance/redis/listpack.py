@@ -208,9 +208,9 @@ def pack(elements: list[bytes], start: i64 = 0) -> bytes:
         text = elements[at]
         length: i64 = len(text)
         if 0 < length < 64 and text[0] > _NINE:  # no integer: the ordinary case
-            out.append(0x80 | length)
+            out.append(u8(0x80 | length))
             out.write(text)
-            out.append(length + 1)
+            out.append(u8(length + 1))
         else:
             write_string(out, text)
         at += 1

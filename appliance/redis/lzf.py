@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import read_i32_be, read_i64_le
+from librt.strings import BytesWriter, read_i32_be, read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64, u8
 
@@ -38,6 +38,7 @@ _PADDING: Final = bytes(8)
 # Of the room to write in: what may be written before it is asked whether there is room.
 _MARGIN: Final = 8
 _ROOM_KEPT: Final = 1 << 17
+_WORTH_SLICING: Final = 8
 
 
 class _Scratch:
@@ -176,10 +177,7 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
     if size > end * _BEST_RATIO:
         raise LzfError("a length that cannot be")
     wanted: i64 = size
-    room = _SCRATCH.room
-    if wanted > _ROOM_KEPT:
-        room = vec[u8]([0] * size)
-    made: i64 = 0
+    out = BytesWriter()
     at: i64 = 0
     length: i64 = 0
     while at < end:
@@ -187,12 +185,15 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
         at += 1
         if control < _LONGEST_LITERAL:
             length = control + 1
-            if at + length > end or made + length > wanted:
+            if at + length > end or len(out) + length > wanted:
                 raise LzfError("literals beyond the end")
+            if length >= _WORTH_SLICING:
+                out.write(data[at : at + length])
+                at += length
+                continue
             while length > 0:
                 literal: i64 = data[at]
-                room[made] = u8(literal)
-                made += 1
+                out.append(u8(literal))
                 at += 1
                 length -= 1
             continue
@@ -206,14 +207,13 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
         length += 2
         low: i64 = data[at]
         at += 1
-        source = made - ((control & 0x1F) << 8 | low) - 1
-        if source < 0 or made + length > wanted:
+        source = len(out) - ((control & 0x1F) << 8 | low) - 1
+        if source < 0 or len(out) + length > wanted:
             raise LzfError("a match of what is not there")
         while length > 0:
-            room[made] = room[source]
-            made += 1
+            out.append(out[source])
             source += 1
             length -= 1
-    if made != wanted:
+    if len(out) != wanted:
         raise LzfError("another length than said")
-    return bytes(room[:wanted])
+    return out.getvalue()
