@@ -309,8 +309,9 @@ def keys(session: Session, args: list[bytes]) -> object:
     pattern = args[1]
     everything = pattern == b"*"
     if not everything and is_literal(pattern):
-        found_one: list[object] = [pattern] if db.find_value(pattern) is not None else []
-        return found_one
+        only = db.peek_raw(pattern)
+        is_there = only is not None and not db.is_expired(only)
+        return [pattern] if is_there else []
     found: list[object] = [key for key in db.live_keys() if everything or glob_match(pattern, key)]
     return found
 
