@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import socket
 import struct
 import termios
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from appliance.redis.replies import Verbatim
 from tests.support.redis_pair import OurClient, encode_request, make_engine, parse_one, read_value
 
 if TYPE_CHECKING:
+    import socket
+
     from tests.support.redis_pair import RealServer
 
 COUNTERS = ("client_query_buffer_limit_disconnections", "client_output_buffer_limit_disconnections")
