@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netns.inside import enter
+from tests.support.links import LINK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,15 +61,15 @@ def sh(command: str) -> str:
 def environment() -> dict[str, str]:
     """Ours, without settings from outside, with the tree under test on the path.
 
-    REDTAP_TEST_LINK=packet (tun, xdp) runs every appliance that does not name a link on that kind.
+    An appliance that does not name a link gets the one of `tests.support.links`.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("REDTAP_", "REDIS", "XDG_RUNTIME_DIR")) or name == "REDTAP_PURE"
     }
-    if link := os.environ.get("REDTAP_TEST_LINK"):
-        kept["REDTAP_LINK"] = link
+    if LINK != "tap":
+        kept["REDTAP_LINK"] = LINK
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 

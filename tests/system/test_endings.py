@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netns.inside import RUN_NETNS
+from tests.support.links import DEVICE, PEER_LINK
 from tests.support.running import (
     RunningAppliance,
     ask,
@@ -351,11 +352,11 @@ def test_end_under_load_leaves_nothing(tmp_path: Path) -> None:
 def test_link_down_and_up_again_goes_on_where_it_was(own_appliance: RunningAppliance) -> None:
     with own_appliance.connect() as client:
         ask(client, _PING, _PONG)
-        own_appliance.run("ip", "link", "set", "redtap0", "down")
+        own_appliance.run("ip", "link", "set", PEER_LINK, "down")
         # Nothing gets through, and the control socket does not care.
         assert own_appliance.control("PING") == "PONG"
         client.sendall(_PING)
-        own_appliance.run("ip", "link", "set", "redtap0", "up")
+        own_appliance.run("ip", "link", "set", PEER_LINK, "up")
         # Both sides' timers bring back what was lost.
         assert receive_exactly(client, len(_PONG)) == _PONG
     own_appliance.ping()
@@ -365,19 +366,19 @@ def test_link_that_is_taken_away_ends_the_appliance_with_one_line(tmp_path: Path
     appliance = RunningAppliance.start(tmp_path)
     try:
         appliance.ping()
-        appliance.run("ip", "link", "del", "redtap0")
+        appliance.run("ip", "link", "del", PEER_LINK)
         assert appliance.wait() == 1
         appliance.assert_nothing_left()
         lines = [line for line in appliance.log.read_text().splitlines() if line.startswith("redtap:")]
         assert len(lines) == 1
-        assert "the network device redtap0 is gone" in lines[0]
+        assert f"the network device {DEVICE} is gone" in lines[0]
         assert "Traceback" not in appliance.log.read_text()
     finally:
         appliance.discard()
 
 
 def test_namespace_whose_name_is_taken_away_serves_on_and_ends_well(tmp_path: Path) -> None:
-    # The TAP holds the namespace; only its name has gone, and with it the way in for new clients.
+    # The appliance holds the namespace; only its name has gone, and with it the way in for new clients.
     with running_appliance(tmp_path) as appliance, appliance.connect() as client:
         subprocess.run(["ip", "netns", "del", appliance.namespace], check=True, timeout=60)
         ask(client, _PING, _PONG)
