@@ -98,7 +98,7 @@ def migrate_keys(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
     at = _FIRST_OPTION
     while at < len(args):
         word = args[at].lower()
-        if word == b"keys":
+        if word == b"keys" and at + 1 < len(args):
             if len(args[3]) > 0:
                 return []
             keys = args[at + 1 :]
