@@ -43,9 +43,11 @@ redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
   and `CONFIG REWRITE` leaves the line as it is.
 
 Limits of clients count what the connection's send buffer has not taken, as redis-server counts what the kernel's has
-not: `client-output-buffer-limit` closes a subscriber that never reads. Beside it there is back-pressure that
-redis-server lacks: with 64 MiB of replies waiting, no more requests of that client are read. `timeout` and limits that
-are passed slowly are noticed within a second. The control socket's clients neither idle nor get evicted.
+not: a reply counts from when it is made until that buffer has taken it. So `client-output-buffer-limit` closes a
+subscriber that never reads, and a client that asks for a reply larger than its limit. `maxmemory-clients` disconnects
+before the next request is executed. Beside it there is back-pressure that redis-server lacks: with 64 MiB of replies
+waiting, no more requests of that client are read. `timeout` and limits that are passed slowly are noticed within a
+second. The control socket's clients neither idle nor get evicted.
 
 *Effect* is what a value does here: *no* means it is checked, kept and shown, so that files and tools work.
 """
