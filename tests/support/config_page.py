@@ -33,8 +33,8 @@ redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
 - Who wins: our flags, then `REDTAP_…` variables, then parameters of the command line, then redis.conf, then the TOML
   file, then defaults. Without `maxclients`, as many clients as `--max-connections` allows.
 - redis.conf: quotes, `include` with patterns, `rename-command`, several `save` lines and the names of older servers are
-  read as there. A wrong line is told with file and line number, exit status 2. There are no users but the default
-  one, no modules and no Sentinel: lines that want them are wrong.
+  read as there. A wrong line is told with file and line number, exit status 2. A file that redis-server has
+  rewritten, with the line of its default user, is one. There are no users but that one, no modules and no Sentinel: lines that want them are wrong.
 - `CONFIG GET`, `SET`, `REWRITE` and `RESETSTAT` are redis-server's: patterns, all-or-nothing, units, refusals, error
   texts (`tests/conformance/redis/test_conformance_config.py` compares every parameter with it, good values and
   bad). `CONFIG REWRITE` keeps comments and order; it writes no lines of `user`.
