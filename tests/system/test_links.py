@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -454,8 +455,38 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
 # ---- several queues
 
 
+_QUEUE: Final = 0xFFFF_F000 + 24  # linux/filter.h: SKF_AD_OFF + SKF_AD_QUEUE
+
+
+def _watch_queue(link: str, queue: int) -> socket.socket:
+    """A socket that sees the frames that leave `link` by `queue` or have come by it."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    rows = [(0x20, 0, 0, _QUEUE), (0x15, 0, 1, queue), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
+    program = b"".join(struct.pack("=HBBI", *row) for row in rows)
+    held = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", len(rows), ctypes.addressof(held)))
+    sock.bind((link, 3))  # ETH_P_ALL
+    sock.settimeout(0.2)
+    return sock
+
+
+def _flows(sock: socket.socket) -> tuple[set[int], set[int]]:
+    """Ports of the clients in the TCP segments that were seen: asking, and being answered."""
+    asking, answered = set(), set()
+    with contextlib.suppress(TimeoutError):
+        while True:
+            frame = sock.recv(2048)
+            if frame[12:14] == b"\x08\0" and frame[23] == socket.IPPROTO_TCP:
+                source, destination = struct.unpack_from("!HH", frame, 34)
+                if destination == PORT:
+                    asking.add(source)
+                else:
+                    answered.add(destination)
+    return asking, answered
+
+
 @pytest.mark.skipif(needs_program("ethtool") != "", reason=needs_program("ethtool"))
-def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
+def test_xdp_on_several_queues_hears_all_and_answers_by_the_same(tmp_path: Path) -> None:
     client, server = fresh_name("lc"), fresh_name("ls")
     sh(
         f"ip netns add {client}; ip netns add {server};"
@@ -472,10 +503,22 @@ def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
         )
         running.address = "10.78.0.5"
         try:
-            clients = [running.connect() for _ in range(32)]
-            for one in clients:
-                ask(one, request("PING"), b"+PONG\r\n")
-                one.close()
+            with contextlib.ExitStack() as stack:
+                watchers = [
+                    stack.enter_context(inside(client, lambda queue=queue: _watch_queue("wide0", queue)))
+                    for queue in range(3)
+                ]
+                for number in range(32):
+                    with running.connect() as one:
+                        value = b"%d" % number * 500
+                        ask(one, request("SET", "k", value), b"+OK\r\n")
+                        ask(one, request("GET", "k"), b"$%d\r\n%b\r\n" % (len(value), value))
+                seen = [_flows(watcher) for watcher in watchers]
+            for asking, answered in seen:
+                assert asking == answered
+            assert len(seen[0][0]) > 0
+            assert len(seen[1][0]) > 0
+            assert seen[2] == (set(), set())
             assert running.stop() == 0
         finally:
             running.discard()
@@ -490,6 +533,38 @@ def test_xdp_queue_that_is_not_there_is_one_line(pair: Pair, tmp_path: Path) -> 
             tmp_path, "--link", f"xdp:{pair.link}:7", "--address", "10.78.0.5/24", place=pair.server
         )
     assert running is None
+
+
+def test_xdp_on_a_pair_with_too_large_an_mtu_is_one_line(tmp_path: Path) -> None:
+    done = redtap("serve", "--link", "xdp", "--mtu", "3800", "--netns", fresh_name("lm"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "XDP on a veth pair carries an MTU of some 3,500, and that of appliance0 is larger" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_namespace_has_a_tap_and_says_so(kind: str) -> None:
+    name = fresh_name("lk")
+    assert redtap("netns", "up", "--netns", name).returncode == 0
+    try:
+        done = redtap("serve", "--link", kind, "--netns", name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f"namespace {name} is kept with a TAP: add --link tap, or another --netns" in done.stderr
+    finally:
+        assert redtap("netns", "down", "--netns", name).returncode == 0
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_socket_on_a_pair_needs_no_device(kind: str) -> None:
+    hide = 'mount --make-rprivate /; mount -t tmpfs none /dev/net; exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-ec", hide, "sh")
+    done = redtap("exec", "--link", kind, "--", "sh", "-c", 'redis-cli -h "$REDIS_HOST" ping', prefix=prefix)
+    assert (done.returncode, done.stdout) == (0, "PONG\n"), done.stderr
+
+
+def test_rootless_over_xdp_is_refused_in_one_line() -> None:
+    done = redtap("exec", "--rootless", "--link", "xdp", "true")
+    said = "redtap: --link: 'xdp' is not for exec --rootless; takes tap, tun, packet\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 # ---- persistent devices
