@@ -6,6 +6,7 @@ import itertools
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netns.inside import enter
 from tests.support.links import LINK
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def records(part: str) -> list[str]:
 
 
 def host_links() -> list[str]:
-    """Names of the links of our own namespace."""
-    return sorted(os.listdir("/sys/class/net"))
+    """Names of the links of the namespace this thread is in."""
+    return sorted(name for _, name in socket.if_nameindex())
 
 
 def sh(command: str) -> str:
@@ -160,6 +162,20 @@ def network_namespace() -> Iterator[str]:
         yield name
     finally:
         sh(f"ip netns del {name}")
+
+
+@contextmanager
+def another_host() -> Iterator[None]:
+    """For the length of the block this thread, and what it starts, has a namespace of its own for the host's.
+
+    For tests that look at all there is: nobody else makes links there.
+    """
+    with network_namespace() as name, open("/proc/thread-self/ns/net", "rb") as here:
+        enter(name)
+        try:
+            yield
+        finally:
+            enter(f"/proc/self/fd/{here.fileno()}")
 
 
 def wait_until(condition: object, what: str) -> None:

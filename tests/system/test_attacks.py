@@ -41,6 +41,7 @@ pytestmark = pytest.mark.system
 _OUR_MAC = b"\x02\x52" + socket.inet_aton(ADDRESS)
 _PEER_MAC = b"\x02\0\0\0\0\x01"
 _MEGABYTE = 1 << 20
+_BACKLOG = 512
 
 
 @contextmanager
@@ -84,10 +85,11 @@ def _survives_flood(directory: Path, rate: int, seconds: float) -> None:
             assert flood.stdout is not None
             sent = int(flood.stdout.read().split()[0])
         grown = appliance.resident_bytes() - before
-        assert sent > rate * seconds / 10, "the machine was too slow to flood at all"
+        # A slow machine floods less; more than the backlog holds is a flood.
+        assert sent > _BACKLOG
         assert newcomers > 0
         # The backlog, those who were served, and their TIME-WAIT; the flood itself has no place in the table.
-        assert most_connections <= 512 + newcomers + 10
+        assert most_connections <= _BACKLOG + newcomers + 10
         assert grown < 20 * _MEGABYTE, f"{grown} bytes more after {sent} SYNs"
         ask(established, request("GET", "kept"), bulk)
         appliance.ping()

@@ -35,6 +35,7 @@ def assert_nothing_left(name: str) -> None:
     assert records(name) == []
 
 
+@pytest.mark.usefixtures("own_host")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_is_ready_answers_and_leaves_nothing(number: signal.Signals) -> None:
     name, links = fresh_name(), host_links()
@@ -167,6 +168,7 @@ def test_exec_passes_standard_input_and_output_through() -> None:
     assert (done.returncode, done.stdout) == (0, "hello\n")
 
 
+@pytest.mark.usefixtures("own_host")
 def test_exec_leaves_nothing_not_even_what_the_command_left_running() -> None:
     links = host_links()
     script = "sleep 1000 & echo $!; echo $PPID"
@@ -367,6 +369,7 @@ def test_serve_without_the_device_is_one_line() -> None:
     )
 
 
+@pytest.mark.usefixtures("own_host")
 @_ROOTLESS
 def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -> None:
     links = host_links()

@@ -27,7 +27,6 @@ from netns.topology import BridgeTopology, Station, VethTopology
 from tests.support.machine import (
     environment,
     fresh_name,
-    host_links,
     namespaces,
     records,
     redtap,
@@ -309,18 +308,15 @@ def _kill_at_many_moments(serve: Restarted, chance: random.Random, after_kill: C
 @pytest.mark.parametrize("kind", ["tap", *KINDS])
 def test_killed_at_any_moment_a_namespace_is_made_anew(kind: str, tmp_path: Path) -> None:
     name = fresh_name("lk")
-    links = host_links()
 
     def after_kill() -> None:
         # Devices go with their descriptors; at most the name is left, for the next start to remove.
         if namespaces(name):
             wait_until(lambda: "redtap0" not in sh(f"ip -n {name} link || true"), "the device is gone")
-        wait_until(lambda: host_links() == links, "the host's links")
 
     serve = Restarted(tmp_path, None, name, ADDRESS, "--link", kind, "--netns", name)
     _kill_at_many_moments(serve, random.Random(f"made {kind}"), after_kill)
     assert (namespaces(name), records(name)) == ([], [])
-    assert host_links() == links
 
 
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
@@ -392,7 +388,7 @@ def test_peer_sees_no_bad_checksum(pair: Pair, kind: str, tmp_path: Path) -> Non
         wait_until(lambda: path.stat().st_size > 300_000, "the frames in the file")
         time.sleep(0.3)  # dumpcap writes in its own time; what is looked for is absent anyway
         capture.send_signal(signal.SIGINT)
-        capture.communicate(timeout=20)
+        capture.communicate(timeout=60)
     fields = "-T fields -e frame.len -e tcp.checksum.status -e ip.checksum.status"
     checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE"
     told = sh(f"tshark -r {path} {checks} -Y 'ip.src == 10.78.0.5' {fields} 2>/dev/null")
@@ -411,6 +407,14 @@ FOREIGN_SECONDS: Final = 3.0
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _times_slept(pid: int) -> int:
+    """How often its threads have gone to sleep."""
+    return sum(
+        int(path.read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+        for path in Path(f"/proc/{pid}/task").glob("*/status")
+    )
 
 
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
@@ -433,6 +437,7 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
                 sink.bind(("10.78.0.2", 9999))
                 source.connect(("10.78.0.2", 9999))
                 before, counters = _cpu_seconds(running.process.pid), running.counters()
+                slept = _times_slept(running.process.pid)
                 started = time.monotonic()
                 for number in range(FOREIGN_FRAMES):
                     source.send(struct.pack("!I", number))
@@ -442,10 +447,13 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
                             time.sleep(ahead)
                 took = time.monotonic() - started
                 spent = _cpu_seconds(running.process.pid) - before
+                woken = _times_slept(running.process.pid) - slept
                 got = [struct.unpack("!I", sink.recv(16))[0] for _ in range(FOREIGN_FRAMES)]
             assert got == list(range(FOREIGN_FRAMES))
             assert running.counters()["frames_in"] - counters["frames_in"] < 10
-            assert spent < 0.05 * took + 0.02, f"{spent:.2f} s of CPU in {took:.2f} s"
+            # Nobody woke it: it slept no more often than its own timers want, and did not look all the time either.
+            assert woken < FOREIGN_FRAMES / 10, f"{woken} times in {took:.2f} s"
+            assert spent < 0.2 * took + 0.1, f"{spent:.2f} s of CPU in {took:.2f} s"
             running.ping()
             assert running.stop() == 0
         finally:
@@ -597,12 +605,12 @@ def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, t
             assert b"ready on 10.78.0.5" in process.stdout.readline()
 
             def talk() -> None:
-                with socket.create_connection(("10.78.0.5", 6379), 10) as client:
+                with socket.create_connection(("10.78.0.5", 6379), 60) as client:
                     ask(client, request("PING"), b"+PONG\r\n")
 
             inside(place, talk)
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.communicate()
@@ -612,9 +620,11 @@ def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, t
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
-    before = host_links(), namespaces("")
-    done = redtap("doctor", "--json")
+    # A machine of its own, where nobody else makes links and namespaces.
+    script = 'mkdir -p /run/netns; mount -t tmpfs none /run/netns; "$@"; ip -br link; ls /run/netns'
+    done = redtap("doctor", "--json", prefix=("unshare", "-n", "-m", "sh", "-ec", script, "sh"))
     assert done.returncode == 0, done.stderr
-    usable = {finding["link"]: finding["is_usable"] for finding in json.loads(done.stdout)}
+    findings, length = json.JSONDecoder().raw_decode(done.stdout)
+    usable = {finding["link"]: finding["is_usable"] for finding in findings}
     assert {kind: usable[kind] for kind in ("tap", *KINDS)} == dict.fromkeys(("tap", *KINDS), True)
-    assert (host_links(), namespaces("")) == before
+    assert [line.split()[0] for line in done.stdout[length:].splitlines() if line] == ["lo"]

@@ -36,7 +36,7 @@ _ARP = 0x0806
 def _raw(protocol: int) -> Callable[[], socket.socket]:
     def work() -> socket.socket:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
-        raw.settimeout(20)
+        raw.settimeout(60)
         return raw
 
     return work
@@ -63,7 +63,7 @@ def test_icmp_echo_is_answered_with_the_same_data(appliance: RunningAppliance, s
 
 def test_udp_to_a_closed_port_is_refused(appliance: RunningAppliance) -> None:
     with appliance.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as udp:
-        udp.settimeout(20)
+        udp.settimeout(60)
         udp.connect((ADDRESS, 9))
         udp.send(b"anybody there?")
         with pytest.raises(ConnectionRefusedError):
@@ -90,7 +90,7 @@ def test_arp_request_for_us_is_answered_with_our_mac(appliance: RunningAppliance
     def ask_twice() -> bytes:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP)) as link:
             link.bind((PEER_LINK, _ARP))
-            link.settimeout(20)
+            link.settimeout(60)
             question = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1) + _PEER_MAC + socket.inet_aton("10.77.0.77")
             question += bytes(6) + socket.inet_aton(ADDRESS)
             link.send(forged.ethernet(_BROADCAST, _PEER_MAC, _ARP, question))
