@@ -167,17 +167,18 @@ def _check_possible(kernel: Kernel, topology: AttachedTopology, place: Place) ->
 
 def _find(kernel: Kernel, topology: AttachedTopology, place: Place) -> Link:
     name, kind = topology.link, topology.kind
+    doing = f"use {name}" if topology.address else f"take over {name}"
     link = kernel.find_link(place, name)
     if link is None:
         if kind in DEVICE_KINDS:
             remedy = f"no such link; make it as root: ip tuntap add dev {name} mode {kind} user NAME"
-            raise TopologyError(f"use {name}", remedy)
+            raise TopologyError(doing, remedy)
         others = ", ".join(entry.name for entry in kernel.links(place) if entry.name != "lo")
-        raise TopologyError(f"use {name}", f"no such link; there is {others or 'none'}")
+        raise TopologyError(doing, f"no such link; there is {others or 'none'}")
     if kind in DEVICE_KINDS and link.kind != "tun":
-        raise TopologyError(f"use {name}", f"it is no {kind.upper()}, but of kind {link.kind or 'device'}")
+        raise TopologyError(doing, f"it is no {kind.upper()}, but of kind {link.kind or 'device'}")
     if name == "lo":
-        raise TopologyError(f"use {name}", "the loopback carries what the kernel says to itself only")
+        raise TopologyError(doing, "the loopback carries what the kernel says to itself only")
     return link
 
 

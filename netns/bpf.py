@@ -1,7 +1,7 @@
-"""What of bpf(2) an XDP link needs: a map of sockets, a program of some twenty instructions, and its place.
+"""What of bpf(2) an XDP link needs: a map of sockets, a program of two dozen instructions, and its place.
 
-    IPv4 to our address, ARP that asks for it -> the socket of the queue they came by
-    all else                                  -> the kernel, as if nobody were here
+    IPv4 to our address, ARP that asks for it or claims it -> the socket of the queue they came by
+    all else                                               -> the kernel, as if nobody were here
 
 Source:  bpf(2); Linux include/uapi/linux/bpf.h; Documentation/bpf/standardization/instruction-set.rst,
          Documentation/bpf/map_xskmap.rst.
@@ -51,6 +51,7 @@ _JUMP: Final = 0x05
 _JUMP_GREATER: Final = 0x2D
 _JUMP_EQUAL_IMMEDIATE: Final = 0x15
 _JUMP_OTHER_IMMEDIATE: Final = 0x55
+_JUMP_EQUAL_IMMEDIATE_32: Final = 0x16
 _JUMP_OTHER_IMMEDIATE_32: Final = 0x56
 _CALL: Final = 0x85
 _EXIT: Final = 0x95
@@ -94,9 +95,13 @@ def xdp_program(map_fd: int, address: str) -> bytes:
         (_LOAD_U32, 5, 2, 30, 0),
         (_JUMP, 0, 0, "compare", 0),
         "arp",
+        # ar$spa: an answer to a probe has no other trace of the address (RFC 5227 section 2.1.1).
+        (_LOAD_U32, 5, 2, 28, 0),
+        (_JUMP_EQUAL_IMMEDIATE_32, 5, 0, "take", host),
         (_LOAD_U32, 5, 2, 38, 0),
         "compare",
         (_JUMP_OTHER_IMMEDIATE_32, 5, 0, "pass", host),
+        "take",
         (_LOAD_U32, 2, 1, _RX_QUEUE_INDEX, 0),
         (_LOAD_MAP, 1, _PSEUDO_MAP_FD, 0, map_fd),
         (0, 0, 0, 0, 0),  # the upper half of what _LOAD_MAP loads

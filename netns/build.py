@@ -258,11 +258,12 @@ def _add_device(steps: Steps, kernel: Kernel, topology: Topology, place: Place, 
     far_place: Place = None
     if topology.kind in SOCKET_KINDS:
         far_place = _add_far_namespace(steps, kernel)
+        held = place if place is None else _hold(steps, kernel, place)
         steps.take(
             f"make {what} {name}",
             lambda: kernel.create_veth(place, name, far_place, FAR_LINK),
             f"{what} {name}",
-            lambda _: kernel.delete_link(place, name),
+            lambda _: kernel.delete_link(held, name),
         )
     else:
         device = steps.take(
@@ -316,6 +317,14 @@ def _add_far_namespace(steps: Steps, kernel: Kernel) -> Place:
     return f"/proc/self/fd/{descriptor}"
 
 
+def _hold(steps: Steps, kernel: Kernel, place: str) -> Place:
+    """Keep the clients' namespace when its name is taken away, as a TAP does: our end goes with theirs."""
+    descriptor = steps.take(
+        f"hold namespace {place}", lambda: kernel.hold_namespace(place), "hold on the namespace", os.close
+    )
+    return f"/proc/self/fd/{descriptor}"
+
+
 def _open_far_end(steps: Steps, kernel: Kernel, topology: Topology, place: Place) -> Device:
     steps.take(f"silence IPv6 on {FAR_LINK}", lambda: kernel.silence_ipv6(place, FAR_LINK))
     steps.take(f"bring {FAR_LINK} up", lambda: kernel.set_link(place, FAR_LINK, mtu=topology.mtu, up=True))
@@ -365,6 +374,8 @@ def build(
         name = topology.namespace
         notes = sweep(kernel, run_directory, except_for=[name])
         owned = _own_namespace(steps, kernel, name, run_directory, companions, notes)
+        if owned.was_there and topology.kind != "tap":
+            raise NameInUse(f"namespace {name} is kept with a TAP", "add --link tap, or another --netns")
         device = _add_device(steps, kernel, topology, name, was_there=owned.was_there)
         built = BuiltTopology(steps, notes, topology, device, name, owned)
         if keep:

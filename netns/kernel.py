@@ -145,6 +145,10 @@ class Kernel:
 
         return in_thread(make)
 
+    def hold_namespace(self, place: str) -> int:
+        """A descriptor by which a namespace lives on when its name is taken away."""
+        return os.open(place_path(place), os.O_RDONLY | os.O_CLOEXEC)
+
     def remove_namespace(self, name: str) -> None:
         """Take the name away; the namespace goes when nothing lives in it any more."""
         kernel_netns.remove(name)

@@ -76,6 +76,7 @@ class Ring:
     Attributes:
         memory: the whole of it, as words of 32 bits.
         producer, consumer, flags: which of these words they are.
+        area: the same memory, as bytes; the entries begin at `first`.
         entries: as words of 64 bits: one per entry, two in the rings of descriptors.
         size: entries, a power of two.
     """
@@ -89,6 +90,8 @@ class Ring:
         self.producer = producer // 4
         self.consumer = consumer // 4
         self.flags = flags // 4
+        self.area = area
+        self.first = first
         self.entries = view[first : first + size * words_per_entry * 8].cast("Q")
         self.size = size
 

@@ -11,6 +11,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.support.links import LINK
+
 # No deadline: a shared machine that is throttled for a second says nothing about the code.
 settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
@@ -45,6 +47,10 @@ def _why_no_system_tests() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("links"):
+            if LINK not in marker.args:
+                item.add_marker(pytest.mark.skip(reason=f"not on {LINK}: {marker.kwargs['reason']}"))
     reason = _why_no_system_tests()
     if reason is None:
         return

@@ -11,6 +11,7 @@ but the interface it is told.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import random
 import select
@@ -28,6 +29,9 @@ __all__ = ["forged_syns", "main"]
 
 _DISTINCT: Final = 40_000
 _SLICE_S: Final = 0.005
+_ETHERNET_BYTES: Final = 14
+_SIOCGIFHWADDR: Final = 0x8927  # linux/sockios.h
+_ARPHRD_ETHER: Final = 1  # linux/if_arp.h
 _SYN: Final = 0x02
 # MSS 1460, SACK permitted, timestamps, window scale 7: what Linux sends.
 _OPTIONS_BEFORE_TS: Final = b"\x02\x04\x05\xb4\x04\x02\x08\x0a"
@@ -80,6 +84,14 @@ def find_mac(target: str) -> bytes:
     raise OSError(f"no answer to ARP from {target}")
 
 
+def has_ethernet(interface: str) -> bool:
+    """Whether frames on it begin with an Ethernet header; on a TUN they do not."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16s24x", interface.encode())
+        answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, request)
+    return int.from_bytes(answer[16:18], sys.byteorder) == _ARPHRD_ETHER
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m appliance.bench.syn_flood", description=__doc__)
@@ -90,7 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    frames = forged_syns(options.target, options.port, find_mac(options.target), _DISTINCT, options.seed)
+    is_ethernet = has_ethernet(options.interface)
+    mac = find_mac(options.target) if is_ethernet else bytes(6)
+    frames = forged_syns(options.target, options.port, mac, _DISTINCT, options.seed)
+    if not is_ethernet:
+        frames = [frame[_ETHERNET_BYTES:] for frame in frames]
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         link.bind((options.interface, 0))
         link.setblocking(False)

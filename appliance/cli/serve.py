@@ -100,6 +100,9 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
         raise ConfigError("--takeover: not for exec; takes effect in serve only")
     if settings.link_name:
         raise ConfigError(f"--link: '{settings.link}' is not for exec; takes {', '.join(LINKS)}")
+    if rootless and settings.link_kind == "xdp":
+        # bpf(2) asks for its capability outside of any user namespace.
+        raise ConfigError("--link: 'xdp' is not for exec --rootless; takes tap, tun, packet")
     if "netns" not in settings.given:
         settings = replace(settings, netns=f"redtap-{os.getpid()}-{secrets.token_hex(3)}")
     # Asked before the user changes: inside a user namespace everybody is root.

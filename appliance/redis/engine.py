@@ -72,6 +72,7 @@ _RELEASE_BUDGET: Final = 2_000
 _RELEASE_EVERY_US: Final = 1_500
 _WORK_EVERY_US: Final = 1_500
 _ERROR_CODES: Final = 128  # told apart by INFO errorstats
+_LONGEST_CODE: Final = 30
 
 # What `attention` says is left to do.
 _MESSAGES: Final = 1
@@ -605,8 +606,10 @@ class Engine:
         self._random_state = x
         return x
 
-    def count_error(self, code: bytes) -> None:
-        """An error reply with this first word was made."""
+    def count_error(self, message: bytes) -> None:
+        """An error reply was made. What it counts under is its first word, when that ends soon enough."""
+        end = message.find(b" ", 0, _LONGEST_CODE + 1)
+        code = message[:end] if end >= 0 else b"ERR"
         self.counters.error_replies += 1
         counts = self.error_counts
         if code in counts:
@@ -659,7 +662,7 @@ class Engine:
         self.error_counts = {}
         self.counts_errors_apart = True
         self.connections_received = 0
-        self.reset_commands = self.commands_processed()
+        self.reset_commands = self.commands_processed() - 1  # the one that does it comes after
         self.reset_bytes_in = self.total_bytes_in()
         self.reset_bytes_out = self.total_bytes_out()
         for command in self.registry.every():

@@ -38,18 +38,22 @@ NO_AUTH: Final = b"NOAUTH Authentication required."
 WRONG_PASS: Final = b"WRONGPASS invalid username-password pair or user is disabled."
 OUT_OF_MEMORY: Final = b"OOM command not allowed when used memory > 'maxmemory'."
 
-NO_DEBUG: Final = (
-    b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it '
-    b"from a local connection, otherwise you need to set this option in the configuration file, and then "
-    b"restart the server."
-)
-
 # sdscatprintf("%.*s") in the server: how much of a name, and of all arguments together, an error repeats.
 _QUOTED_LENGTH: Final = 128
 
 
 def wrong_arity(name: bytes) -> bytes:
     return b"ERR wrong number of arguments for '" + name + b"' command"
+
+
+def protected_command(parameter: str) -> bytes:
+    """What DEBUG and MODULE answer where `parameter` does not allow them."""
+    name = parameter.split("-")[1].upper()
+    return (
+        f'ERR {name} command not allowed. If the {parameter} option is set to "local", you can run it from a '
+        "local connection, otherwise you need to set this option in the configuration file, and then restart "
+        "the server."
+    ).encode()
 
 
 def invalid_expire(name: bytes) -> bytes:

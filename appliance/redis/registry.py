@@ -395,6 +395,8 @@ _QUICK_NAMES: Final = (
 _QUICK: Final = frozenset(_QUICK_NAMES.split())
 SAMPLED_OF: Final = 64
 
+# A parameter says who may use them: looked up the slow way, so that no other command asks.
+_PROTECTED: Final = frozenset(["debug", "module|load", "module|loadex", "module|unload"])
 _MAY_REPLICATE: Final = frozenset(["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"])
 
 
@@ -423,6 +425,7 @@ class Command:
         self.rejected_calls: i64 = 0
         self.failed_calls: i64 = 0
         self.is_quick = facts.full_name in _QUICK
+        self.is_protected = facts.full_name in _PROTECTED
         self.untimed: i64 = 0  # calls from now on that are not timed
         # Up to the last call that was timed: each stands for the calls since the one before.
         self._timed_calls: i64 = 0
@@ -611,8 +614,7 @@ class Registry:
         self.by_spelling: dict[bytes, Command] = {}
         for command in commands:
             self.commands[command.name] = command
-            self.by_spelling[command.name] = command
-            self.by_spelling[command.name.upper()] = command
+            self._spell(command, command.name)
         # Subcommands of other servers that are accepted and listed nowhere, by full name.
         self._unlisted: dict[bytes, Command] = {}
 
@@ -636,8 +638,13 @@ class Registry:
         self.commands.pop(name.lower())
         if new_name:
             self.commands[new_name.lower()] = command
-            self.by_spelling[new_name.lower()] = command
-            self.by_spelling[new_name.upper()] = command
+            self._spell(command, new_name)
+
+    def _spell(self, command: Command, name: bytes) -> None:
+        """Let dispatch find a command at once; not those that have to be allowed first."""
+        if not command.is_protected:
+            self.by_spelling[name.lower()] = command
+            self.by_spelling[name.upper()] = command
 
     def find(self, name: bytes) -> Command | None:
         """The command, in any mixture of cases."""

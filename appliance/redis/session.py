@@ -252,7 +252,7 @@ class Session:
                 return
         error = parser.error
         if error is not None:
-            self.engine.count_error(b"ERR")
+            self.engine.count_error(error)
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
 
@@ -364,10 +364,16 @@ class Session:
         if own is not None and own.subcommands is None:
             return own
         try:
-            return self.engine.registry.resolve(args)
+            command = self.engine.registry.resolve(args)
         except CommandError as error:
             self.reject(None, error.message)
             return None
+        if command.is_protected and command.accepts(len(args)):
+            parameter = "enable-debug-command" if command.name == b"debug" else "enable-module-command"
+            if not self._may_use_protected(parameter):
+                self.reject(command, errors.protected_command(parameter))
+                return None
+        return command
 
     def _is_admitted(self, command: Command, args: list[bytes]) -> bool:
         """Whether a session in a special state, or an engine in one, lets the command run now.
@@ -379,9 +385,6 @@ class Session:
             return False
         if mode & IN_MULTI and command.flags & NO_MULTI:
             self.reject(command, b"ERR Command not allowed inside a transaction")
-            return False
-        if mode & IN_MULTI and command.name == b"debug" and not self.may_debug():
-            self.reject(command, errors.NO_DEBUG)
             return False
         if mode & LOCKED and command.flags & NO_AUTH == 0:
             self.reject(command, errors.NO_AUTH)
@@ -552,9 +555,9 @@ class Session:
             engine.blocked.set_deadline(waiting)
         return NO_REPLY
 
-    def may_debug(self) -> bool:
-        """Whether `enable-debug-command` allows DEBUG to this client."""
-        allowed = self.engine.configuration.text("enable-debug-command")
+    def _may_use_protected(self, parameter: str) -> bool:
+        """Whether `enable-debug-command`, or `enable-module-command`, allows its command to this client."""
+        allowed = self.engine.configuration.text(parameter)
         if allowed == b"local":
             return self.is_privileged or self.remote.startswith(("127.", "[::1]", "/"))
         return allowed == b"yes"
@@ -708,7 +711,7 @@ class Session:
 
     def _failure(self, message: bytes) -> SimpleError:
         reply = SimpleError(message)
-        self.engine.count_error(reply.text.split(b" ", 1)[0])
+        self.engine.count_error(reply.text)
         return reply
 
     def _append(self, reply: object) -> None:

@@ -29,22 +29,22 @@ def kernel_server() -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 def test_it_serves_and_ends_on_sigterm() -> None:
     with kernel_server() as (process, port):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(b"SET a 1\r\nGET a\r\n")
             reply = b""
             while len(reply) < len(b"+OK\r\n$1\r\n1\r\n"):
                 reply += client.recv(100)
             assert reply == b"+OK\r\n$1\r\n1\r\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_it_ends_on_shutdown() -> None:
     with kernel_server() as (process, port):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(b"SHUTDOWN NOSAVE\r\n")
             assert client.recv(100) == b""
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_taken_port_is_one_line_and_status_1() -> None:

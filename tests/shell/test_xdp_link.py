@@ -6,16 +6,16 @@ import mmap
 import random
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from appliance.shell.xdp_link import QueueRings, XdpLink, _is_partial
+from appliance.shell.xdp_link import QueueRings, XdpLink, _head_of
 from appliance.wire.checksum import fold
 from appliance.wire.fields import sum_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
 CHUNK = 2048
 CHUNKS = 8
@@ -28,10 +28,12 @@ class Ring:
     """As `netns.xdp.Ring`: two indices and flags, then the entries."""
 
     def __init__(self, size: int, words: int) -> None:
-        area = memoryview(bytearray(64 + size * words * 8))
-        self.memory = area.cast("I")
+        self.area, self.first = mmap.mmap(-1, 64 + size * words * 8), 64
+        view = memoryview(self.area)
+        self.memory = view.cast("I")
         self.producer, self.consumer, self.flags = 0, 1, 2
-        self.entries = area[64:].cast("Q")
+        self.memory[self.flags] = 1  # XDP_RING_NEED_WAKEUP
+        self.entries = view[64:].cast("Q")
         self.size = size
         self.words = words
 
@@ -207,15 +209,15 @@ def test_without_metadata_the_checksum_is_summed_here() -> None:
         kernel.far.close()
 
 
-def test_partial_checksum_of_a_veth_is_told_from_whole_and_damaged_ones(kernel: KernelSide) -> None:
+def test_head_of_a_veth_is_told_from_whole_and_damaged_ones(kernel: KernelSide) -> None:
     frame = segment()
     partial = with_checksum(frame, pseudo(frame))
     right = fold(pseudo(frame) + sum_words(bytes(frame), 34, len(frame))) ^ 0xFFFF
-    assert _is_partial(PLAIN + partial)
-    assert not _is_partial(PLAIN + with_checksum(frame, right))
-    assert not _is_partial(PLAIN + with_checksum(frame, pseudo(frame) ^ 0x0100))
+    assert _head_of(PLAIN + partial) == struct.pack("<BBHHHH", 1, 0, 0, 0, 34, 16)
+    assert _head_of(PLAIN + with_checksum(frame, right)) == PLAIN
+    assert _head_of(PLAIN + with_checksum(frame, pseudo(frame) ^ 0x0100)) == PLAIN
     for end in range(len(partial)):
-        _is_partial(PLAIN + partial[:end])  # whatever comes, no exception
+        _head_of(PLAIN + partial[:end])  # whatever comes, no exception
     rings = QueueRings(kernel, True)
     kernel.deliver(partial)
     kernel.deliver(with_checksum(frame, right))
@@ -223,6 +225,95 @@ def test_partial_checksum_of_a_veth_is_told_from_whole_and_damaged_ones(kernel: 
     rings.receive(frames, 8)
     assert [one[0] for one in frames] == [1, 0]
     assert frames[0][VNET:] == partial
+
+
+def test_partial_checksum_of_udp_and_behind_ip_options(kernel: KernelSide) -> None:
+    addresses = b"\x0a\0\0\1\x0a\0\0\2"
+
+    def frame_of(protocol: int, options: bytes, segment: bytes, field: int) -> bytes:
+        total = fold(sum_words(addresses + struct.pack("!HH", protocol, len(segment)), 0, 12))
+        segment = segment[:field] + total.to_bytes(2, "big") + segment[field + 2 :]
+        length = 20 + len(options) + len(segment)
+        head = struct.pack("!BBHIBBH", 0x40 | (5 + len(options) // 4), 0, length, 0, 64, protocol, 0)
+        return bytes(12) + b"\x08\0" + head + addresses + options + segment
+
+    frames = [
+        (frame_of(17, b"", struct.pack("!HHHH", 1, 2, 8, 0), 6), 34, 6),
+        (frame_of(17, b"\1\1\1\0", struct.pack("!HHHH", 1, 2, 11, 0) + b"abc", 6), 38, 6),
+        (frame_of(6, b"\1\1\1\0", bytes(segment()[34:]), 16), 38, 16),
+        (frame_of(6, b"", bytes(segment()[34:]), 16), 34, 16),
+    ]
+    rings = QueueRings(kernel, True)
+    for frame, start, offset in frames * 5:
+        kernel.deliver(frame)
+        got: list[bytes] = []
+        rings.receive(got, 8)
+        assert got == [struct.pack("<BBHHHH", 1, 0, 0, 0, start, offset) + frame]
+
+
+def test_chunk_that_held_a_partial_checksum_may_hold_anything_next(kernel: KernelSide) -> None:
+    rings = QueueRings(kernel, True)
+    frame = segment()
+    partial = with_checksum(frame, pseudo(frame))
+    whole = with_checksum(frame, pseudo(frame) ^ 0x0100)
+    chance = random.Random(11)
+    for _ in range(40):
+        sent = [chance.choice([partial, whole, b"\xff" * 60]) for _ in range(CHUNKS)]
+        for one in sent:
+            assert kernel.deliver(one)
+        frames: list[bytes] = []
+        rings.receive(frames, CHUNKS)
+        assert [one[VNET:] for one in frames] == sent
+        assert [one[0] for one in frames] == [one is partial for one in sent]
+        assert all(one[:VNET] == PLAIN for one in frames if not one[0])
+
+
+def test_who_waits_has_given_everything_back(kernel: KernelSide) -> None:
+    # The socket is readable for as long as the kernel sees entries in its receive ring.
+    link = XdpLink([kernel], name="eth9", mtu=1500)
+    try:
+        for wait in (
+            lambda: link.nap(0),
+            lambda: cast("Coroutine[None, None, None]", link.wait_readable()).close(),
+        ):
+            kernel.deliver(b"a" * 60)
+            assert len(link.read_batch(8)) == 1
+            wait()
+            assert kernel.rx.memory[kernel.rx.consumer] == kernel.rx.memory[kernel.rx.producer]
+            assert (
+                kernel.fill.memory[kernel.fill.producer] - kernel.fill.memory[kernel.fill.consumer]
+            ) == CHUNKS
+    finally:
+        link.close()
+
+
+def test_what_the_kernel_did_not_take_is_asked_for_again(kernel: KernelSide) -> None:
+    link = XdpLink([kernel], name="eth9", mtu=1500)
+    try:
+        link.write_batch([PLAIN + b"a" * 60])
+        asked = _asked(kernel)
+        assert asked > 0
+        assert link.read_batch(8) == []
+        assert _asked(kernel) > 0
+        kernel.transmit()
+        assert link.read_batch(8) == []
+        _asked(kernel)
+        assert link.read_batch(8) == []
+        assert _asked(kernel) == 0
+    finally:
+        link.close()
+
+
+def _asked(kernel: KernelSide) -> int:
+    """How often the process has called since the last look."""
+    count = 0
+    kernel.far.setblocking(False)
+    while True:
+        try:
+            kernel.far.recv(1)
+        except BlockingIOError:
+            return count
+        count += 1
 
 
 def test_several_queues_are_one_link_and_all_are_heard() -> None:
@@ -235,7 +326,7 @@ def test_several_queues_are_one_link_and_all_are_heard() -> None:
         sides[1].deliver(b"one" * 20)
         sides[0].deliver(b"two" * 20)
         assert link.nap(0)
-        assert [frame[VNET : VNET + 3] for frame in link.read_batch(8)] == [b"two", b"one"]
+        assert {frame[VNET : VNET + 3] for frame in link.read_batch(8)} == {b"two", b"one"}
         sides[0].deliver(b"three" * 20)
         sides[1].deliver(b"four" * 20)
         assert len(link.read_batch(1)) == 1
@@ -244,6 +335,68 @@ def test_several_queues_are_one_link_and_all_are_heard() -> None:
         assert sides[0].transmit() == [(b"out" * 20, b"")]
     finally:
         link.close()
+        link.close()
+        for side in sides:
+            side.socket.close()
+            side.far.close()
+
+
+def between(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
+    """A TCP segment without a virtio-net header."""
+    addresses = socket.inet_aton(source[0]) + socket.inet_aton(destination[0])
+    return (
+        bytes(12)
+        + b"\x08\0\x45"
+        + bytes(11)
+        + addresses
+        + struct.pack("!HH", source[1], destination[1])
+        + bytes(40)
+    )
+
+
+def test_with_several_queues_an_answer_leaves_by_the_queue_of_its_question() -> None:
+    sides = [KernelSide(), KernelSide(), KernelSide()]
+    link = XdpLink(sides, name="eth9", mtu=1500)
+    server = ("10.0.0.2", 6379)
+    clients = [("10.0.0.1", port) for port in (1000, 1001, 1002)] + [("10.0.0.3", 1000)]
+    try:
+        queues = [2, 0, 1, 1]
+        for client, queue in zip(clients, queues, strict=True):
+            assert sides[queue].deliver(between(client, server))
+        assert len(link.read_batch(8)) == 4
+        stranger = between(server, ("10.0.0.9", 9))
+        answers = [between(server, client) for client in clients]
+        parts = [PLAIN + answers[0], b"tail"]
+        link.write_batch(
+            [PLAIN + answers[3], parts, PLAIN + answers[1], PLAIN + stranger, PLAIN + answers[2]]
+        )
+        sent = [[frame for frame, _ in side.transmit()] for side in sides]
+        assert sent == [[answers[1], stranger], [answers[3], answers[2]], [answers[0] + b"tail"]]
+        # Whoever now comes in by another queue is answered there.
+        sides[0].deliver(between(clients[0], server))
+        assert len(link.read_batch(8)) == 1
+        link.write_batch([PLAIN + answers[0]])
+        assert [len(side.transmit()) for side in sides] == [1, 0, 0]
+        link.write_batch([PLAIN + bytes(14)])  # too short to be anybody's
+        assert [len(side.transmit()) for side in sides] == [1, 0, 0]
+    finally:
+        link.close()
+        for side in sides:
+            side.socket.close()
+            side.far.close()
+
+
+def test_queue_that_is_never_empty_does_not_keep_the_others_waiting() -> None:
+    sides = [KernelSide(), KernelSide()]
+    link = XdpLink(sides, name="eth9", mtu=1500)
+    try:
+        sides[1].deliver(b"one" * 20)
+        got = []
+        for _ in range(2):
+            sides[0].deliver(b"two" * 20)
+            got += [frame[VNET : VNET + 3] for frame in link.read_batch(1)]
+        assert sorted(got) == [b"one", b"two"]
+    finally:
         link.close()
         for side in sides:
             side.socket.close()

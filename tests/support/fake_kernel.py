@@ -135,6 +135,12 @@ class FakeKernel(Kernel):
         self.links_of[f"/proc/self/fd/{descriptor}"] = {}
         return descriptor
 
+    def hold_namespace(self, place: str) -> int:
+        self._step("hold_namespace")
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        self.links_of[f"/proc/self/fd/{descriptor}"] = self.links_of[place]
+        return descriptor
+
     def open_packet(self, place: Place, name: str, *, mac: bytes, address: str) -> PacketSocket:
         self._step("open_packet")
         assert name in self.links_of[place]

@@ -9,21 +9,13 @@ import socket
 import struct
 from typing import Final
 
+from tests.support.packets import internet_checksum
+
 SYN: Final = 0x02
 RST: Final = 0x04
 PSH: Final = 0x08
 ACK: Final = 0x10
 FIN: Final = 0x01
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
 
 
 def ethernet(destination: bytes, source: bytes, ethertype: int, payload: bytes) -> bytes:
@@ -48,7 +40,7 @@ def ipv4(
     length = 20 + len(options) + len(payload) if total_length is None else total_length
     fixed = struct.pack("!BBHHHBB", version << 4 | words, 0, length, 1, fragment, ttl, protocol)
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    right = checksum(fixed + b"\0\0" + addresses + options)
+    right = internet_checksum(fixed + b"\0\0" + addresses + options)
     value = right if header_checksum is None else header_checksum
     return fixed + struct.pack("!H", value) + addresses + options + payload
 
@@ -78,11 +70,11 @@ def tcp(
     segment = (segment + options + payload)[:cut_to]
     pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!HH", 6, len(segment))
     if len(segment) >= 18:
-        value = (checksum(pseudo + segment) + checksum_error) & 0xFFFF
+        value = (internet_checksum(pseudo + segment) + checksum_error) & 0xFFFF
         segment = segment[:16] + struct.pack("!H", value) + segment[18:]
     return segment
 
 
 def icmp(kind: int, code: int, rest: bytes, payload: bytes = b"", *, checksum_error: int = 0) -> bytes:
-    value = checksum(bytes((kind, code, 0, 0)) + rest + payload) ^ checksum_error
+    value = internet_checksum(bytes((kind, code, 0, 0)) + rest + payload) ^ checksum_error
     return struct.pack("!BBH", kind, code, value) + rest + payload

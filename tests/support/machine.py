@@ -6,12 +6,16 @@ import itertools
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from netns.inside import enter
+from tests.support.links import LINK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +47,8 @@ def records(part: str) -> list[str]:
 
 
 def host_links() -> list[str]:
-    """Names of the links of our own namespace."""
-    return sorted(os.listdir("/sys/class/net"))
+    """Names of the links of the namespace this thread is in."""
+    return sorted(name for _, name in socket.if_nameindex())
 
 
 def sh(command: str) -> str:
@@ -57,15 +61,15 @@ def sh(command: str) -> str:
 def environment() -> dict[str, str]:
     """Ours, without settings from outside, with the tree under test on the path.
 
-    REDTAP_TEST_LINK=packet (tun, xdp) runs every appliance that does not name a link on that kind.
+    An appliance that does not name a link gets the one of `tests.support.links`.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("REDTAP_", "REDIS", "XDG_RUNTIME_DIR")) or name == "REDTAP_PURE"
     }
-    if link := os.environ.get("REDTAP_TEST_LINK"):
-        kept["REDTAP_LINK"] = link
+    if LINK != "tap":
+        kept["REDTAP_LINK"] = LINK
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
@@ -158,6 +162,20 @@ def network_namespace() -> Iterator[str]:
         yield name
     finally:
         sh(f"ip netns del {name}")
+
+
+@contextmanager
+def another_host() -> Iterator[None]:
+    """For the length of the block this thread, and what it starts, has a namespace of its own for the host's.
+
+    For tests that look at all there is: nobody else makes links there.
+    """
+    with network_namespace() as name, open("/proc/thread-self/ns/net", "rb") as here:
+        enter(name)
+        try:
+            yield
+        finally:
+            enter(f"/proc/self/fd/{here.fileno()}")
 
 
 def wait_until(condition: object, what: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance._build import build_kind
-from tests.support.machine import NOBODY, why_nobody_cannot_run_python
+from tests.support.machine import NOBODY, another_host, why_nobody_cannot_run_python
 from tests.support.running import running_appliance
 
 if TYPE_CHECKING:
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.running import RunningAppliance
+
+
+@pytest.fixture
+def own_host() -> Iterator[None]:
+    """The host's links are this test's alone."""
+    with another_host():
+        yield
 
 
 @pytest.fixture

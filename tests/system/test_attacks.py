@@ -19,6 +19,7 @@ import pytest
 
 from netns.inside import spawn
 from tests.support import forged
+from tests.support.links import PEER_LINK, ForgingSocket
 from tests.support.running import (
     ADDRESS,
     CLIENT_ADDRESS,
@@ -40,12 +41,13 @@ pytestmark = pytest.mark.system
 _OUR_MAC = b"\x02\x52" + socket.inet_aton(ADDRESS)
 _PEER_MAC = b"\x02\0\0\0\0\x01"
 _MEGABYTE = 1 << 20
+_BACKLOG = 512
 
 
 @contextmanager
 def syn_flood(appliance: RunningAppliance, rate: int, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """Forged SYNs onto the link while the block runs; it ends by itself after `seconds`."""
-    argv = [sys.executable, "-m", "appliance.bench.syn_flood", "--interface", "redtap0"]
+    argv = [sys.executable, "-m", "appliance.bench.syn_flood", "--interface", PEER_LINK]
     argv += ["--target", ADDRESS, "--port", str(PORT)]
     argv += ["--rate", str(rate), "--seconds", str(seconds)]
     process = spawn(appliance.namespace, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -83,10 +85,11 @@ def _survives_flood(directory: Path, rate: int, seconds: float) -> None:
             assert flood.stdout is not None
             sent = int(flood.stdout.read().split()[0])
         grown = appliance.resident_bytes() - before
-        assert sent > rate * seconds / 10, "the machine was too slow to flood at all"
+        # A slow machine floods less; more than the backlog holds is a flood.
+        assert sent > _BACKLOG
         assert newcomers > 0
         # The backlog, those who were served, and their TIME-WAIT; the flood itself has no place in the table.
-        assert most_connections <= 512 + newcomers + 10
+        assert most_connections <= _BACKLOG + newcomers + 10
         assert grown < 20 * _MEGABYTE, f"{grown} bytes more after {sent} SYNs"
         ask(established, request("GET", "kept"), bulk)
         appliance.ping()
@@ -106,16 +109,11 @@ def test_syn_flood_of_20_seconds_leaves_old_and_new_clients_served(tmp_path: Pat
 def test_blind_segments_at_a_live_connection_change_nothing(appliance: RunningAppliance) -> None:
     """The four-tuple is known, the numbers are not: RST, SYN, ACK, data over the whole space."""
 
-    def link_socket() -> socket.socket:
-        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        link.bind(("redtap0", 0))
-        return link
-
     count = 4_000
     chance = random.Random(7)
     value = chance.randbytes(5_000)
     kinds = (forged.RST, forged.RST | forged.ACK, forged.SYN, forged.ACK, forged.ACK | forged.PSH)
-    with appliance.connect() as client, appliance.inside(link_socket) as link:
+    with appliance.connect() as client, appliance.inside(ForgingSocket) as link:
         ask(client, request("SET", "blind", value), b"+OK\r\n")
         port = client.getsockname()[1]
         for index in range(count):

@@ -141,7 +141,7 @@ def test_capture_is_whole_after_the_appliance_was_killed(tmp_path: Path) -> None
             client.sendall(request("PING"))
             assert receive_exactly(client, 7) == b"+PONG\r\n"
             # Written out several times a second, so that a crash leaves its cause behind.
-            until(lambda: b"+PONG" in capture.read_bytes(), 5, "the reply is in the file")
+            until(lambda: b"+PONG" in capture.read_bytes(), what="the reply is in the file")
     finally:
         appliance.discard()
     assert _count(capture, "tcp.len == 7") == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.links import DEVICE
 from tests.support.machine import (
     PATIENCE_S,
     environment,
@@ -34,6 +35,7 @@ def assert_nothing_left(name: str) -> None:
     assert records(name) == []
 
 
+@pytest.mark.usefixtures("own_host")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_is_ready_answers_and_leaves_nothing(number: signal.Signals) -> None:
     name, links = fresh_name(), host_links()
@@ -44,7 +46,7 @@ def test_serve_is_ready_answers_and_leaves_nothing(number: signal.Signals) -> No
         assert redtap("cli", "--netns", name, "set", "a", "1").stdout == "OK\n"
         assert redtap("cli", "--netns", name, "-n", "0", "get", "a").stdout == "1\n"
         status = json.loads(redtap("status", "--netns", name, "--json").stdout)
-        assert (status["namespace"], status["mode"], status["tap"]) == (name, "namespace", "redtap0")
+        assert (status["namespace"], status["mode"], status["tap"]) == (name, "namespace", DEVICE)
         assert status["process_id"] == appliance.process.pid
         code, _ = appliance.end(number)
         assert code == 0
@@ -116,6 +118,7 @@ def test_serve_after_a_kill_starts_again_and_says_what_it_removed() -> None:
     assert f"redtap: removed namespace {name}, left behind by a redtap that died (pid " in err
 
 
+@pytest.mark.links("tap", reason="what `netns up` keeps is a TAP")
 def test_serve_in_a_kept_namespace_leaves_it_standing() -> None:
     name = fresh_name()
     assert redtap("netns", "up", "--netns", name).returncode == 0
@@ -165,6 +168,7 @@ def test_exec_passes_standard_input_and_output_through() -> None:
     assert (done.returncode, done.stdout) == (0, "hello\n")
 
 
+@pytest.mark.usefixtures("own_host")
 def test_exec_leaves_nothing_not_even_what_the_command_left_running() -> None:
     links = host_links()
     script = "sleep 1000 & echo $!; echo $PPID"
@@ -339,6 +343,8 @@ def test_serve_without_one_capability_names_it(lost: str, named: str) -> None:
     assert named in done.stderr
 
 
+_ROOTLESS = pytest.mark.links("tap", "tun", "packet", reason="bpf(2) wants more than a user namespace gives")
+
 # A mount namespace of its own, with another /dev/net/tun: the machine's is never touched.
 OPEN_DEVICE = """
 mount --make-rprivate /
@@ -353,6 +359,7 @@ def with_device(mode: str) -> tuple[str, ...]:
     return ("unshare", "-m", "sh", "-ec", OPEN_DEVICE.format(mode=mode), "sh")
 
 
+@pytest.mark.links("tap", "tun", reason="a socket on a veth pair needs no /dev/net/tun")
 def test_serve_without_the_device_is_one_line() -> None:
     script = 'mount --make-rprivate /; mount -t tmpfs none /dev/net; exec "$@"'
     done = redtap("serve", "--netns", fresh_name(), prefix=("unshare", "-m", "sh", "-ec", script, "sh"))
@@ -362,6 +369,8 @@ def test_serve_without_the_device_is_one_line() -> None:
     )
 
 
+@pytest.mark.usefixtures("own_host")
+@_ROOTLESS
 def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -> None:
     links = host_links()
     script = 'ip -br addr show redtap0; redis-cli -h "$REDIS_HOST" ping; ls "$REDTAP_CONTROL_SOCKET"; exit 9'
@@ -376,6 +385,7 @@ def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -
     assert done.stderr == ""
 
 
+@_ROOTLESS
 def test_rootless_cli_enters_from_outside(nobody: tuple[str, ...], tmp_path: Path) -> None:
     control = f"/tmp/{fresh_name()}.sock"
     arguments = ("exec", "--rootless", "--control", control, "--", "sh", "-c", "echo ready; exec sleep 1000")
@@ -385,6 +395,7 @@ def test_rootless_cli_enters_from_outside(nobody: tuple[str, ...], tmp_path: Pat
     assert not os.path.exists(control)
 
 
+@pytest.mark.links("tap", "tun", reason="a socket on a veth pair needs no /dev/net/tun")
 def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tuple[str, ...]) -> None:
     done = redtap("exec", "--rootless", "true", prefix=(*with_device("0600"), *nobody))
     assert done.returncode == 1
@@ -394,6 +405,7 @@ def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tu
     )
 
 
+@_ROOTLESS
 def test_rootless_without_user_namespaces_says_which_of_the_two_is_missing() -> None:
     """A limit of 0 in a user namespace of the test's own, which holds for everybody below it."""
     limit = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running import needs_program, receive_exactly, request, running_appliance
+from tests.support.links import PEER_LINK
+from tests.support.running import needs_program, receive_exactly, request, running_appliance, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,11 +38,15 @@ def _check_session(appliance: RunningAppliance, client: socket.socket, size: int
         assert receive_exactly(client, len(reply)) == reply
 
 
-def _check_quiet(appliance: RunningAppliance, before: dict[str, int], retransmitted: int = 0) -> None:
-    """A link that loses nothing gives no reason to repeat or to drop anything."""
+def _check_quiet(appliance: RunningAppliance, before: dict[str, int]) -> None:
+    """A link that loses nothing gives no reason to repeat or to drop anything.
+
+    But for the timers: the kernel's ACK may be late on a machine that has other things to do.
+    """
     after = appliance.counters()
-    for name in ("segments_retransmitted", "retransmission_timeouts", "fast_retransmits"):
-        assert after[name] - before[name] <= retransmitted, name
+    assert after["fast_retransmits"] == before["fast_retransmits"]
+    if all(after[name] == before[name] for name in ("retransmission_timeouts", "tail_loss_probes")):
+        assert after["segments_retransmitted"] == before["segments_retransmitted"]
     for name in after:
         # The kernel's multicast and IPv6 chatter is dropped with good reason.
         if name.startswith("dropped_") and name not in ("dropped_not_for_us", "dropped_unknown_ethertype"):
@@ -49,7 +54,13 @@ def _check_quiet(appliance: RunningAppliance, before: dict[str, int], retransmit
     assert after["link_frames_dropped"] == before["link_frames_dropped"]
 
 
-@pytest.mark.parametrize("mtu", [576, 1280, 9000, 65_521])
+_LARGE_MTU = pytest.mark.links("tap", "tun", "packet", reason="a frame of AF_XDP lies in one page")
+
+
+@pytest.mark.parametrize(
+    "mtu",
+    [576, 1280, 3800, pytest.param(9000, marks=_LARGE_MTU), pytest.param(65_521, marks=_LARGE_MTU)],
+)
 def test_mtu(tmp_path: Path, mtu: int) -> None:
     with running_appliance(tmp_path, "--mtu", str(mtu)) as appliance:
         before = appliance.counters()
@@ -156,13 +167,12 @@ def test_keepalive_probes_of_the_kernel_are_answered(appliance: RunningAppliance
         before = appliance.counters()["segments_in"]
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 100)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        client.settimeout(2.5)
-        # Nobody says anything for two probes and more; one left unanswered would end the connection.
-        with pytest.raises(TimeoutError):
-            client.recv(1)
-        assert appliance.counters()["segments_in"] >= before + 2
+        # Nobody says anything but the kernel: the ACK of the reply, perhaps, and then a probe each second.
+        until(lambda: appliance.counters()["segments_in"] >= before + 3, what="two probes")
+        # struct tcp_info, tcpi_probes: those without an answer since the last.
+        until(lambda: client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)[3] == 0, what="an answer")
         client.sendall(request("PING"))
         assert receive_exactly(client, 7) == b"+PONG\r\n"
 
@@ -171,7 +181,7 @@ def test_fast_open_falls_back_to_a_plain_handshake(appliance: RunningAppliance) 
     def open_with_data() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
             client.sendto(request("PING"), socket.MSG_FASTOPEN, (appliance.address, appliance.port))
-            client.settimeout(20)
+            client.settimeout(60)
             return receive_exactly(client, 7)
 
     assert appliance.inside(open_with_data) == b"+PONG\r\n"
@@ -179,7 +189,7 @@ def test_fast_open_falls_back_to_a_plain_handshake(appliance: RunningAppliance) 
 
 @pytest.mark.skipif(bool(needs_program("ethtool")), reason=needs_program("ethtool"))
 def test_offloads_switched_off_by_ethtool(own_appliance: RunningAppliance) -> None:
-    own_appliance.run("ethtool", "-K", "redtap0", "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+    own_appliance.run("ethtool", "-K", PEER_LINK, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
     before = own_appliance.counters()
     with own_appliance.connect() as client:
         _check_session(own_appliance, client, 3_000_000)

@@ -254,7 +254,7 @@ def test_redis_py(appliance: RunningAppliance, protocol: int, parser: str, name:
             port=PORT,
             protocol=protocol,
             parser_class=PARSERS[parser][protocol - 2],
-            socket_timeout=30,
+            socket_timeout=60,
         )
         with redis.Redis(connection_pool=pool) as client:
             client.flushall()
@@ -275,7 +275,7 @@ def test_redis_py_asyncio(appliance: RunningAppliance, protocol: int, parser: st
             port=PORT,
             protocol=protocol,
             parser_class=ASYNC_PARSERS[parser][protocol - 2],
-            socket_timeout=30,
+            socket_timeout=60,
         )
         async with redis.asyncio.Redis(connection_pool=pool) as client:
             await client.flushall()

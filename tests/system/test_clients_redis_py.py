@@ -27,7 +27,7 @@ def session(request: pytest.FixtureRequest, appliance: RunningAppliance) -> Call
     def run(action: Callable[[Any], Any], **options: Any) -> Any:
         def work() -> Any:
             options.setdefault("protocol", request.param)
-            with redis.Redis(ADDRESS, PORT, socket_timeout=30, **options) as client:
+            with redis.Redis(ADDRESS, PORT, socket_timeout=60, **options) as client:
                 client.flushall()
                 return action(client)
 
@@ -125,7 +125,7 @@ def test_redis_py_client_commands(session: Callable[..., Any]) -> None:
         assert info["lib-name"].startswith("redis-py")
         listed = {int(one["id"]): one for one in client.client_list()}
         assert listed[own]["name"] == "tester"
-        with redis.Redis(ADDRESS, PORT, socket_timeout=30) as victim:
+        with redis.Redis(ADDRESS, PORT, socket_timeout=60) as victim:
             number = victim.client_id()
             assert client.client_kill_filter(_id=number) == 1
             assert number not in {int(one["id"]) for one in client.client_list()}
@@ -161,7 +161,7 @@ def test_redis_py_server_commands(session: Callable[..., Any]) -> None:
 def test_redis_py_databases_are_apart(session: Callable[..., Any]) -> None:
     def use(client: Any) -> None:
         client.set("k", "zero")
-        with redis.Redis(ADDRESS, PORT, db=3, socket_timeout=30) as other:
+        with redis.Redis(ADDRESS, PORT, db=3, socket_timeout=60) as other:
             assert other.get("k") is None
             other.set("k", "three")
             assert client.swapdb(0, 3) is True

@@ -23,7 +23,7 @@ protocols = pytest.mark.parametrize("protocol", [2, 3])
 
 
 def connect(protocol: int) -> Any:
-    return redis.Redis(ADDRESS, PORT, protocol=protocol, socket_timeout=30)
+    return redis.Redis(ADDRESS, PORT, protocol=protocol, socket_timeout=60)
 
 
 def needs(appliance: RunningAppliance, *commands: str) -> None:
@@ -67,20 +67,20 @@ def test_redis_py_publish_and_subscribe(appliance: RunningAppliance, protocol: i
         with connect(protocol) as client, client.pubsub() as subscriber:
             subscriber.subscribe("news")
             subscriber.psubscribe("wea*")
-            assert [subscriber.get_message(timeout=10)["type"] for _ in range(2)] == [
+            assert [subscriber.get_message(timeout=60)["type"] for _ in range(2)] == [
                 "subscribe",
                 "psubscribe",
             ]
             assert client.publish("news", "one") == 1
             assert client.publish("weather", b"\0\xff") == 1
             assert client.publish("nobody", "x") == 0
-            first, second = (subscriber.get_message(timeout=10) for _ in range(2))
+            first, second = (subscriber.get_message(timeout=60) for _ in range(2))
             assert (first["type"], first["channel"], first["data"]) == ("message", b"news", b"one")
             assert (second["type"], second["pattern"], second["data"]) == ("pmessage", b"wea*", b"\0\xff")
             assert client.pubsub_channels() == [b"news"]
             assert client.pubsub_numpat() == 1
             subscriber.unsubscribe()
-            assert subscriber.get_message(timeout=10)["type"] == "unsubscribe"
+            assert subscriber.get_message(timeout=60)["type"] == "unsubscribe"
 
     appliance.inside(work)
 
@@ -94,11 +94,11 @@ def test_redis_py_waits_for_what_another_client_pushes(appliance: RunningApplian
             client.flushall()
             # Each command waits, on a connection of its own, until its key has something.
             waits: dict[str, Any] = {
-                "blpop": lambda waiter: waiter.blpop(["l1"], 20),
-                "brpop": lambda waiter: waiter.brpop(["l2"], 20),
-                "blmove": lambda waiter: waiter.blmove("l3", "to", 20),
-                "bzpopmin": lambda waiter: waiter.bzpopmin(["z"], 20),
-                "xread": lambda waiter: waiter.xread({"st": "$"}, block=20_000),
+                "blpop": lambda waiter: waiter.blpop(["l1"], 60),
+                "brpop": lambda waiter: waiter.brpop(["l2"], 60),
+                "blmove": lambda waiter: waiter.blmove("l3", "to", 60),
+                "bzpopmin": lambda waiter: waiter.bzpopmin(["z"], 60),
+                "xread": lambda waiter: waiter.xread({"st": "$"}, block=60_000),
             }
             found: dict[str, Any] = {}
 
@@ -117,7 +117,7 @@ def test_redis_py_waits_for_what_another_client_pushes(appliance: RunningApplian
             other.zadd("z", {"m": 2})
             other.xadd("st", {"f": "v"}, id="7-7")
             for thread in threads:
-                thread.join(25)
+                thread.join(120)
             assert list(found["blpop"]) == [b"l1", b"x"]
             assert list(found["brpop"]) == [b"l2", b"x"]
             assert found["blmove"] == b"x"
@@ -169,7 +169,7 @@ def test_coredis_waits_and_is_told_under_trio(appliance: RunningAppliance) -> No
                 results: list[Any] = []
 
                 async def wait() -> None:
-                    results.append(await client.blpop(["queue"], timeout=20))
+                    results.append(await client.blpop(["queue"], timeout=60))
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(wait)

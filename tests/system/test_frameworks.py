@@ -145,7 +145,7 @@ def test_a_dashboard_gets_an_answer_to_each_of_its_questions(
     own_appliance: RunningAppliance, lines: str, protocol: int
 ) -> None:
     def work() -> None:
-        with redis.Redis(ADDRESS, PORT, socket_timeout=30, protocol=protocol) as client:
+        with redis.Redis(ADDRESS, PORT, socket_timeout=60, protocol=protocol) as client:
             client.response_callbacks.clear()
             client.set("text", "x" * 100)
             client.hset("hash", "field", "value")
@@ -163,7 +163,7 @@ def test_a_dashboard_gets_an_answer_to_each_of_its_questions(
 
 def test_what_a_dashboard_computes_from_info_is_there(own_appliance: RunningAppliance) -> None:
     def work() -> None:
-        with redis.Redis(ADDRESS, PORT, socket_timeout=30) as client:
+        with redis.Redis(ADDRESS, PORT, socket_timeout=60) as client:
             for number in range(200):
                 client.set(f"key{number}", "x" * number, ex=1000)
                 client.get(f"key{number}")

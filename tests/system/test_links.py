@@ -20,7 +20,7 @@ import pytest
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
-from tests.support.machine import fresh_name, host_links, namespaces, redtap, sh, wait_until
+from tests.support.machine import fresh_name, redtap, sh, wait_until
 from tests.support.running import (
     ADDRESS,
     RunningAppliance,
@@ -255,7 +255,7 @@ def test_peer_sees_no_bad_checksum(pair: Pair, kind: str, tmp_path: Path) -> Non
         wait_until(lambda: path.stat().st_size > 300_000, "the frames in the file")
         time.sleep(0.3)  # dumpcap writes in its own time; what is looked for is absent anyway
         capture.send_signal(signal.SIGINT)
-        capture.communicate(timeout=20)
+        capture.communicate(timeout=60)
     fields = "-T fields -e frame.len -e tcp.checksum.status -e ip.checksum.status"
     checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE"
     told = sh(f"tshark -r {path} {checks} -Y 'ip.src == 10.78.0.5' {fields} 2>/dev/null")
@@ -274,6 +274,14 @@ FOREIGN_SECONDS: Final = 3.0
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _times_slept(pid: int) -> int:
+    """How often its threads have gone to sleep."""
+    return sum(
+        int(path.read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+        for path in Path(f"/proc/{pid}/task").glob("*/status")
+    )
 
 
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
@@ -296,6 +304,7 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
                 sink.bind(("10.78.0.2", 9999))
                 source.connect(("10.78.0.2", 9999))
                 before, counters = _cpu_seconds(running.process.pid), running.counters()
+                slept = _times_slept(running.process.pid)
                 started = time.monotonic()
                 for number in range(FOREIGN_FRAMES):
                     source.send(struct.pack("!I", number))
@@ -305,10 +314,13 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
                             time.sleep(ahead)
                 took = time.monotonic() - started
                 spent = _cpu_seconds(running.process.pid) - before
+                woken = _times_slept(running.process.pid) - slept
                 got = [struct.unpack("!I", sink.recv(16))[0] for _ in range(FOREIGN_FRAMES)]
             assert got == list(range(FOREIGN_FRAMES))
             assert running.counters()["frames_in"] - counters["frames_in"] < 10
-            assert spent < 0.05 * took + 0.02, f"{spent:.2f} s of CPU in {took:.2f} s"
+            # Nobody woke it: it slept no more often than its own timers want, and did not look all the time either.
+            assert woken < FOREIGN_FRAMES / 10, f"{woken} times in {took:.2f} s"
+            assert spent < 0.2 * took + 0.1, f"{spent:.2f} s of CPU in {took:.2f} s"
             running.ping()
             assert running.stop() == 0
         finally:
@@ -386,12 +398,12 @@ def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, t
             assert b"ready on 10.78.0.5" in process.stdout.readline()
 
             def talk() -> None:
-                with socket.create_connection(("10.78.0.5", 6379), 10) as client:
+                with socket.create_connection(("10.78.0.5", 6379), 60) as client:
                     ask(client, request("PING"), b"+PONG\r\n")
 
             inside(place, talk)
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.communicate()
@@ -401,9 +413,11 @@ def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, t
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
-    before = host_links(), namespaces("")
-    done = redtap("doctor", "--json")
+    # A machine of its own, where nobody else makes links and namespaces.
+    script = 'mkdir -p /run/netns; mount -t tmpfs none /run/netns; "$@"; ip -br link; ls /run/netns'
+    done = redtap("doctor", "--json", prefix=("unshare", "-n", "-m", "sh", "-ec", script, "sh"))
     assert done.returncode == 0, done.stderr
-    usable = {finding["link"]: finding["is_usable"] for finding in json.loads(done.stdout)}
+    findings, length = json.JSONDecoder().raw_decode(done.stdout)
+    usable = {finding["link"]: finding["is_usable"] for finding in findings}
     assert {kind: usable[kind] for kind in ("tap", *KINDS)} == dict.fromkeys(("tap", *KINDS), True)
-    assert (host_links(), namespaces("")) == before
+    assert [line.split()[0] for line in done.stdout[length:].splitlines() if line] == ["lo"]

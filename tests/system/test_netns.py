@@ -68,6 +68,7 @@ def test_routes_of_a_link_of_ours_spare_its_clients_a_default_that_paces(
         assert (other["dst"], other["gateway"], other.get("metrics")) == ("10.99.0.0/16", "10.66.0.9", None)
 
 
+@pytest.mark.usefixtures("own_host")
 def test_build_makes_what_was_declared_and_close_leaves_nothing(run: str) -> None:
     name, before = fresh_name(), host_links()
     with build(topology(name), run_directory=run) as built:
@@ -272,6 +273,7 @@ def test_up_stands_alone_is_used_and_goes_down(run: str) -> None:
     assert not os.path.exists(run)
 
 
+@pytest.mark.usefixtures("own_host")
 def test_veth_pair_carries_kernel_tcp_and_is_removed(run: str) -> None:
     client_name, server_name, before = fresh_name("c"), fresh_name("s"), host_links()
     with build_veth(VethTopology(client_name, server_name), run_directory=run) as built:

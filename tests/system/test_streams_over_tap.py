@@ -199,7 +199,7 @@ async def test_half_close_lets_the_other_half_finish() -> None:
         line.serve(count, 1000)
 
         def client() -> bytes:
-            with socket.create_connection((ADDRESS, 1000), timeout=20) as kernel:
+            with socket.create_connection((ADDRESS, 1000), timeout=60) as kernel:
                 kernel.sendall(b"x" * 300_000)
                 kernel.shutdown(socket.SHUT_WR)
                 return receive_to_end(kernel)
@@ -223,7 +223,7 @@ async def test_we_half_close_first_and_go_on_reading() -> None:
         line.serve(greet, 1000)
 
         def client() -> None:
-            with socket.create_connection((ADDRESS, 1000), timeout=20) as kernel:
+            with socket.create_connection((ADDRESS, 1000), timeout=60) as kernel:
                 assert receive_to_end(kernel) == b"your turn"
                 kernel.sendall(b"y" * 300_000)
 
@@ -237,7 +237,7 @@ async def test_open_tcp_stream_to_a_kernel_server() -> None:
 
         def listen() -> socket.socket:
             server = socket.create_server((CLIENT_ADDRESS, 0))
-            server.settimeout(20)
+            server.settimeout(60)
             return server
 
         with await line.inside(listen) as server:
@@ -247,7 +247,7 @@ async def test_open_tcp_stream_to_a_kernel_server() -> None:
                 kernel, peer = server.accept()
                 peers.append(peer)
                 with kernel:
-                    kernel.settimeout(20)
+                    kernel.settimeout(60)
                     kernel.sendall(b"seen " + receive_to_end(kernel))
 
             port = server.getsockname()[1]
@@ -289,24 +289,24 @@ async def test_kernel_reset_breaks_the_stream() -> None:
         line.serve(read, 1000)
 
         def client() -> None:
-            with socket.create_connection((ADDRESS, 1000), timeout=20) as kernel:
+            with socket.create_connection((ADDRESS, 1000), timeout=60) as kernel:
                 # Reset before it is accepted, a connection is never seen by anyone.
                 assert kernel.recv(1) == b"!"
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
         await line.inside(client)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await done.wait()
         assert type(outcome[0].__cause__).__name__ == "Reset"
 
 
 async def test_leaving_the_network_resets_the_kernels_connections() -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with wire() as line:
             line.serve(echo, 7)
 
             def connect() -> socket.socket:
-                kernel = socket.create_connection((ADDRESS, 7), timeout=20)
+                kernel = socket.create_connection((ADDRESS, 7), timeout=60)
                 kernel.sendall(b"hello")
                 assert kernel.recv(100) == b"hello"
                 return kernel
@@ -342,7 +342,7 @@ async def test_h11_page_fetched_by_http_client() -> None:
         line.serve(serve_page, 80)
 
         def fetch() -> list[tuple[int, str | None, bytes]]:
-            client = http.client.HTTPConnection(ADDRESS, 80, timeout=20)
+            client = http.client.HTTPConnection(ADDRESS, 80, timeout=60)
             try:
                 pages = []
                 for path in ("/first", "/second"):  # on one connection: keep-alive
@@ -380,7 +380,7 @@ async def test_tls_over_tcp_stream_with_a_kernel_client(tmp_path: Path) -> None:
 
         def talk() -> tuple[str | None, bytes]:
             with (
-                socket.create_connection((ADDRESS, 443), timeout=20) as plain,
+                socket.create_connection((ADDRESS, 443), timeout=60) as plain,
                 client_context.wrap_socket(plain, server_hostname=ADDRESS) as secure,
             ):
                 secure.sendall(payload)
@@ -400,7 +400,7 @@ async def test_thousand_streams_leave_no_task_behind() -> None:
 
         def talk() -> None:
             for _ in range(1_000):
-                with socket.create_connection((ADDRESS, 7), timeout=20) as kernel:
+                with socket.create_connection((ADDRESS, 7), timeout=60) as kernel:
                     kernel.sendall(b"hello")
                     assert kernel.recv(100) == b"hello"
 

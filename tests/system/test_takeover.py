@@ -17,6 +17,7 @@ from netns.kernel import Kernel
 from netns.takeover import build_takeover
 from netns.tap import VNET_HEADER_LENGTH
 from netns.topology import TakeoverTopology
+from tests.support.links import ETHERNET, LINK
 from tests.support.machine import (
     environment,
     fresh_name,
@@ -150,6 +151,7 @@ def test_killed_process_is_made_good_by_the_next_start(pair: tuple[str, str], ru
     assert picture(container) == before
 
 
+@pytest.mark.links(*ETHERNET, reason="a TUN has no address of Ethernet's to take over")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_takeover_answers_the_sibling_and_restores_the_link(
     pair: tuple[str, str], number: signal.Signals
@@ -172,10 +174,11 @@ def test_serve_takeover_answers_the_sibling_and_restores_the_link(
     assert picture(container) == before
 
 
-# What the image's entry point makes of the container's root: a user with one capability.
-ONE_CAPABILITY = (
+# What the image's entry point makes of the container's root: a user with one capability, or what the link needs.
+CAPABILITIES = "-all,+net_admin" + {"packet": ",+net_raw", "xdp": ",+net_raw,+bpf,+ipc_lock"}.get(LINK, "")
+FEW_CAPABILITIES = (
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
-    *("--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"),
+    *(f"--bounding-set={CAPABILITIES}", f"--inh-caps={CAPABILITIES}", f"--ambient-caps={CAPABILITIES}"),
 )
 # A mount namespace of its own, as a container has it: /dev/net/tun open to all, /run/redtap of that user,
 # /proc/sys read-only.
@@ -192,11 +195,14 @@ exec "$@"
 """
 
 
-def test_serve_takeover_needs_no_more_than_net_admin(pair: tuple[str, str], nobody: tuple[str, ...]) -> None:
+@pytest.mark.links(*ETHERNET, reason="a TUN has no address of Ethernet's to take over")
+def test_serve_takeover_needs_no_more_than_its_capabilities(
+    pair: tuple[str, str], nobody: tuple[str, ...]
+) -> None:
     container, sibling = pair
     before = picture(container)
     prefix = ("nsenter", f"--net=/run/netns/{container}", "unshare", "-m", "sh", "-ec", CONTAINER, "sh")
-    with running("serve", "--takeover", "eth0", prefix=(*prefix, *ONE_CAPABILITY)) as appliance:
+    with running("serve", "--takeover", "eth0", prefix=(*prefix, *FEW_CAPABILITIES)) as appliance:
         assert appliance.ready.startswith("redtap: ready on 172.30.0.2:6379, taken over from eth0, ")
         assert appliance.ready.endswith("control socket /run/redtap/redtap.sock")
         assert sh(f"ip netns exec {sibling} redis-cli -h 172.30.0.2 ping") == "PONG\n"
@@ -205,6 +211,7 @@ def test_serve_takeover_needs_no_more_than_net_admin(pair: tuple[str, str], nobo
     assert picture(container) == before
 
 
+@pytest.mark.links(*ETHERNET, reason="a TUN has no address of Ethernet's to take over")
 def test_serve_takeover_mistakes_are_one_line(pair: tuple[str, str]) -> None:
     container, _ = pair
     enter = ("ip", "netns", "exec", container)

@@ -186,7 +186,6 @@ def _packed_threshold(session: Session, args: list[bytes]) -> object:
 
 def _error(session: Session, args: list[bytes]) -> object:
     text = args[2].replace(b"\r", b" ").replace(b"\n", b" ")
-    session.engine.count_error(text.split(b" ", 1)[0])
     return Bulk(b"-" + text + CRLF)
 
 
@@ -280,8 +279,6 @@ _SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
 
 
 def debug(session: Session, args: list[bytes]) -> object:
-    if not session.may_debug():
-        raise CommandError(errors.NO_DEBUG)
     name = args[1].lower()
     found = _SUBCOMMANDS.get(name)
     if found is not None and found[0] <= len(args) - 2 <= found[1]:

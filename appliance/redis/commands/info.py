@@ -443,9 +443,17 @@ def _command_stats(engine: Engine) -> Facts:
     return facts
 
 
+# Scripts choose codes of errors: what would end a name, or a line, may not be in one.
+_NAME_BYTES: Final = bytes.maketrans(b"#:\n\r", b"____")
+
+
 def _error_stats(engine: Engine) -> Facts:
     counts = engine.error_counts
-    return {f"errorstat_{code.decode('latin-1')}": f"count={counts[code]}" for code in sorted(counts)}
+    facts: Facts = {}
+    for code in sorted(counts):
+        name = code.translate(_NAME_BYTES).decode("latin-1")
+        facts[f"errorstat_{name}"] = f"count={counts[code]}"
+    return facts
 
 
 def _latency_stats(engine: Engine) -> Facts:
@@ -534,7 +542,20 @@ def section_names(engine: Engine) -> list[str]:
 
 
 def info(session: Session, args: list[bytes]) -> object:
+    # What is being executed has not been counted in what it shows, there.
     engine = session.engine
+    command = session.last_command
+    assert command is not None
+    command.calls -= 1
+    engine.commands_executed -= 1
+    try:
+        return _shown(engine, args)
+    finally:
+        command.calls += 1
+        engine.commands_executed += 1
+
+
+def _shown(engine: Engine, args: list[bytes]) -> Verbatim:
     known = section_names(engine)
     wanted: set[str] = set()
     for text in args[1:] or [b"default"]:

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 _NO_CLUSTER: Final = b"ERR This instance has cluster support disabled"
 _IN_MEMORY: Final = b"ERR this server keeps its data in memory only"
-_NO_MODULES: Final = (
-    b'ERR MODULE command not allowed. If the enable-module-command option is set to "local", you can run it '
-    b"from a local connection, otherwise you need to set this option in the configuration file, and then "
-    b"restart the server."
-)
+_NOT_LOADED: Final = b"ERR Error loading the extension. Please check the server logs."
 _LAST_PORT: Final = 65535
 
 _CLUSTER: Final = [
@@ -117,8 +113,13 @@ def module_list(session: Session, args: list[bytes]) -> object:
     return []
 
 
-def no_modules(session: Session, args: list[bytes]) -> object:
-    raise CommandError(_NO_MODULES)
+def module_load(session: Session, args: list[bytes]) -> object:
+    """MODULE LOAD and LOADEX: nothing can be loaded into this process."""
+    raise CommandError(_NOT_LOADED)
+
+
+def module_unload(session: Session, args: list[bytes]) -> object:
+    raise CommandError(b"ERR Error unloading module: no such module with that name")
 
 
 HANDLERS: Final[dict[str, Handler]] = {
@@ -127,9 +128,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "bgsave": bgsave,
     "failover": failover,
     "module|list": module_list,
-    "module|load": no_modules,
-    "module|loadex": no_modules,
-    "module|unload": no_modules,
+    "module|load": module_load,
+    "module|loadex": module_load,
+    "module|unload": module_unload,
     "readonly": no_cluster,
     "readwrite": no_cluster,
     "replicaof": replicaof,

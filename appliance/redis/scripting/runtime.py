@@ -154,6 +154,9 @@ class Runtime:
         self.session.mode = NO_BLOCKING
         self.context = Context(b"", 0, False, False)
         self.crash: BaseException | None = None
+        # Errors inside the reply of the script: there is one that it made, so many are of commands.
+        self.has_inner_error = False
+        self.inner_failures: i64 = 0
         self._tick = tick
         self._calls_to_look: i64 = _CALLS_PER_LOOK
         self._staged: list[object] = []
@@ -192,6 +195,7 @@ class Runtime:
             b"bit_xor": self.bit_xor,
             b"pack_float": self.pack_float,
             b"unpack_float": self.unpack_float,
+            b"count_error": self.count_error,
         }
         table = self._table(host)
         libraries: dict[bytes, object] = {}
@@ -329,6 +333,8 @@ class Runtime:
         if not self.has_room(0):
             raise CommandError(b"ERR not enough memory")
         self.context = context
+        self.has_inner_error = False
+        self.inner_failures = 0
         session = self.session
         session.db = caller.db
         session.resp3 = False
@@ -408,7 +414,7 @@ class Runtime:
         return args
 
     def _fail(self, message: bytes) -> object:
-        self.engine.count_error(message.split(b" ", 1)[0])
+        self.engine.count_error(message)
         return message, _ERROR
 
     def _call(self, arguments: tuple[object, ...]) -> object:
@@ -577,6 +583,14 @@ class Runtime:
         except CommandError:
             return b"ERR Invalid command passed to redis.acl_check_cmd()", _ERROR
         return True
+
+    def count_error(self, message: bytes, is_counted: bool) -> None:
+        """An error stands inside the reply of the script; it may be one of a command, which is counted."""
+        if is_counted:
+            self.inner_failures += 1
+        else:
+            self.has_inner_error = True
+            self.engine.count_error(message)
 
     def text_of_double(self, number: float) -> object:
         return double_text(float(number)) if self._may_push() else None

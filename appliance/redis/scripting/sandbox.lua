@@ -798,13 +798,16 @@ local function encode(parts, n, value, depth)
         return n + 1
     end
     if depth > DEPTH then
+        host.count_error("ERR reached lua stack limit", false)
         parts[n + 1] = "-ERR reached lua stack limit\r\n"
         return n + 1
     end
     local real = real_of[value] or value
     local field = rawget(real, "err")
     if type(field) == "string" then
-        parts[n + 1] = "-" .. single_line(field) .. "\r\n"
+        field = single_line(field)
+        host.count_error(field, rawget(real, "ignore_error_stats_update") and true or false)
+        parts[n + 1] = "-" .. field .. "\r\n"
         return n + 1
     end
     field = rawget(real, "ok")

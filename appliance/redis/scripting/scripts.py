@@ -288,12 +288,14 @@ class Scripts:
         self.running = Running(context, is_function, args, now)
         try:
             if is_function:
-                return runtime.run_function(chunk, context, session, 3, count, args)
-            return runtime.run(chunk, context, session, 3, count, args)
+                reply = runtime.run_function(chunk, context, session, 3, count, args)
+            else:
+                reply = runtime.run(chunk, context, session, 3, count, args)
+            if runtime.has_inner_error or runtime.inner_failures != 0:
+                _count_failures(session, runtime.has_inner_error + runtime.inner_failures)
+            return reply
         except CountedError as error:
-            command = session.last_command
-            if command is not None:
-                command.failed_calls += 1
+            _count_failures(session, 1)
             return error.reply()
         finally:
             self.running = None
@@ -481,3 +483,9 @@ class Scripts:
         """How long the current script has been running."""
         running = self.running
         return 0 if running is None else self.engine.stopwatch() - running.started_ns
+
+
+def _count_failures(session: Session, count: i64) -> None:
+    command = session.last_command
+    if command is not None:
+        command.failed_calls += count

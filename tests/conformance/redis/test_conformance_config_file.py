@@ -83,7 +83,7 @@ class Theirs:
         arguments = [binary, str(self.path), "--include", str(directory / "own.conf")]
         self.process = subprocess.Popen(arguments, stdout=self._log, stderr=self._log)
         self.client = redis.Redis(unix_socket_path=str(socket_path))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.client.ping()
@@ -114,7 +114,7 @@ class Theirs:
     def close(self) -> None:
         self.client.close()
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self._log.close()
 
 
@@ -247,7 +247,7 @@ def test_a_line_is_taken_or_refused_as_the_reference_does(tmp_path: Path, line: 
     # A port that is no number ends it before anything begins, in any case.
     content = f"port 0\n{line}\ntcp-backlog last\n".encode()
     done = subprocess.run(
-        [binary, "-"], input=content, capture_output=True, cwd=tmp_path, timeout=20, check=False
+        [binary, "-"], input=content, capture_output=True, cwd=tmp_path, timeout=60, check=False
     )
     told = (done.stdout + done.stderr).decode("utf-8", "replace").split("\n")
     at = next(number for number, text in enumerate(told) if text.startswith("Reading the configuration file"))

@@ -56,7 +56,7 @@ def main(count: int) -> None:
         assert values == [number * number for number in range(count)]
         failing.get(timeout=60, propagate=False)
         assert repr(failing.result) == "ValueError('no hope')"
-        replies = app.control.ping(timeout=2)
+        replies = app.control.ping(timeout=60, limit=1)
         print(
             json.dumps(
                 {
@@ -68,7 +68,7 @@ def main(count: int) -> None:
         )
     finally:
         worker.terminate()
-        worker.wait(20)
+        worker.wait(60)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ def test_requests_are_whole_pipelines_of_all_clients(
     assert case.requests(seconds, rps) == requests
 
 
+def test_many_clients_ask_often_enough_that_connecting_is_not_what_is_measured() -> None:
+    many = case_named("SET -c 5000 -P 1")
+    assert many.requests(0.25, 90_000.0) == 50 * 5000
+    assert many.requests(10.0, 90_000.0) == 180 * 5000
+
+
 def test_arguments_of_redis_benchmark() -> None:
     assert case_named("SET 64 KiB").arguments(500) == [
         "-t",

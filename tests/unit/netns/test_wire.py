@@ -132,7 +132,7 @@ def test_impairments_without_sense_are_refused(wrong: dict[str, object]) -> None
 def _receive(end: socket.socket, count: int) -> list[bytes]:
     frames: list[bytes] = []
     while len(frames) < count:
-        assert select.select([end], [], [], 10)[0], f"{len(frames)} of {count} frames"
+        assert select.select([end], [], [], 60)[0], f"{len(frames)} of {count} frames"
         frames.append(end.recv(2000))
     return frames
 

@@ -112,12 +112,12 @@ def test_errors_are_told_apart_up_to_a_number_of_codes_then_not_at_all() -> None
     engine = make_engine()
     client = Client(engine)
     for number in range(128):
-        engine.count_error(b"E%d" % number)
-    engine.count_error(b"E5")
+        engine.count_error(b"E%d x" % number)
+    engine.count_error(b"E5 x")
     assert len(client.info("errorstats")) == 128
     assert client.info("errorstats")["errorstat_E5"] == "count=2"
-    engine.count_error(b"ONEMORE")
-    engine.count_error(b"E5")
+    engine.count_error(b"ONEMORE x")
+    engine.count_error(b"E5 x")
     assert client.info("errorstats") == {"errorstat_ERRORSTATS_DISABLED": "count=1"}
     assert client.info("stats")["total_error_replies"] == "131"
     client.send("CONFIG", "RESETSTAT")
