@@ -848,6 +848,15 @@ class Table:
             _append_views(segment, found)
         return found
 
+    def live_keys(self, now_ms: i64) -> list[bytes]:
+        """The keys that have not expired at that time, in no order."""
+        found: list[bytes] = []
+        for segment in self._segments:
+            _append_live_keys(segment, found, now_ms)
+        for segment in self._old:
+            _append_live_keys(segment, found, now_ms)
+        return found
+
     def random_entry(self, random: Callable[[], int]) -> Entry | None:
         """An entry chosen uniformly, for reading only: about two slots are drawn.
 
@@ -1078,6 +1087,24 @@ def _append_views(segment: _Segment, out: list[Entry]) -> None:
         tag = tags[at]
         if tag != 0:
             out.append(_view(tag, records[at]))
+        at += 1
+
+
+def _append_live_keys(segment: _Segment, out: list[bytes], now_ms: i64) -> None:
+    tags = segment.tags
+    records = segment.records
+    at: i64 = 0
+    size: i64 = len(records)
+    while at < size:
+        tag = tags[at]
+        if tag != 0:
+            length = tag >> _LENGTH_SHIFT
+            if length == _ENTRY:
+                entry = cast("Entry", records[at])
+                if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= now_ms:
+                    out.append(entry.key)
+            else:
+                out.append(cast("bytes", records[at])[:length])
         at += 1
 
 
@@ -1632,7 +1659,7 @@ class Database:
 
     def live_keys(self) -> list[bytes]:
         """All live keys, in no order."""
-        return [entry.key for entry in self._table.entries() if not self.is_expired(entry)]
+        return self._table.live_keys(self._clock.now_ms)
 
     def access_clock(self, key: bytes) -> int:
         """The access clock of key, -1 when it is not there."""
