@@ -1,4 +1,4 @@
-"""The interpreted twin of `murmur64` in types/hyperloglog.py: Python's integers do not wrap round. Not compiled."""
+"""The interpreted twin of `murmur64` in types/hyperloglog.py. Not compiled: Python's integers do not wrap."""
 
 from __future__ import annotations
 
