@@ -217,6 +217,11 @@ class Pair:
         """Raw answers of both (ours, theirs) to one request."""
         return self.exchange(encode_request(args), 1)
 
+    def each(self, ours: tuple[Argument, ...], theirs: tuple[Argument, ...]) -> tuple[bytes, bytes]:
+        """As `both`, with a request for each side."""
+        answer = self._read_theirs(encode_request(theirs), 1)
+        return self.ours.send(encode_request(ours)), answer
+
     def same(self, *args: Argument) -> bytes:
         """The answer both give, byte for byte but for what time does to it; ours."""
         ours, theirs = self.both(*args)
