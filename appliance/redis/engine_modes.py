@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 MEMORY_LIMITED: Final = 1 << 0  # `maxmemory`: ask for room before each command
-PAUSED: Final = 1 << 1  # CLIENT PAUSE
+PAUSED: Final = 1 << 1  # CLIENT PAUSE, or a MIGRATE under way
 SCRIPT_BUSY: Final = 1 << 2  # a script is under way and has let go of the thread: no other command may run
 MONITORED: Final = 1 << 3  # somebody runs MONITOR
 TRACKING: Final = 1 << 4  # somebody's reads are tracked (CLIENT TRACKING)

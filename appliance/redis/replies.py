@@ -127,6 +127,10 @@ PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
 QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
+# Arrays inside of arrays: entries, pairs, points.
+_PREBUILT_ARRAYS: Final = 64
+_ARRAY_HEADERS: Final = [b"*%d\r\n" % count for count in range(_PREBUILT_ARRAYS)]
+
 NO_REPLY: Final = NoReply()
 
 NULL_RESP2: Final = b"$-1\r\n"
@@ -264,7 +268,11 @@ class ReplyBuffer:
             elif isinstance(item, Bulk):  # of a packed key: short
                 block.write(item.wire)
             elif isinstance(item, list):
-                block.write(b"*" + integer_text(len(item)) + CRLF)
+                count: i64 = len(item)
+                if count < _PREBUILT_ARRAYS:
+                    block.write(_ARRAY_HEADERS[count])
+                else:
+                    block.write(b"*" + integer_text(count) + CRLF)
                 block = self._write_items(block, item, resp3)
             elif isinstance(item, int) and not isinstance(item, bool):
                 if 0 <= item < _PREBUILT:

@@ -432,11 +432,10 @@ class Session:
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
-        if self.engine.mode & PAUSED and (self.is_privileged or mode & MONITORING):
-            self.clock.keeps_expired = False  # it may write
-        elif self.engine.mode & PAUSED:
+        if self.engine.mode & PAUSED:
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
-            if self.engine.holding.must_wait(command, flags):
+            is_exempt = self.is_privileged or mode & MONITORING != 0
+            if self.engine.holding.must_wait(flags, is_exempt):
                 self.engine.holding.hold(self, args)
                 return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
@@ -713,7 +712,7 @@ class Session:
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 
     def script_over(self, reply: object, error: CommandError | None) -> None:
-        """The script this session has been parked for is over: its reply, or its error."""
+        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error."""
         self.mode &= ~PARKED
         if error is not None:
             command = self.last_command
