@@ -4,7 +4,7 @@
 any other call, and the script's line is there when the function fails; some of ours are written in Lua,
 take the place of the script's frame, and its line is lost. So calls of what came out of a global or a field
 are made ordinary ones, also by way of a local (`local call = redis.call`), of the same function or of one
-around it. Those of a script's own functions, and of its arguments, stay as they are: recursion there may be as
+around it. Those of a script's own functions, and of arguments, stay as they are: recursion there may be as
 deep as it wants.
 
 What a register holds is taken to be what the instruction nearest before has put there. Where a script
