@@ -133,6 +133,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
