@@ -301,6 +301,7 @@ class Engine:
         if self.sessions.pop(session.id, None) is not None:
             if session.is_privileged:
                 self._privileged_sessions -= 1
+            self.client_limits.forget(session)
             self.bytes_in_by_closed += session.bytes_in
             self.bytes_out_by_closed += session.bytes_out
 

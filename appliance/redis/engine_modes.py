@@ -15,3 +15,5 @@ MONITORED: Final = 1 << 3  # somebody runs MONITOR
 TRACKING: Final = 1 << 4  # somebody's reads are tracked (CLIENT TRACKING)
 EXACT_TIMES: Final = 1 << 5  # every command is timed, quick ones too
 STALLED: Final = 1 << 6  # DEBUG SLEEP: nothing is executed
+CLIENTS_LIMITED: Final = 1 << 7  # `maxmemory-clients`: count what a client takes before each of its requests
+REPLIES_LIMITED: Final = 1 << 8  # ordinary clients have a limit on unsent replies

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +24,18 @@ import pytest
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
-from tests.support.machine import fresh_name, redtap, sh, wait_until
+from tests.support.machine import (
+    environment,
+    fresh_name,
+    namespaces,
+    records,
+    redtap,
+    sh,
+    wait_until,
+)
 from tests.support.running import (
     ADDRESS,
+    PORT,
     RunningAppliance,
     ask,
     needs_program,
@@ -32,7 +45,7 @@ from tests.support.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SERVE: Final = (sys.executable, "-m", "appliance", "serve")
 _WITHOUT_CAPABILITIES: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -197,35 +210,155 @@ def test_takeover_killed_and_started_again_puts_everything_back(
     assert pair.state() == before
 
 
+# ---- killed
+
+
+class Restarted:
+    """One `serve` after another in the same place, with the same name and the same control socket."""
+
+    def __init__(self, directory: Path, place: str | None, clients: str, address: str, *flags: str) -> None:
+        self.place, self.clients, self.address = place, clients, address
+        self.control_path = str(directory / "again.sock")
+        self.log = directory / "again.log"
+        self.flags = [*flags, "--control", self.control_path]
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start it and wait for nothing."""
+        with self.log.open("ab") as errors:
+            return inside(
+                self.place,
+                lambda: subprocess.Popen(
+                    [*_SERVE, *self.flags],
+                    env=environment(),
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                ),
+            )
+
+    def is_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until it is ready or has ended."""
+        assert process.stdout is not None
+        return b"ready on" in process.stdout.readline()
+
+    @staticmethod
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL, whatever it is doing."""
+        process.kill()
+        process.communicate()
+
+    def connect(self) -> socket.socket:
+        """A client; it gives up soon, as servers are killed here."""
+        return inside(self.clients, lambda: socket.create_connection((self.address, PORT), 20))
+
+    def hammer(self, client: socket.socket) -> None:
+        """Requests and replies of all sizes, until somebody ends it."""
+        client.settimeout(0.5)
+        asked = request("SET", "k", b"v" * 20_000) + request("GET", "k") + request("PING") * 20
+        with contextlib.suppress(OSError):
+            while True:
+                client.sendall(asked)
+                if not client.recv(1 << 20):
+                    return
+
+
+_MOMENTS: Final = ("start", "traffic", "stop", "start")
+
+
+def _kill_at_many_moments(serve: Restarted, chance: random.Random, after_kill: Callable[[], None]) -> None:
+    """Start it again and again and kill it somewhere between its first instruction and its last."""
+    began = time.monotonic()
+    process = serve.spawn()
+    try:
+        assert serve.is_ready(process), serve.log.read_text()
+        a_start = time.monotonic() - began
+        serve.kill(process)
+        after_kill()
+        for moment in _MOMENTS:
+            process = serve.spawn()
+            if moment == "start":
+                time.sleep(chance.uniform(0.2, 1.0) * a_start)  # wherever it is by then
+                serve.kill(process)
+            else:
+                assert serve.is_ready(process), serve.log.read_text()
+                with serve.connect() as client:
+                    ask(client, request("PING"), b"+PONG\r\n")
+                    load = threading.Thread(target=serve.hammer, args=(client,))
+                    load.start()
+                    time.sleep(chance.uniform(0.0, 0.2))
+                    if moment == "stop":
+                        process.terminate()
+                        time.sleep(chance.uniform(0.0, 0.1))
+                    serve.kill(process)
+                    load.join()
+            after_kill()
+        process = serve.spawn()
+        assert serve.is_ready(process), serve.log.read_text()
+        with serve.connect() as client:
+            ask(client, request("PING"), b"+PONG\r\n")
+        process.terminate()
+        assert process.wait(20) == 0, serve.log.read_text()
+        assert not os.path.exists(serve.control_path)
+        assert "Traceback" not in serve.log.read_text()
+    finally:
+        serve.kill(process)
+
+
+@pytest.mark.parametrize("kind", ["tap", *KINDS])
+def test_killed_at_any_moment_a_namespace_is_made_anew(kind: str, tmp_path: Path) -> None:
+    name = fresh_name("lk")
+
+    def after_kill() -> None:
+        # Devices go with their descriptors; at most the name is left, for the next start to remove.
+        if namespaces(name):
+            wait_until(lambda: "redtap0" not in sh(f"ip -n {name} link || true"), "the device is gone")
+
+    serve = Restarted(tmp_path, None, name, ADDRESS, "--link", kind, "--netns", name)
+    _kill_at_many_moments(serve, random.Random(f"made {kind}"), after_kill)
+    assert (namespaces(name), records(name)) == ([], [])
+
+
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
-@pytest.mark.parametrize("delay", [0.15, 0.3, 0.45, 0.6, 0.8])
-def test_killed_at_any_moment_of_its_start_leaves_the_link_usable(
-    pair: Pair, kind: str, delay: float, tmp_path: Path
+def test_killed_at_any_moment_a_shared_link_is_as_it_was(pair: Pair, kind: str, tmp_path: Path) -> None:
+    before = pair.state()
+
+    def after_kill() -> None:
+        wait_until(lambda: pair.state() == before, "the link as it was")
+        inside(pair.client, lambda: assert_echo("10.78.0.2"))
+
+    flags = ("--link", f"{kind}:{pair.link}", "--address", "10.78.0.5/24", "--netns", fresh_name("lk"))
+    serve = Restarted(tmp_path, pair.server, pair.client, "10.78.0.5", *flags)
+    _kill_at_many_moments(serve, random.Random(f"shared {kind}"), after_kill)
+    after_kill()
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_killed_at_any_moment_a_link_taken_over_is_usable_and_put_back(
+    pair: Pair, kind: str, tmp_path: Path
 ) -> None:
     before = pair.state()
-    process = inside(
-        pair.server,
-        lambda: subprocess.Popen(
-            [
-                *_SERVE,
-                "--link",
-                f"{kind}:{pair.link}",
-                "--address",
-                "10.78.0.5/24",
-                "--control",
-                str(tmp_path / "s"),
-            ],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ),
-    )
-    time.sleep(delay)  # wherever it is by then
-    process.kill()
-    process.wait()
+
+    def after_kill() -> None:
+        state, _ = pair.state()
+        assert "xdp" not in state
+        assert state["promiscuity"] == 0
+        # Until the next start puts its address back the kernel may have another. Its MAC is a new one each time.
+        sh(f"ip -n {pair.client} neigh flush all; ip -n {pair.server} addr add 10.78.0.9/24 dev {pair.link}")
+        try:
+            inside(pair.client, lambda: assert_echo("10.78.0.9"))
+        finally:
+            sh(f"ip -n {pair.server} addr del 10.78.0.9/24 dev {pair.link}")
+
+    flags = ("--link", f"{kind}:{pair.link}", "--takeover", pair.link, "--netns", fresh_name("lk"))
+    serve = Restarted(tmp_path, pair.server, pair.client, "10.78.0.2", *flags)
+    _kill_at_many_moments(serve, random.Random(f"taken {kind}"), after_kill)
+    assert "restored veth-server" in serve.log.read_text()
     wait_until(lambda: pair.state() == before, "the link as it was")
     inside(pair.client, lambda: assert_echo("10.78.0.2"))
+
+
+# ---- what the peer sees
 
 
 @pytest.mark.skipif(needs_program("tshark", "ethtool") != "", reason=needs_program("tshark", "ethtool"))
@@ -330,8 +463,38 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
 # ---- several queues
 
 
+_QUEUE: Final = 0xFFFF_F000 + 24  # linux/filter.h: SKF_AD_OFF + SKF_AD_QUEUE
+
+
+def _watch_queue(link: str, queue: int) -> socket.socket:
+    """A socket that sees the frames that leave `link` by `queue` or have come by it."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    rows = [(0x20, 0, 0, _QUEUE), (0x15, 0, 1, queue), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
+    program = b"".join(struct.pack("=HBBI", *row) for row in rows)
+    held = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", len(rows), ctypes.addressof(held)))
+    sock.bind((link, 3))  # ETH_P_ALL
+    sock.settimeout(0.2)
+    return sock
+
+
+def _flows(sock: socket.socket) -> tuple[set[int], set[int]]:
+    """Ports of the clients in the TCP segments that were seen: asking, and being answered."""
+    asking, answered = set(), set()
+    with contextlib.suppress(TimeoutError):
+        while True:
+            frame = sock.recv(2048)
+            if frame[12:14] == b"\x08\0" and frame[23] == socket.IPPROTO_TCP:
+                source, destination = struct.unpack_from("!HH", frame, 34)
+                if destination == PORT:
+                    asking.add(source)
+                else:
+                    answered.add(destination)
+    return asking, answered
+
+
 @pytest.mark.skipif(needs_program("ethtool") != "", reason=needs_program("ethtool"))
-def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
+def test_xdp_on_several_queues_hears_all_and_answers_by_the_same(tmp_path: Path) -> None:
     client, server = fresh_name("lc"), fresh_name("ls")
     sh(
         f"ip netns add {client}; ip netns add {server};"
@@ -348,10 +511,22 @@ def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
         )
         running.address = "10.78.0.5"
         try:
-            clients = [running.connect() for _ in range(32)]
-            for one in clients:
-                ask(one, request("PING"), b"+PONG\r\n")
-                one.close()
+            with contextlib.ExitStack() as stack:
+                watchers = [
+                    stack.enter_context(inside(client, lambda queue=queue: _watch_queue("wide0", queue)))
+                    for queue in range(3)
+                ]
+                for number in range(32):
+                    with running.connect() as one:
+                        value = b"%d" % number * 500
+                        ask(one, request("SET", "k", value), b"+OK\r\n")
+                        ask(one, request("GET", "k"), b"$%d\r\n%b\r\n" % (len(value), value))
+                seen = [_flows(watcher) for watcher in watchers]
+            for asking, answered in seen:
+                assert asking == answered
+            assert len(seen[0][0]) > 0
+            assert len(seen[1][0]) > 0
+            assert seen[2] == (set(), set())
             assert running.stop() == 0
         finally:
             running.discard()
@@ -366,6 +541,38 @@ def test_xdp_queue_that_is_not_there_is_one_line(pair: Pair, tmp_path: Path) -> 
             tmp_path, "--link", f"xdp:{pair.link}:7", "--address", "10.78.0.5/24", place=pair.server
         )
     assert running is None
+
+
+def test_xdp_on_a_pair_with_too_large_an_mtu_is_one_line(tmp_path: Path) -> None:
+    done = redtap("serve", "--link", "xdp", "--mtu", "3800", "--netns", fresh_name("lm"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "XDP on a veth pair carries an MTU of some 3,500, and that of appliance0 is larger" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_namespace_has_a_tap_and_says_so(kind: str) -> None:
+    name = fresh_name("lk")
+    assert redtap("netns", "up", "--netns", name).returncode == 0
+    try:
+        done = redtap("serve", "--link", kind, "--netns", name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f"namespace {name} is kept with a TAP: add --link tap, or another --netns" in done.stderr
+    finally:
+        assert redtap("netns", "down", "--netns", name).returncode == 0
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_socket_on_a_pair_needs_no_device(kind: str) -> None:
+    hide = 'mount --make-rprivate /; mount -t tmpfs none /dev/net; exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-ec", hide, "sh")
+    done = redtap("exec", "--link", kind, "--", "sh", "-c", 'redis-cli -h "$REDIS_HOST" ping', prefix=prefix)
+    assert (done.returncode, done.stdout) == (0, "PONG\n"), done.stderr
+
+
+def test_rootless_over_xdp_is_refused_in_one_line() -> None:
+    done = redtap("exec", "--rootless", "--link", "xdp", "true")
+    said = "redtap: --link: 'xdp' is not for exec --rootless; takes tap, tun, packet\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 # ---- persistent devices

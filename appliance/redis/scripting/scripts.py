@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
+from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US
 from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
@@ -82,7 +83,6 @@ PAUSABLE_COMMANDS: Final = frozenset(
         b"migrate",
     ]
 )
-_NO_SCRIPT: Final = b"NOSCRIPT No matching script. Please use EVAL."
 
 
 class Script:
@@ -243,7 +243,7 @@ class Scripts:
             if found is None:
                 found = self.cached.get(sha.lower())
                 if found is None:
-                    raise CommandError(_NO_SCRIPT)
+                    raise CommandError(errors.NO_SCRIPT)
             script = found
         else:
             sha = hashlib.sha1(args[1], usedforsecurity=False).hexdigest().encode()
