@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2 import IPRoute, netns as kernel_netns
+from pyroute2.netlink.exceptions import NetlinkError
 
 from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
 from netns.packet import PacketSocket, open_packet
@@ -279,6 +280,33 @@ class Kernel:
             spec = {"attrs": [("AF_INET6", {"attrs": [mode]})]}
             self._with_routes(place, lambda ipr: ipr.link("set", index=_index(ipr, name), IFLA_AF_SPEC=spec))
 
+    def spare_pacing(self, place: Place, name: str) -> None:
+        """Let TCP over the routes of the link `name` send without pacing, where the system's default paces.
+
+        BBR measures a rate and spreads its segments in time, by a timer of the sender's for every 64 KiB. On
+        a link in memory there is no bottleneck to find: the timers are all that is left of it, and cost more
+        than the segments. So the routes of such a link name Linux's own default (RTAX_CC_ALGO,
+        rtnetlink(7)). What the namespace's other links use stays as it is, and so does a default that does
+        not pace. A kernel that has neither algorithm goes on as it was.
+        """
+
+        def choose() -> None:
+            with open("/proc/sys/net/ipv4/tcp_congestion_control") as default:
+                if not default.read().startswith(_PACING):
+                    return
+            with contextlib.closing(IPRoute()) as ipr:
+                for control in _NOT_PACING:
+                    try:
+                        _name_congestion_control(ipr, _index(ipr, name), control)
+                    except NetlinkError as error:
+                        if error.code != errno.EINVAL:
+                            raise
+                    else:
+                        return
+
+        with contextlib.suppress(FileNotFoundError):
+            inside(place, choose)
+
     def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         """Make a veth pair, one end in each namespace."""
 
@@ -403,6 +431,28 @@ class Kernel:
                 return action(ipr)
 
         return inside(place, work)
+
+
+_PACING: Final = "bbr"  # and its later versions, bbr2 and bbr3
+_NOT_PACING: Final = ("cubic", "reno")
+
+
+def _name_congestion_control(ipr: Any, index: int, control: str) -> None:
+    """Change the IPv4 routes through a link that the kernel made for its addresses to name `control`."""
+    for route in ipr.get_routes(family=socket.AF_INET, oif=index, table=_RT_TABLE_MAIN):
+        if route["proto"] != _RTPROT_KERNEL:
+            continue
+        ipr.route(
+            "change",
+            family=socket.AF_INET,
+            dst=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
+            oif=index,
+            prefsrc=route.get_attr("RTA_PREFSRC"),
+            scope=route["scope"],
+            proto=route["proto"],
+            table=_RT_TABLE_MAIN,
+            metrics={"cc_algo": control},
+        )
 
 
 _RT_TABLE_MAIN: Final = 254  # linux/rtnetlink.h

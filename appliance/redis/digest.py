@@ -60,9 +60,8 @@ def _number(number: int) -> bytes:
 def _mix_value(digest: bytes, value: object, now_ms: int) -> bytes:
     if isinstance(value, ListValue):
         digest = _mix(digest, _number(_LIST))
-        for _, items in value.node_values():
-            for item in items:
-                digest = _mix(digest, item)
+        for item in value.everything():
+            digest = _mix(digest, item)
     elif isinstance(value, Set):
         digest = _mix(digest, _number(_SET))
         for member in value.members():

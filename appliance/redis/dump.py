@@ -35,6 +35,7 @@ from librt.strings import (
     write_i64_be,
     write_i64_le,
 )
+from librt.vecs import vec  # noqa: TC002 - compiled code needs it
 from mypy_extensions import i16, i32, i64
 
 from appliance.errors import ApplianceError
@@ -111,6 +112,9 @@ _PLAIN_NODE: Final = 1
 _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
+_SMALL_ELEMENT: Final = 2  # bytes of a small integer in a listpack
+
+_PIECE: Final = 1 << 16
 
 _BEYOND: Final = 1 << 62  # more bytes than there can be
 
@@ -169,13 +173,44 @@ def _write_integer(out: BytesWriter, number: i64) -> None:
         write_i32_le(out, i32(number))
 
 
+class _Sink:
+    """Where a dump is written to. What is written goes aside a piece at a time.
+
+    One buffer that grows would be copied again and again, each time into memory that is new to the processor.
+    """
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+        self._pieces: list[bytes] = []
+        self._crc: i64 = 0
+
+    def settle(self) -> None:
+        """To be called now and then."""
+        if len(self.out) >= _PIECE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        piece = self.out.getvalue()
+        self._crc = crc64(piece, len(piece), self._crc)
+        self._pieces.append(piece)
+        self.out.truncate(0)
+
+    def finish(self) -> bytes:
+        """All that was written, with the footer."""
+        write_i16_le(self.out, VERSION)
+        self._set_aside()
+        write_i64_le(self.out, self._crc)
+        return b"".join([*self._pieces, self.out.getvalue()])
+
+
 def dump(value: object) -> bytes:
     """The dump of the value of a key.
 
     Raises:
         TypeError: it is no value of a key.
     """
-    out = BytesWriter()
+    sink = _Sink()
+    out = sink.out
     if isinstance(value, bytes):
         out.append(_STRING)
         _write_string(out, value)
@@ -186,7 +221,7 @@ def dump(value: object) -> bytes:
         out.append(_STRING)
         _write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
-        _dump_list(out, value)
+        _dump_list(sink, value)
     elif isinstance(value, Set):
         _dump_set(out, value)
     elif isinstance(value, SortedSet):
@@ -194,25 +229,19 @@ def dump(value: object) -> bytes:
     elif isinstance(value, Hash):
         _dump_hash(out, value)
     elif isinstance(value, Stream):
-        _dump_stream(out, value)
+        _dump_stream(sink, value)
     else:
         raise TypeError(f"{type(value).__name__} is no value of a key")
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+    return sink.finish()
 
 
 def dump_functions(codes: list[bytes]) -> bytes:
     """The dump of libraries of functions (FUNCTION DUMP)."""
-    out = BytesWriter()
+    sink = _Sink()
     for code in codes:
-        out.append(_FUNCTION)
-        _write_string(out, code)
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+        sink.out.append(_FUNCTION)
+        _write_string(sink.out, code)
+    return sink.finish()
 
 
 def restore_functions(payload: bytes) -> list[bytes]:
@@ -233,13 +262,19 @@ def restore_functions(payload: bytes) -> list[bytes]:
     return codes
 
 
-def _dump_list(out: BytesWriter, value: ListValue) -> None:
+def _dump_list(sink: _Sink, value: ListValue) -> None:
+    out = sink.out
     out.append(_LIST_QUICKLIST_2)
-    nodes = value.node_values()
+    nodes = value.nodes()
     _write_length(out, len(nodes))
-    for is_plain, elements in nodes:
-        _write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
-        _write_string(out, elements[0] if is_plain else lp.pack(elements))
+    for node in nodes:
+        if node.is_plain:
+            _write_length(out, _PLAIN_NODE)
+            _write_string(out, node.items[node.start])
+        else:
+            _write_length(out, _PACKED_NODE)
+            _write_string(out, lp.pack(node.items, node.start))
+        sink.settle()
 
 
 def _dump_set(out: BytesWriter, value: Set) -> None:
@@ -364,7 +399,8 @@ def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
     _write_length(out, entry_id & U64_MAX)
 
 
-def _dump_stream(out: BytesWriter, value: Stream) -> None:
+def _dump_stream(sink: _Sink, value: Stream) -> None:
+    out = sink.out
     out.append(_STREAM_3)
     _write_length(out, len(value.blocks))
     start = 0
@@ -376,6 +412,7 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
             assert isinstance(block, Block)
             _write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
             _write_string(out, block.to_listpack())
+            sink.settle()
         start = keys[len(keys) - 1] + 1
     _write_length(out, value.length)
     _write_id_lengths(out, value.last_id)
@@ -593,9 +630,14 @@ def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListVal
             if container == _PLAIN_NODE:
                 value.load_node([text], True)
                 continue
-            elements = _ziplist(text) if kind == _LIST_QUICKLIST else lp.unpack_untrusted(text)
-            if len(elements) > 0:
-                value.load_node(elements, False)
+            if kind == _LIST_QUICKLIST:
+                elements = _ziplist(text)
+                if len(elements) > 0:
+                    value.load_node(elements, False)
+                continue
+            unpacked = lp.unpacked_untrusted(text)
+            if len(unpacked.strings) > 0:
+                value.load_node(unpacked.strings, False, len(text) if unpacked.is_usual else 0)
         value.finish_loading()
     if len(value) == 0:
         raise PayloadError("an empty list")
@@ -805,31 +847,36 @@ class _StreamReader:
         at: i64 = 3 + master_fields
         if _element_integer(data, positions[at]) != 0:
             raise PayloadError("a master entry without an end")
+        fields: list[bytes] = []
+        place: i64 = 3
+        while place < at:
+            fields.append(lp.string_at(data, positions[place]))
+            place += 1
         at += 1
-        fields = [lp.string_at(data, position) for position in positions[3 : at - 1]]
         begin = positions[at] if at < total else len(data) - 1
         block = Block(first_id >> 64, first_id & U64_MAX, fields, data[positions[2] : begin])
-        previous = first_id - 1
+        last_ms = block.ms
+        last_seq = block.seq - 1
         while at < total:
-            at = self._entry(block, data, positions, at)
-            entry_id = block.id_at(len(block.entries) - 1)
-            if entry_id <= previous:
+            if at + 4 > total:
+                raise PayloadError("an entry cut short")
+            ms = (block.ms + _element_integer(data, positions[at + 1])) & U64_MAX
+            seq = (block.seq + _element_integer(data, positions[at + 2])) & U64_MAX
+            if ms < last_ms or (ms == last_ms and seq <= last_seq):
                 raise PayloadError("IDs out of order")
-            previous = entry_id
+            last_ms = ms
+            last_seq = seq
+            at = self._entry(block, data, positions, at)
         if len(block.entries) == 0 or block.live != live or block.deleted != deleted:
             raise PayloadError("another number of entries than the node says")
         self.value.add_block(block)
         self.value.length += block.live
-        return previous
+        return last_ms << 64 | last_seq
 
-    def _entry(self, block: Block, data: bytes, positions: list[i64], at: i64) -> i64:
-        """An entry of a node; gives the element after it."""
+    def _entry(self, block: Block, data: bytes, positions: vec[i64], at: i64) -> i64:
+        """An entry of a node, which has four elements at least; gives the element after it."""
         total: i64 = len(positions)
-        if at + 4 > total:
-            raise PayloadError("an entry cut short")
         flags = _element_integer(data, positions[at])
-        _element_integer(data, positions[at + 1])
-        _element_integer(data, positions[at + 2])
         if flags & SAME_FIELDS:
             elements: i64 = 3 + len(block.fields)
         else:
@@ -841,7 +888,10 @@ class _StreamReader:
         if end >= total or _element_integer(data, positions[end]) != elements:
             raise PayloadError("an entry of another length than it says")
         stop = positions[end + 1] if end + 1 < total else len(data) - 1
-        entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
+        if 0 <= flags <= DELETED | SAME_FIELDS and positions[at + 1] - positions[at] == _SMALL_ELEMENT:
+            entry = data[positions[at] : stop]
+        else:
+            entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
         block.entries.append(entry)
         size: i64 = len(entry)
         block.entries_size += size

@@ -127,6 +127,10 @@ PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
 QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
+# Arrays inside of arrays: entries, pairs, points.
+_PREBUILT_ARRAYS: Final = 64
+_ARRAY_HEADERS: Final = [b"*%d\r\n" % count for count in range(_PREBUILT_ARRAYS)]
+
 NO_REPLY: Final = NoReply()
 
 NULL_RESP2: Final = b"$-1\r\n"
@@ -146,6 +150,9 @@ class ReplyBuffer:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._has_big = False
+        # What `size` has found so far: the bytes of so many parts, so that to ask often costs little.
+        self._sized_parts: i64 = 0
+        self._sized_bytes: i64 = 0
 
     def bulk(self, value: bytes) -> None:
         """Append one bulk string: header, value (by reference), CRLF."""
@@ -160,12 +167,16 @@ class ReplyBuffer:
         parts.append(value)
         parts.append(CRLF)
 
-    def size(self) -> int:
+    def size(self) -> i64:
         """Bytes that wait to be taken."""
-        size = 0
-        for part in self._parts:
-            size += len(part)
-        return size
+        parts = self._parts
+        count: i64 = len(parts)
+        if self._sized_parts == 0:
+            self._sized_bytes = 0
+        while self._sized_parts < count:
+            self._sized_bytes += len(parts[self._sized_parts])
+            self._sized_parts += 1
+        return self._sized_bytes
 
     def raw(self, wire: bytes) -> None:
         """Append bytes that are in wire form already."""
@@ -257,7 +268,11 @@ class ReplyBuffer:
             elif isinstance(item, Bulk):  # of a packed key: short
                 block.write(item.wire)
             elif isinstance(item, list):
-                block.write(b"*" + integer_text(len(item)) + CRLF)
+                count: i64 = len(item)
+                if count < _PREBUILT_ARRAYS:
+                    block.write(_ARRAY_HEADERS[count])
+                else:
+                    block.write(b"*" + integer_text(count) + CRLF)
                 block = self._write_items(block, item, resp3)
             elif isinstance(item, int) and not isinstance(item, bool):
                 if 0 <= item < _PREBUILT:
@@ -329,6 +344,7 @@ class ReplyBuffer:
 
     def clear(self) -> None:
         self._parts = []
+        self._sized_parts = 0
         self._has_big = False
 
     def take(self) -> list[bytes]:
@@ -337,6 +353,7 @@ class ReplyBuffer:
         if len(parts) == 0:
             return []
         self._parts = []
+        self._sized_parts = 0
         if not self._has_big:
             return [b"".join(parts)] if len(parts) > 1 else parts
         self._has_big = False

@@ -218,6 +218,10 @@ class FakeKernel(Kernel):
         self._step("silence_ipv6")
         assert name in self.links_of[place]
 
+    def spare_pacing(self, place: Place, name: str) -> None:
+        self._step("spare_pacing")
+        assert self.links_of[place][name]["up"]
+
     def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         self._step("create_veth")
         self.add(place, name, "veth")

@@ -15,7 +15,7 @@ from appliance.redis import errors
 from appliance.redis.arguments import integer_argument, range_argument
 from appliance.redis.commands.sampling import cursor_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.glob import glob_match
+from appliance.redis.glob import glob_match, is_literal
 from appliance.redis.integers import I64_MAX
 from appliance.redis.keyspace import NO_EXPIRY, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
@@ -308,6 +308,9 @@ def keys(session: Session, args: list[bytes]) -> object:
     db = session.db
     pattern = args[1]
     everything = pattern == b"*"
+    if not everything and is_literal(pattern):
+        found_one: list[object] = [pattern] if db.find_value(pattern) is not None else []
+        return found_one
     found: list[object] = [key for key in db.live_keys() if everything or glob_match(pattern, key)]
     return found
 

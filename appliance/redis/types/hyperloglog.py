@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from librt.strings import read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64
 
@@ -77,8 +78,9 @@ def murmur64(data: bytes) -> tuple[i64, i64]:
     at: i64 = 0
     whole = length & ~7
     while at < whole:
-        k_low: i64 = data[at] | data[at + 1] << 8 | data[at + 2] << 16 | data[at + 3] << 24
-        k_high: i64 = data[at + 4] | data[at + 5] << 8 | data[at + 6] << 16 | data[at + 7] << 24
+        word = read_i64_le(data, at)
+        k_low = word & _MASK
+        k_high = (word >> 32) & _MASK
         k_high, k_low = _times_m(k_high, k_low)
         k_low ^= k_high >> 15
         k_high, k_low = _times_m(k_high, k_low)
