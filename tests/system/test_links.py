@@ -30,6 +30,7 @@ from tests.support.machine import (
     namespaces,
     records,
     redtap,
+    running as serving,
     sh,
     wait_until,
 )
@@ -580,45 +581,78 @@ def test_rootless_over_xdp_is_refused_in_one_line() -> None:
 # ---- persistent devices
 
 
-@pytest.mark.skipif(needs_program("setpriv") != "", reason=needs_program("setpriv"))
-@pytest.mark.parametrize("kind", ["tap", "tun"])
-def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, tmp_path: Path) -> None:
+@contextmanager
+def persistent_device(kind: str, user: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """A namespace with the device `mine`, which belongs to `user`, and the words that run a program in there.
+
+    What runs sees /dev/net/tun as most systems have it: open to everybody.
+    """
+    script = """
+        mount --make-rprivate /; mount -t tmpfs none /mnt; mknod -m 0666 /mnt/tun c 10 200
+        mount --bind /mnt/tun /dev/net/tun; exec "$@"
+    """
     place = fresh_name("lp")
-    sh(f"ip netns add {place}")
+    sh(
+        f"ip netns add {place}; ip -n {place} tuntap add dev mine mode {kind} user {user};"
+        f"ip -n {place} addr add 10.78.0.1/24 dev mine; ip -n {place} link set mine up"
+    )
     try:
-        sh(
-            f"ip -n {place} tuntap add dev mine mode {kind} user {os.geteuid()}; ip -n {place} addr add 10.78.0.1/24 dev mine;"
-            f"ip -n {place} link set mine up"
-        )
-        control = f"/tmp/{place}.sock"
-        flags = ["--link", f"{kind}:mine", "--address", "10.78.0.5/24", "--control", control]
-        process = inside(
-            place,
-            lambda: subprocess.Popen(
-                [*_WITHOUT_CAPABILITIES, *_SERVE, *flags],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-                cwd="/",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            ),
-        )
-        try:
-            assert process.stdout is not None
-            assert b"ready on 10.78.0.5" in process.stdout.readline()
-
-            def talk() -> None:
-                with socket.create_connection(("10.78.0.5", 6379), 60) as client:
-                    ask(client, request("PING"), b"+PONG\r\n")
-
-            inside(place, talk)
-            process.terminate()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-            process.communicate()
+        yield place, ("nsenter", f"--net=/run/netns/{place}", "unshare", "-m", "sh", "-ec", script, "sh")
         assert json.loads(sh(f"ip -n {place} -j link show mine"))[0]["ifname"] == "mine"
     finally:
         sh(f"ip netns del {place}")
+
+
+def serve_without_privilege(place: str, prefix: tuple[str, ...], kind: str) -> None:
+    """Serve on the device, answer a client, end; and meanwhile leave it to nobody else."""
+    control = f"/tmp/{place}.sock"
+    flags = ("--link", f"{kind}:mine", "--address", "10.78.0.5/24")
+    with serving("serve", *flags, "--control", control, prefix=prefix) as appliance:
+        assert appliance.ready.startswith("redtap: ready on 10.78.0.5:6379, on mine, ")
+        with inside(place, lambda: socket.create_connection(("10.78.0.5", PORT), 60)) as client:
+            ask(client, request("SET", "a", b"x" * 200_000), b"+OK\r\n")
+            ask(client, request("GET", "a"), b"$200000\r\n" + b"x" * 200_000 + b"\r\n")
+        second = redtap("serve", *flags, "--control", f"{control}.2", prefix=prefix)
+        assert second.stderr == "redtap: cannot use mine: another process has it open\n"
+        assert appliance.end()[0] == 0
+    assert not os.path.exists(control)
+
+
+@pytest.mark.skipif(needs_program("setpriv") != "", reason=needs_program("setpriv"))
+@pytest.mark.parametrize("kind", ["tap", "tun"])
+def test_persistent_device_needs_no_capability_and_stays(kind: str) -> None:
+    with persistent_device(kind, os.geteuid()) as (place, prefix):
+        serve_without_privilege(place, (*prefix, *_WITHOUT_CAPABILITIES), kind)
+
+
+@pytest.mark.parametrize("kind", ["tap", "tun"])
+def test_persistent_device_serves_an_ordinary_user(kind: str, nobody: tuple[str, ...]) -> None:
+    with persistent_device(kind, 65534) as (place, prefix):
+        told = redtap("doctor", "--json", prefix=(*prefix, *nobody))
+        assert told.returncode == 0, told.stderr
+        found = {finding["link"]: finding for finding in json.loads(told.stdout)}
+        mine = found["tap:NAME, tun:NAME"]
+        assert (mine["is_usable"], mine["text"]) == (True, "there is mine; use it with --address")
+        for link, capability in (
+            ("tap", "NET_ADMIN"),
+            ("tun", "NET_ADMIN"),
+            ("packet", "NET_RAW"),
+            ("xdp", "BPF"),
+        ):
+            assert not found[link]["is_usable"]
+            assert f"CAP_{capability}" in found[link]["text"]
+        serve_without_privilege(place, (*prefix, *nobody), kind)
+
+
+def test_persistent_device_of_another_user_is_refused_in_one_line(nobody: tuple[str, ...]) -> None:
+    with persistent_device("tap", 0) as (_, prefix):
+        done = redtap("serve", "--link", "tap:mine", "--address", "10.78.0.5/24", prefix=(*prefix, *nobody))
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "cannot use mine: it belongs to another user" in done.stderr
+        told = json.loads(redtap("doctor", "--json", prefix=(*prefix, *nobody)).stdout)
+        (mine,) = [finding for finding in told if finding["link"] == "tap:NAME, tun:NAME"]
+        assert not mine["is_usable"]
+        assert mine["text"].endswith("make it as root: ip tuntap add dev NAME mode tap user 65534")
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
