@@ -11,7 +11,7 @@ Order of the steps of a `Topology`, with what each leaves to undo:
     2. namespace under /run/netns, note its inode       -> remove it
     3. loopback up                                       (goes with the namespace)
     4. TAP inside the namespace                         -> close the descriptor, which removes the link
-    5. MAC, MTU, queue; no IPv6 of its own; address; up  (go with the TAP)
+    5. MAC, MTU, queue; no IPv6 of its own; address; up; no pacing  (go with the TAP)
 
 A namespace made by `redtap netns up` is marked as kept: it is used and left standing.
 """
@@ -298,6 +298,7 @@ def _add_device(steps: Steps, kernel: Kernel, topology: Topology, place: Place, 
     if topology.kind in SOCKET_KINDS:
         device = _open_far_end(steps, kernel, topology, far_place)
     steps.take(f"bring {name} up", lambda: kernel.set_link(place, name, up=True))
+    steps.take(f"spare the clients of {name} from pacing", lambda: kernel.spare_pacing(place, name))
     return device
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2 import IPRoute, netns as kernel_netns
+from pyroute2.netlink.exceptions import NetlinkError
 
 from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
 from netns.packet import PacketSocket, open_packet
@@ -53,6 +54,8 @@ class Link:
     is_up: bool
     master: int
     kind: str
+    is_for_us: bool = False
+    """A persistent TAP or TUN that the user may open without a privilege."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ class Kernel:
 
         def describe(message: Any) -> Link:
             info = message.get("linkinfo")
+            kind = (info.get("kind") or "") if info else ""
             return Link(
                 index=message["index"],
                 name=message.get("ifname"),
@@ -219,7 +223,8 @@ class Kernel:
                 mtu=message.get("mtu") or 0,
                 is_up=bool(message["flags"] & 1),
                 master=message.get("master") or 0,
-                kind=(info.get("kind") or "") if info else "",
+                kind=kind,
+                is_for_us=kind == "tun" and _may_open(info.get_attr("IFLA_INFO_DATA")),
             )
 
         return self._with_routes(place, lambda ipr: [describe(message) for message in ipr.get_links()])
@@ -274,6 +279,33 @@ class Kernel:
             mode = ("IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE)
             spec = {"attrs": [("AF_INET6", {"attrs": [mode]})]}
             self._with_routes(place, lambda ipr: ipr.link("set", index=_index(ipr, name), IFLA_AF_SPEC=spec))
+
+    def spare_pacing(self, place: Place, name: str) -> None:
+        """Let TCP over the routes of the link `name` send without pacing, where the system's default paces.
+
+        BBR measures a rate and spreads its segments in time, by a timer of the sender's for every 64 KiB. On
+        a link in memory there is no bottleneck to find: the timers are all that is left of it, and cost more
+        than the segments. So the routes of such a link name Linux's own default (RTAX_CC_ALGO,
+        rtnetlink(7)). What the namespace's other links use stays as it is, and so does a default that does
+        not pace. A kernel that has neither algorithm goes on as it was.
+        """
+
+        def choose() -> None:
+            with open("/proc/sys/net/ipv4/tcp_congestion_control") as default:
+                if not default.read().startswith(_PACING):
+                    return
+            with contextlib.closing(IPRoute()) as ipr:
+                for control in _NOT_PACING:
+                    try:
+                        _name_congestion_control(ipr, _index(ipr, name), control)
+                    except NetlinkError as error:
+                        if error.code != errno.EINVAL:
+                            raise
+                    else:
+                        return
+
+        with contextlib.suppress(FileNotFoundError):
+            inside(place, choose)
 
     def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         """Make a veth pair, one end in each namespace."""
@@ -401,8 +433,38 @@ class Kernel:
         return inside(place, work)
 
 
+_PACING: Final = "bbr"  # and its later versions, bbr2 and bbr3
+_NOT_PACING: Final = ("cubic", "reno")
+
+
+def _name_congestion_control(ipr: Any, index: int, control: str) -> None:
+    """Change the IPv4 routes through a link that the kernel made for its addresses to name `control`."""
+    for route in ipr.get_routes(family=socket.AF_INET, oif=index, table=_RT_TABLE_MAIN):
+        if route["proto"] != _RTPROT_KERNEL:
+            continue
+        ipr.route(
+            "change",
+            family=socket.AF_INET,
+            dst=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
+            oif=index,
+            prefsrc=route.get_attr("RTA_PREFSRC"),
+            scope=route["scope"],
+            proto=route["proto"],
+            table=_RT_TABLE_MAIN,
+            metrics={"cc_algo": control},
+        )
+
+
 _RT_TABLE_MAIN: Final = 254  # linux/rtnetlink.h
 _RTPROT_KERNEL: Final = 2
+
+
+def _may_open(device: Any) -> bool:
+    """Whether a TAP or TUN is persistent, with one queue, and ours or nobody's (drivers/net/tun.c)."""
+    if not device or not device.get_attr("IFLA_TUN_PERSIST") or device.get_attr("IFLA_TUN_MULTI_QUEUE"):
+        return False
+    owner, group = device.get_attr("IFLA_TUN_OWNER"), device.get_attr("IFLA_TUN_GROUP")
+    return owner in (None, os.geteuid()) and group in (None, os.getegid(), *os.getgroups())
 
 
 def _index(ipr: Any, name: str) -> int:

@@ -307,7 +307,7 @@ def _run(
         "machine": machine_facts(),
         "rounds": rounds,
         "seconds": seconds,
-        "congestion_control": congestion if congestion != SYSTEM else f"{system_congestion()} (the system's)",
+        "congestion_control": congestion if congestion != SYSTEM else system_congestion(),
         "pinned": described(cores),
         "cores": None if cores is None else {"server": cores.server, "client": cores.client},
         "waited_for_the_machine_s": round(steadiness.waited_s, 1),

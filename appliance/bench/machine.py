@@ -50,11 +50,14 @@ def _time_loop() -> float:
 
 
 def system_congestion() -> str:
-    """The congestion control that the kernel uses where nothing else is asked for."""
+    """What the kernels use where nothing else is asked for, in words."""
     try:
-        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+        name = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     except OSError:
-        return "unknown"
+        return "unknown (the system's)"
+    if name.startswith("bbr"):
+        return f"{name} (the system's; over redtap's own links what their routes name, which does not pace)"
+    return f"{name} (the system's)"
 
 
 def machine_facts() -> dict[str, str | int]:

@@ -35,6 +35,7 @@ from librt.strings import (
     write_i64_be,
     write_i64_le,
 )
+from librt.vecs import vec  # noqa: TC002 - compiled code needs it
 from mypy_extensions import i16, i32, i64
 
 from appliance.errors import ApplianceError
@@ -112,6 +113,7 @@ _PLAIN_NODE: Final = 1
 _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
+_SMALL_ELEMENT: Final = 2  # bytes of a small integer in a listpack
 
 _PIECE: Final = 1 << 16
 
@@ -677,9 +679,14 @@ def _restore_list(reader: PayloadReader, kind: int, limits: EncodingLimits) -> L
             if container == _PLAIN_NODE:
                 value.load_node([text], True)
                 continue
-            elements = _ziplist(text) if kind == _LIST_QUICKLIST else lp.unpack_untrusted(text)
-            if len(elements) > 0:
-                value.load_node(elements, False)
+            if kind == _LIST_QUICKLIST:
+                elements = _ziplist(text)
+                if len(elements) > 0:
+                    value.load_node(elements, False)
+                continue
+            unpacked = lp.unpacked_untrusted(text)
+            if len(unpacked.strings) > 0:
+                value.load_node(unpacked.strings, False, len(text) if unpacked.is_usual else 0)
         value.finish_loading()
     if len(value) == 0:
         raise PayloadError("an empty list")
@@ -914,31 +921,36 @@ class _StreamReader:
         at: i64 = 3 + master_fields
         if _element_integer(data, positions[at]) != 0:
             raise PayloadError("a master entry without an end")
+        fields: list[bytes] = []
+        place: i64 = 3
+        while place < at:
+            fields.append(lp.string_at(data, positions[place]))
+            place += 1
         at += 1
-        fields = [lp.string_at(data, position) for position in positions[3 : at - 1]]
         begin = positions[at] if at < total else len(data) - 1
         block = Block(first_id >> 64, first_id & U64_MAX, fields, data[positions[2] : begin])
-        previous = first_id - 1
+        last_ms = block.ms
+        last_seq = block.seq - 1
         while at < total:
-            at = self._entry(block, data, positions, at)
-            entry_id = block.id_at(len(block.entries) - 1)
-            if entry_id <= previous:
+            if at + 4 > total:
+                raise PayloadError("an entry cut short")
+            ms = (block.ms + _element_integer(data, positions[at + 1])) & U64_MAX
+            seq = (block.seq + _element_integer(data, positions[at + 2])) & U64_MAX
+            if ms < last_ms or (ms == last_ms and seq <= last_seq):
                 raise PayloadError("IDs out of order")
-            previous = entry_id
+            last_ms = ms
+            last_seq = seq
+            at = self._entry(block, data, positions, at)
         if len(block.entries) == 0 or block.live != live or block.deleted != deleted:
             raise PayloadError("another number of entries than the node says")
         self.value.add_block(block)
         self.value.length += block.live
-        return previous
+        return last_ms << 64 | last_seq
 
-    def _entry(self, block: Block, data: bytes, positions: list[i64], at: i64) -> i64:
-        """An entry of a node; gives the element after it."""
+    def _entry(self, block: Block, data: bytes, positions: vec[i64], at: i64) -> i64:
+        """An entry of a node, which has four elements at least; gives the element after it."""
         total: i64 = len(positions)
-        if at + 4 > total:
-            raise PayloadError("an entry cut short")
         flags = _element_integer(data, positions[at])
-        _element_integer(data, positions[at + 1])
-        _element_integer(data, positions[at + 2])
         if flags & SAME_FIELDS:
             elements: i64 = 3 + len(block.fields)
         else:
@@ -950,7 +962,10 @@ class _StreamReader:
         if end >= total or _element_integer(data, positions[end]) != elements:
             raise PayloadError("an entry of another length than it says")
         stop = positions[end + 1] if end + 1 < total else len(data) - 1
-        entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
+        if 0 <= flags <= DELETED | SAME_FIELDS and positions[at + 1] - positions[at] == _SMALL_ELEMENT:
+            entry = data[positions[at] : stop]
+        else:
+            entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
         block.entries.append(entry)
         size: i64 = len(entry)
         block.entries_size += size

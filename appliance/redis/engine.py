@@ -43,6 +43,7 @@ from appliance.redis.keyspace import (
     KeyspaceStats,
     Table,
 )
+from appliance.redis.migration import Migrations
 from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
@@ -189,6 +190,7 @@ class Engine:
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
         self.holding = Holding(self)
+        self.migrations = Migrations(self)
         self.snapshots = Snapshots(self)
         # What DEBUG switches: expiry without being looked at, housekeeping, RESTORE's look at the checksum.
         self.expires_actively = True
@@ -302,6 +304,7 @@ class Engine:
         if self.sessions.pop(session.id, None) is not None:
             if session.is_privileged:
                 self._privileged_sessions -= 1
+            self.client_limits.forget(session)
             self.bytes_in_by_closed += session.bytes_in
             self.bytes_out_by_closed += session.bytes_out
 

@@ -131,6 +131,10 @@ class Entry:
         return f"Entry({self.key!r}, {self.value!r})"
 
 
+PACKED: Final = Entry(b"", None)
+"""Stands for an entry that is packed, where what it holds is not asked for."""
+
+
 def idle_s(now_s: i64, access: i64) -> i64:
     """Seconds since a key was used, from its access clock; right up to 194 days."""
     return (now_s - access) & CLOCK_MASK
@@ -859,6 +863,15 @@ class Table:
             _append_views(segment, found)
         return found
 
+    def live_keys(self, now_ms: i64) -> list[bytes]:
+        """The keys that have not expired at that time, in no order."""
+        found: list[bytes] = []
+        for segment in self._segments:
+            _append_live_keys(segment, found, now_ms)
+        for segment in self._old:
+            _append_live_keys(segment, found, now_ms)
+        return found
+
     def random_entry(self, random: Callable[[], int]) -> Entry | None:
         """An entry chosen uniformly, for reading only: about two slots are drawn.
 
@@ -881,16 +894,21 @@ class Table:
             if tag != 0:
                 return _view(tag, segment.records[at & _INNER])
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
+    def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """Append the entries of one step of a SCAN to out, for reading only; the next cursor, 0 at the end.
 
         An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at
         least once.
+
+        Args:
+            cursor: 0, or what the step before gave.
+            out: gets the entries.
+            without_packed: give PACKED instead of each that is packed, and so a string.
         """
         state: i64 = cursor & 0xFFFF_FFFF
         mask = self._mask
         if not self._is_moving:
-            self._emit_home(state & mask, out)
+            self._emit_home(state & mask, out, without_packed)
             return _advance(state & mask, mask)
         small = mask
         large = self._old_mask
@@ -899,21 +917,21 @@ class Table:
             small = self._old_mask
             large = mask
         if small_is_new:
-            self._emit_home(state & small, out)
+            self._emit_home(state & small, out, without_packed)
         else:
-            self._emit_old_home(state & small, out)
+            self._emit_old_home(state & small, out, without_packed)
         state &= large
         # Every home of the larger table that the smaller one folds into the one just seen.
         while True:
             if small_is_new:
-                self._emit_old_home(state, out)
+                self._emit_old_home(state, out, without_packed)
             else:
-                self._emit_home(state, out)
+                self._emit_home(state, out, without_packed)
             state = _advance(state, large)
             if state & (small ^ large) == 0:
                 return state
 
-    def _emit_home(self, home: i64, out: list[Entry]) -> None:
+    def _emit_home(self, home: i64, out: list[Entry], without_packed: bool) -> None:
         segments = self._segments
         mask = self._mask
         at = home
@@ -927,11 +945,14 @@ class Table:
             if actual < distance:
                 return
             if actual == distance:
-                out.append(_view(tag, segment.records[at & _INNER]))
+                if without_packed and tag >> _LENGTH_SHIFT != _ENTRY:
+                    out.append(PACKED)
+                else:
+                    out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask
             distance += 1
 
-    def _emit_old_home(self, home: i64, out: list[Entry]) -> None:
+    def _emit_old_home(self, home: i64, out: list[Entry], without_packed: bool) -> None:
         old = self._old
         mask = self._old_mask
         length = self._old_length
@@ -946,7 +967,10 @@ class Table:
             if actual < distance:
                 return
             if actual == distance:
-                out.append(_view(tag, segment.records[at & _INNER]))
+                if without_packed and tag >> _LENGTH_SHIFT != _ENTRY:
+                    out.append(PACKED)
+                else:
+                    out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
@@ -1089,6 +1113,24 @@ def _append_views(segment: _Segment, out: list[Entry]) -> None:
         tag = tags[at]
         if tag != 0:
             out.append(_view(tag, records[at]))
+        at += 1
+
+
+def _append_live_keys(segment: _Segment, out: list[bytes], now_ms: i64) -> None:
+    tags = segment.tags
+    records = segment.records
+    at: i64 = 0
+    size: i64 = len(records)
+    while at < size:
+        tag = tags[at]
+        if tag != 0:
+            length = tag >> _LENGTH_SHIFT
+            if length == _ENTRY:
+                entry = cast("Entry", records[at])
+                if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= now_ms:
+                    out.append(entry.key)
+            else:
+                out.append(cast("bytes", records[at])[:length])
         at += 1
 
 
@@ -1663,16 +1705,16 @@ class Database:
         self._table.walk = walk
         return self._table
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
+    def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """One step of a SCAN: see Table.scan. Entries may have expired."""
-        return self._table.scan(cursor, out)
+        return self._table.scan(cursor, out, without_packed)
 
     def is_expired(self, entry: Entry) -> bool:
         return entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms
 
     def live_keys(self) -> list[bytes]:
         """All live keys, in no order."""
-        return [entry.key for entry in self._table.entries() if not self.is_expired(entry)]
+        return self._table.live_keys(self._clock.now_ms)
 
     def access_clock(self, key: bytes) -> int:
         """The access clock of key, -1 when it is not there."""

@@ -38,6 +38,7 @@ _PADDING: Final = bytes(8)
 # Of the room to write in: what may be written before it is asked whether there is room.
 _MARGIN: Final = 8
 _ROOM_KEPT: Final = 1 << 17
+_WORTH_SLICING: Final = 8
 
 
 class _Scratch:
@@ -186,8 +187,15 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
             length = control + 1
             if at + length > end or len(out) + length > wanted:
                 raise LzfError("literals beyond the end")
-            out.write(data[at : at + length])
-            at += length
+            if length >= _WORTH_SLICING:
+                out.write(data[at : at + length])
+                at += length
+                continue
+            while length > 0:
+                literal: i64 = data[at]
+                out.append(u8(literal))
+                at += 1
+                length -= 1
             continue
         length = control >> 5
         if at + (2 if length == 7 else 1) > end:

@@ -150,6 +150,9 @@ class ReplyBuffer:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._has_big = False
+        # What `size` has found so far: the bytes of so many parts, so that to ask often costs little.
+        self._sized_parts: i64 = 0
+        self._sized_bytes: i64 = 0
 
     def bulk(self, value: bytes) -> None:
         """Append one bulk string: header, value (by reference), CRLF."""
@@ -164,12 +167,16 @@ class ReplyBuffer:
         parts.append(value)
         parts.append(CRLF)
 
-    def size(self) -> int:
+    def size(self) -> i64:
         """Bytes that wait to be taken."""
-        size = 0
-        for part in self._parts:
-            size += len(part)
-        return size
+        parts = self._parts
+        count: i64 = len(parts)
+        if self._sized_parts == 0:
+            self._sized_bytes = 0
+        while self._sized_parts < count:
+            self._sized_bytes += len(parts[self._sized_parts])
+            self._sized_parts += 1
+        return self._sized_bytes
 
     def raw(self, wire: bytes) -> None:
         """Append bytes that are in wire form already."""
@@ -337,6 +344,7 @@ class ReplyBuffer:
 
     def clear(self) -> None:
         self._parts = []
+        self._sized_parts = 0
         self._has_big = False
 
     def take(self) -> list[bytes]:
@@ -345,6 +353,7 @@ class ReplyBuffer:
         if len(parts) == 0:
             return []
         self._parts = []
+        self._sized_parts = 0
         if not self._has_big:
             return [b"".join(parts)] if len(parts) > 1 else parts
         self._has_big = False

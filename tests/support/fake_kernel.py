@@ -192,6 +192,7 @@ class FakeKernel(Kernel):
                 is_up=link["up"],
                 master=names.get(link["master"], 0),
                 kind=link["kind"],
+                is_for_us=link.get("is_for_us", link["kind"] == "tun"),
             )
             for name, link in self.links_of[place].items()
         ]
@@ -216,6 +217,10 @@ class FakeKernel(Kernel):
     def silence_ipv6(self, place: Place, name: str) -> None:
         self._step("silence_ipv6")
         assert name in self.links_of[place]
+
+    def spare_pacing(self, place: Place, name: str) -> None:
+        self._step("spare_pacing")
+        assert self.links_of[place][name]["up"]
 
     def create_veth(self, place: Place, name: str, peer_place: Place, peer_name: str) -> None:
         self._step("create_veth")

@@ -45,6 +45,29 @@ def client_socket(place: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
     return inside(place, lambda: socket.socket(socket.AF_INET, kind))
 
 
+@pytest.mark.parametrize(("default", "named"), [("bbr", [{"congestion": "cubic"}]), ("reno", [])])
+def test_routes_of_a_link_of_ours_spare_its_clients_a_default_that_paces(
+    run: str, default: str, named: list[dict[str, str]]
+) -> None:
+    with build(topology(fresh_name()), run_directory=run) as built:
+        place = str(built.place)
+
+        def choose() -> None:
+            Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(default)
+
+        try:
+            inside(place, choose)
+        except FileNotFoundError:
+            pytest.skip(f"this kernel has no {default}")
+        sh(f"ip -n {place} route change 10.66.0.0/24 dev tap0 proto kernel scope link src 10.66.0.1")
+        sh(f"ip -n {place} route add 10.99.0.0/16 via 10.66.0.9")
+        Kernel().spare_pacing(place, "tap0")
+        ours, other = sorted(json.loads(sh(f"ip -n {place} -d -j route")), key=lambda route: route["dst"])
+        assert ours.get("metrics", []) == named
+        assert (ours["dst"], ours["prefsrc"], ours["scope"]) == ("10.66.0.0/24", "10.66.0.1", "link")
+        assert (other["dst"], other["gateway"], other.get("metrics")) == ("10.99.0.0/16", "10.66.0.9", None)
+
+
 @pytest.mark.usefixtures("own_host")
 def test_build_makes_what_was_declared_and_close_leaves_nothing(run: str) -> None:
     name, before = fresh_name(), host_links()

@@ -101,13 +101,21 @@ class IdMap:
         Raises:
             KeyError: it is not there.
         """
+        before = self._length
+        value = self.discard(key)
+        if self._length == before:
+            raise KeyError(key)
+        return value
+
+    def discard(self, key: int) -> object:
+        """Take a key out if it is there and give its value, else None."""
         at = self._find_chunk(key)
         if at == len(self._chunks):
-            raise KeyError(key)
+            return None
         chunk = self._chunks[at]
         index: i64 = bisect_left(chunk.keys, key)
         if chunk.keys[index] != key:
-            raise KeyError(key)
+            return None
         value = chunk.values[index]
         del chunk.keys[index]
         del chunk.values[index]

@@ -414,16 +414,22 @@ class ListValue(Collection):
             self.push_tail(value)
         self._try_listpack(1)
 
-    def load_node(self, values: list[bytes], is_plain: bool) -> None:
-        """Append a node to a list being restored; `finish_loading` follows the last one."""
+    def load_node(self, values: list[bytes], is_plain: bool, size: i64 = 0) -> None:
+        """Append a node to a list being restored; `finish_loading` follows the last one.
+
+        Args:
+            values: the elements.
+            is_plain: whether it is one large element alone.
+            size: of its listpack; 0: not known.
+        """
         if self._is_listpack:
             self._become_quicklist()
             self._nodes = []
             self._first = 0
-        node = Node(values, 0, is_plain)
+        node = Node(values, size, is_plain)
         if is_plain:
             node.size = len(values[0])
-        else:
+        elif size == 0:
             node.measure()
         self._nodes.append(node)
         self.length += node.count()

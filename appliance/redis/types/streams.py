@@ -83,7 +83,10 @@ def make_id(ms: int, seq: int) -> int:
 
 def id_text(entry_id: int) -> bytes:
     """`ms-seq`."""
-    return integer_text(entry_id >> 64) + _DASH + integer_text(entry_id & U64_MAX)
+    seq = entry_id & U64_MAX
+    if seq < len(_ENDINGS):
+        return integer_text(entry_id >> 64) + _ENDINGS[seq]
+    return integer_text(entry_id >> 64) + _DASH + integer_text(seq)
 
 
 def _signed(difference: int) -> int:
@@ -287,10 +290,9 @@ class Group:
 
     def acknowledge(self, entry_id: int) -> bool:
         """Forget a pending entry; whether it was one."""
-        nack = self.nack(entry_id)
-        if nack is None:
+        nack = self.pending.discard(entry_id)
+        if not isinstance(nack, Nack):
             return False
-        self.pending.remove(entry_id)
         nack.consumer.pending.remove(entry_id)
         return True
 
@@ -657,7 +659,7 @@ class Stream(Collection):
         """Whether a group has still to read an entry, or to acknowledge it.
 
         What the slowest group has read is remembered from one question to the next, as in redis-server: also
-        when that group has been destroyed meanwhile.
+        when that group has been destroyed meanwhile, until a new one is created.
         """
         if len(self.groups) == 0:
             return False
@@ -671,8 +673,7 @@ class Stream(Collection):
     def add_group(self, name: bytes, group: Group) -> None:
         """Put in a new group."""
         self.groups[name] = group
-        if self._slowest_is_known and group.last_id < self._slowest_id:
-            self._slowest_id = group.last_id
+        self._slowest_is_known = False
 
     def move_group(self, group: Group, last_id: int) -> None:
         """Say that a group has read up to an ID."""

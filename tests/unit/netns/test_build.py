@@ -83,7 +83,7 @@ def test_build_failing_at_any_step_undoes_the_others(run: str) -> None:
     whole = FakeKernel()
     build(TOPOLOGY, kernel=whole, run_directory=run).close()
     making = whole.steps[: whole.steps.index("remove_namespace")]
-    assert len(making) == 7
+    assert len(making) == 8
     for number in range(1, len(making) + 1):
         kernel = FakeKernel(fail_at=number)
         before = kernel.picture()
@@ -104,7 +104,7 @@ def test_build_interrupted_at_any_step_undoes_all(run: str) -> None:
             if len(self.steps) == self.fail_at:
                 signal.raise_signal(signal.SIGINT)
 
-    for number in range(1, 8):
+    for number in range(1, 9):
         kernel = Interrupted(fail_at=number)
         with pytest.raises(KeyboardInterrupt):
             build(TOPOLOGY, kernel=kernel, run_directory=run)
