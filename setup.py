@@ -72,7 +72,10 @@ GROUPS = {
         "appliance/redis/listpack.py",
         "appliance/redis/lzf.py",
         "appliance/redis/partial_sort.py",
+        "appliance/redis/rdb.py",
+        "appliance/redis/reload.py",
         "appliance/redis/scripting/*.py",
+        "appliance/redis/snapshot.py",
         "appliance/redis/types/*.py",
     ],
 }

@@ -140,6 +140,16 @@ def idle_s(now_s: i64, access: i64) -> i64:
     return (now_s - access) & CLOCK_MASK
 
 
+class TableWalk:
+    """Somebody who goes over the keys of a table in pieces, as they were when he began (snapshot.py)."""
+
+    def changing(self, key: bytes) -> None:
+        """The key, in the table or not, is about to change, to come or to go."""
+
+    def reading(self, key: bytes, value: object) -> None:
+        """The value, no string, is looked up for a command that reads: some change a little even so."""
+
+
 class _Segment:
     """A stretch of the two arrays."""
 
@@ -210,6 +220,7 @@ class Table:
         self._next: list[_Segment] = []
         self._next_credit: i64 = 0  # slots that writes have paid for
         self._unpacked: list[Entry] = []  # by `find`, and not looked at since
+        self.walk: TableWalk | None = None  # to be told of keys before they change
 
     def __len__(self) -> int:
         return self._used + self._old_used
@@ -1274,6 +1285,8 @@ class Database:
             self._found_us = self._clock.now_us
             if table.has_many_unpacked():
                 table.pack(_PACK_PER_COMMAND)
+        if table.walk is not None:
+            table.walk.changing(key)
         entry = table.find(key)
         if entry is not None and entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms:
             self._expire(entry)
@@ -1355,6 +1368,9 @@ class Database:
             self._stats.hits += 1
             if access_clock >= 0:
                 found.access = access_clock
+            walk = self._table.walk
+            if walk is not None:
+                walk.reading(key, found.value)
             return found.value
         if found is None:
             self._missed(key)
@@ -1444,6 +1460,9 @@ class Database:
         if self._observer.event_classes != 0:
             self.set_value(key, value)
             return
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         clock = self._clock
         access = clock.now_s & CLOCK_MASK
         if clock.is_counting:
@@ -1463,9 +1482,10 @@ class Database:
     def put_part(self, data: bytes, start: i64, length: i64, end: i64) -> bool:
         """`put` as `Table.put_part`; False also when somebody wants to hear of it."""
         clock = self._clock
-        if self._observer.event_classes != 0 or clock.is_counting:
+        table = self._table
+        if self._observer.event_classes != 0 or clock.is_counting or table.walk is not None:
             return False
-        return self._table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
+        return table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
 
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""
@@ -1498,6 +1518,9 @@ class Database:
 
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         entry = self._table.insert(key, value)
         entry.access = self._clock.made()
         if self._observer.event_classes & NOTIFY_NEW:
@@ -1507,6 +1530,9 @@ class Database:
 
     def delete(self, key: bytes) -> bool:
         """Remove the key; whether it was there (and alive)."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         record = self._table.take(key)
         if isinstance(record, Entry):
             value = record.value
@@ -1578,6 +1604,9 @@ class Database:
     def _expire(self, entry: Entry) -> None:
         if self._clock.keeps_expired:
             return
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(entry.key)
         self._forget_expiry(entry)
         self._table.take(entry.key)
         value = entry.value
@@ -1641,6 +1670,9 @@ class Database:
 
     def evict(self, key: bytes) -> None:
         """Remove a key to make room."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         entry = self._table.remove(key)
         if entry is None:
             return
@@ -1664,6 +1696,14 @@ class Database:
             if self._clock.keeps_expired:
                 return entry.key  # there may be no other
             self._expire(entry)
+
+    def begin_walk(self, walk: TableWalk | None) -> Table:
+        """Let somebody know of keys before they change, or nobody any more; the table as it is now.
+
+        The walk goes with the table when the database is emptied or swapped.
+        """
+        self._table.walk = walk
+        return self._table
 
     def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """One step of a SCAN: see Table.scan. Entries may have expired."""
