@@ -32,7 +32,7 @@ from mypy_extensions import i64
 
 from appliance.redis.engine_modes import CLIENTS_LIMITED, REPLIES_LIMITED
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, SUBSCRIBED
+from appliance.redis.session import LOCKED, PARKED, REPLICA, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,10 +115,12 @@ class ClientLimits:
             return
         if not session.is_closing:
             self.query_buffer_disconnections += 1
-            self._close(session, "closing a client that reached the limit of its query buffer")
+            self.close(session, "closing a client that reached the limit of its query buffer")
 
     def check_output(self, session: Session, now_us: i64) -> None:
         """Disconnect a client that leaves too much of its replies unread."""
+        if session.mode & REPLICA:
+            return  # a snapshot waits for its client, see snapshot.py
         kind = _PUBSUB if session.mode & SUBSCRIBED else _NORMAL
         waiting: i64 = session.waiting_bytes()
         size = int(session.unsent_bytes + (waiting if waiting > _FIXED_BUFFER else 0))
@@ -134,7 +136,7 @@ class ClientLimits:
             session.over_soft_since_us = 0
         if is_over and not session.is_closing:
             self.output_buffer_disconnections += 1
-            self._close(session, "closing a client that overcame the limits of its output buffer")
+            self.close(session, "closing a client that overcame the limits of its output buffer")
         if self.memory != 0:
             self.count(session)
 
@@ -142,9 +144,10 @@ class ClientLimits:
         if self.timeout_us == 0 or now_us - session.last_interaction_us <= self.timeout_us:
             return
         if session.mode & (PARKED | SUBSCRIBED) == 0 and not session.is_privileged:
-            self._close(session, "closing an idle client")
+            self.close(session, "closing an idle client")
 
-    def _close(self, session: Session, reason: str) -> None:
+    def close(self, session: Session, reason: str) -> None:
+        """Disconnect a client that is over a limit, and say why."""
         if self.on_close is not None:
             self.on_close(session, reason)
         session.is_over_limit = True
@@ -219,13 +222,15 @@ class ClientLimits:
         sizes = [
             (int(session.counted_bytes), session.id)
             for session in self.engine.sessions.values()
-            if not (session.is_closing or session.is_no_evict or session.is_privileged)
+            if not (
+                session.is_closing or session.is_no_evict or session.is_privileged or session.mode & REPLICA
+            )
         ]
         sizes.sort()
         while len(sizes) > 0 and self.total >= self.memory:
             session = self.engine.sessions[sizes.pop()[1]]
             self.forget(session)
             self.evicted_clients += 1
-            self._close(session, "evicting a client")
+            self.close(session, "evicting a client")
         if self.total >= self.memory:  # the rest may not go: do not look for them with each request
             self._evict_at = self.total + self.memory // 16

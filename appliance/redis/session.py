@@ -62,6 +62,7 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.snapshot import ReplicaState
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
 
@@ -80,6 +81,7 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
+REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then
 
 # With a piece of input as large as this the limit on unfinished requests is looked at, with such a message
 # that on unsent replies.
@@ -133,6 +135,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
@@ -141,6 +144,7 @@ class Session:
         self.waiting: Waiting | None = None
         self.subscriptions: Subscriptions | None = None
         self.tracked: Tracked | None = None
+        self.replica: ReplicaState | None = None  # what REPLCONF said
         self.watched: list[WatchedKey] = []
         self.queued: list[tuple[Command, list[bytes]]] = []
         self.queued_flags: i64 = 0  # those of all queued commands together

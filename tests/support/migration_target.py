@@ -49,7 +49,7 @@ class MigrationTarget:
                 pass
             each.close()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
 
     def told(self) -> list[list[bytes]]:
         """The requests so far, after [b"connection"] for each of those."""

@@ -84,7 +84,7 @@ def test_10000_clients_are_open_and_answered_and_the_next_is_refused(
 
         with pytest.raises(ConnectionRefusedError):
             appliance.connect()
-        assert appliance.counters()["connections_refused_pool_full"] == 1
+        assert appliance.counters()["connections_refused_pool_full"] >= 1  # a late RST has the SYN repeated
         assert appliance.control("PING") == "PONG"
 
         # The client closes first, so our end passes through LAST-ACK and its place is free at once.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from appliance.redis import dump, errors
+from appliance.redis import dump, errors, reload
 from appliance.redis.arguments import integer_argument
 from appliance.redis.digest import data_digest, value_digest
 from appliance.redis.errors import CommandError
@@ -430,26 +430,17 @@ def _reload(session: Session, args: list[bytes]) -> object:
 
 
 def rebuild(engine: Engine) -> None:
-    """Write every value in Redis's format and read it back, in the place of what there was."""
+    """Write everything as a file of Redis and read it back, in the place of what there was."""
+    data = reload.file_of(engine)
     observer = engine.observer
     classes = observer.event_classes
-    now_ms: int = engine.clock.now_ms
     for database in engine.databases:
-        saved = [
-            (bytes(entry.key), entry.expire_at_ms, dump.dump(entry.value))
-            for entry in database.entries()
-            if not database.is_expired(entry)
-        ]
         engine.database_replaced(database.index, None)
-        observer.event_classes = 0  # what is loaded is no event
+    observer.event_classes = 0  # what is loaded is no event
+    for database in engine.databases:
         database.clear()
-        for key, expire_at_ms, payload in saved:
-            value = dump.restore(payload, engine.limits, now_ms)
-            entry = database.add(key, value)
-            if expire_at_ms >= 0:
-                database.set_expiry(entry, expire_at_ms)
-            engine.field_schedules[database.index].note(key, value)
-        observer.event_classes = classes
+    reload.load(engine, data)
+    observer.event_classes = classes
     if engine.tracking.is_interested:
         engine.tracking.flushed()
 

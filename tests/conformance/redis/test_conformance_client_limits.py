@@ -80,6 +80,7 @@ class Both:
     made = 0
 
     def __init__(self, server: RealServer) -> None:
+        server.put_right()
         Both.made += 1
         self.number = Both.made
         self.server = server
