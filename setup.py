@@ -73,13 +73,17 @@ GROUPS = {
         "appliance/redis/listpack.py",
         "appliance/redis/lzf.py",
         "appliance/redis/partial_sort.py",
+        "appliance/redis/rdb.py",
+        "appliance/redis/reload.py",
         "appliance/redis/scripting/*.py",
+        "appliance/redis/snapshot.py",
         "appliance/redis/types/*.py",
     ],
 }
 # Without semantic interposition functions of one file may be inlined into each other, and without a PLT calls
 # of the interpreter cost one jump less: together 3 % of a request's instructions. Overflow must wrap round
-# for the hash in slices.py; CPython's own flags say so as well, but need not for ever.
+# for the hashes in slices.py and types/hyperloglog.py; CPython's own flags say so as well, but need not
+# for ever.
 C_FLAGS = ["-fwrapv", "-fno-semantic-interposition", "-fno-plt"]
 # A package's `__init__` only re-exports, and as source keeps its path plain; the others are for the pure
 # build.

@@ -190,13 +190,17 @@ def load_xdp(program: bytes) -> int:
             raise OSError(again.errno, f"{again.strerror}: {said[-1] if said else ''}") from exc
 
 
-def attach_xdp(program_fd: int, interface: int) -> int:
+def attach_xdp(program_fd: int, interface: int, *, may_be_generic: bool = True) -> int:
     """Attach a program to a link of the caller's namespace until the returned descriptor is closed.
 
     In the driver where it can, else in the kernel's receive path.
 
+    Args:
+        may_be_generic: the receive path will do.
+
     Raises:
-        OSError: EBUSY or EEXIST: another program is there; EINVAL: the kernel knows no such links.
+        OSError: EBUSY or EEXIST: another program is there; EINVAL: the kernel knows no such links;
+            ERANGE: the MTU is too large for the driver.
     """
 
     def attach(flags: int) -> int:
@@ -205,7 +209,7 @@ def attach_xdp(program_fd: int, interface: int) -> int:
     try:
         return attach(XDP_FLAGS_DRV_MODE)
     except OSError as exc:
-        if exc.errno not in (errno.EOPNOTSUPP, errno.ERANGE):
+        if exc.errno not in (errno.EOPNOTSUPP, errno.ERANGE) or not may_be_generic:
             raise
         return attach(XDP_FLAGS_SKB_MODE)
 

@@ -61,7 +61,8 @@ def _finding(link: str, attempt: Callable[[], str]) -> Finding:
     try:
         return Finding(link, True, attempt())
     except TopologyError as exc:
-        return Finding(link, False, " ".join(str(exc).split()))
+        plain = type(exc) is TopologyError
+        return Finding(link, False, " ".join((exc.cause_text if plain else str(exc)).split()))
     except Exception as exc:
         return Finding(link, False, one_line(exc))
 
@@ -112,9 +113,11 @@ def _look_for_persistent(kernel: Kernel) -> str:
     problem = kernel.device_problem()
     if problem is not None:
         raise problem
-    names = [link.name for link in kernel.links(None) if link.kind == "tun"]
-    there = f"there is {', '.join(names)}" if names else "there is none yet"
-    return f"{there}; as root: ip tuntap add dev NAME mode tap user {os.geteuid()}"
+    names = [link.name for link in kernel.links(None) if link.is_for_us]
+    if names:
+        return f"there is {', '.join(names)}; use it with --address"
+    remedy = f"make it as root: ip tuntap add dev NAME mode tap user {os.geteuid()}"
+    raise TopologyError("use a persistent device", f"there is none for user {os.geteuid()}; {remedy}")
 
 
 def _try_packet(kernel: Kernel) -> str:

@@ -8,9 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # What to do about each missing thing, said in the line itself.
-_GET_PRIVILEGE = (
-    "run it as root (sudo), give a container --cap-add {capabilities}, or try `redtap exec --rootless`"
-)
+_REMEDIES = ("run it as root (sudo)", "give a container --cap-add {capabilities}")
+_ROOTLESS = "try `redtap exec --rootless`"
 
 
 def one_line(cause: BaseException | str) -> str:
@@ -65,7 +64,10 @@ class MissingPrivilege(TopologyError):
     def __str__(self) -> str:
         names = " and ".join(self.capabilities)
         short = " --cap-add ".join(name.removeprefix("CAP_") for name in self.capabilities)
-        return f"missing {names}: {_GET_PRIVILEGE.format(capabilities=short)}"
+        remedies = [remedy.format(capabilities=short) for remedy in _REMEDIES]
+        if "CAP_BPF" not in self.capabilities:  # which no user namespace gives
+            remedies.append(_ROOTLESS)
+        return f"missing {names}: {', '.join(remedies[:-1])}, or {remedies[-1]}"
 
 
 class MissingDevice(TopologyError):

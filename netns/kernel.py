@@ -54,6 +54,8 @@ class Link:
     is_up: bool
     master: int
     kind: str
+    is_for_us: bool = False
+    """A persistent TAP or TUN that the user may open without a privilege."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ class Kernel:
 
         def describe(message: Any) -> Link:
             info = message.get("linkinfo")
+            kind = (info.get("kind") or "") if info else ""
             return Link(
                 index=message["index"],
                 name=message.get("ifname"),
@@ -220,7 +223,8 @@ class Kernel:
                 mtu=message.get("mtu") or 0,
                 is_up=bool(message["flags"] & 1),
                 master=message.get("master") or 0,
-                kind=(info.get("kind") or "") if info else "",
+                kind=kind,
+                is_for_us=kind == "tun" and _may_open(info.get_attr("IFLA_INFO_DATA")),
             )
 
         return self._with_routes(place, lambda ipr: [describe(message) for message in ipr.get_links()])
@@ -453,6 +457,14 @@ def _name_congestion_control(ipr: Any, index: int, control: str) -> None:
 
 _RT_TABLE_MAIN: Final = 254  # linux/rtnetlink.h
 _RTPROT_KERNEL: Final = 2
+
+
+def _may_open(device: Any) -> bool:
+    """Whether a TAP or TUN is persistent, with one queue, and ours or nobody's (drivers/net/tun.c)."""
+    if not device or not device.get_attr("IFLA_TUN_PERSIST") or device.get_attr("IFLA_TUN_MULTI_QUEUE"):
+        return False
+    owner, group = device.get_attr("IFLA_TUN_OWNER"), device.get_attr("IFLA_TUN_GROUP")
+    return owner in (None, os.geteuid()) and group in (None, os.getegid(), *os.getgroups())
 
 
 def _index(ipr: Any, name: str) -> int:

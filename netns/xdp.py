@@ -291,8 +291,12 @@ def open_xdp(
         opened.promiscuous = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         join_promiscuous(opened.promiscuous, name)
         try:
-            opened._descriptors.append(attach_xdp(program_fd, interface))
+            # Beyond the driver the far end of a veth pair would go on sending segments of up to 64 KiB.
+            opened._descriptors.append(attach_xdp(program_fd, interface, may_be_generic=not is_veth))
         except OSError as exc:
+            if exc.errno == errno.ERANGE:
+                why = f"XDP on a veth pair carries an MTU of some 3,500, and that of {name} is larger"
+                raise OSError(errno.EMSGSIZE, why) from exc
             if exc.errno in (errno.EBUSY, errno.EEXIST):
                 raise other_program(name) from exc
             if exc.errno != errno.EINVAL:

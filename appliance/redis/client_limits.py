@@ -3,17 +3,21 @@
 | parameter | looked at |
 |---|---|
 | client-query-buffer-limit | with each large piece of input, and in turns |
-| client-output-buffer-limit | when replies cannot leave at once, and in turns |
+| client-output-buffer-limit | when replies cannot leave at once, with each large message, and in turns |
+| the same, `normal` limited | as well before each request, and after the last of those that came together |
 | timeout | in turns |
-| maxmemory-clients | at each `cron`, over all clients, when it is set |
+| maxmemory-clients | before each request, when replies cannot leave at once, and at each `cron` |
 
-"In turns": each `cron` looks at a tenth of the clients (at `hz 10`), so each is seen once a second. A request
-of an ordinary client pays for none of this.
+"In turns": each `cron` looks at a tenth of the clients (at `hz 10`), so each is seen once a second. What is
+done for each request is done only while the limit is set (`engine_modes`): by default no request pays for it.
 
-Unsent is what the send buffer of the connection has not taken (`Session.unsent_bytes`, kept by whoever owns
-the session) together with what the session still has. As the send buffer is here what the kernel's is to
-redis-server, a client's replies count as they do there, except that a reply which the send buffer takes whole
-never counts.
+Unsent is what the session has not handed over, and what the send buffer of the connection has not taken
+(`Session.unsent_bytes`, kept by whoever owns the session). The send buffer is here what the kernel's is to
+redis-server, so a reply counts as there from when it is made until that buffer has taken it. Up to 16 KB that
+have not been handed over do not count: there they are in a buffer of fixed size.
+
+`total` is the sum of what all clients were counted as, each when it was looked at last. When it passes the
+limit all are counted anew before one is disconnected.
 
 Source:     limits and their order are redis-server 8.2's; so are the names of the counters.
 Units:      bytes; microseconds of Unix time.
@@ -26,8 +30,9 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.engine_modes import CLIENTS_LIMITED, REPLIES_LIMITED
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, SUBSCRIBED
+from appliance.redis.session import LOCKED, PARKED, REPLICA, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
 SESSION_BYTES: Final = 3000
 """A session with its parser and reply buffer, when nothing is under way."""
 
+_ENTRY_BYTES: Final = 100  # a key that is watched, a channel, a prefix
+_LEAST_MEMORY: Final = 128 * 1024  # with less than this for all clients nobody could set it right
+_FIXED_BUFFER: Final = 16 * 1024
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000
 # Who has not authenticated gets no more room than this for a request.
@@ -57,6 +65,8 @@ class ClientLimits:
         self.timeout_us: i64 = 0  # 0 for never
         self.keepalive_us: i64 = 0  # 0 for off
         self.memory: i64 = 0  # of all clients, 0 for any
+        self.total: i64 = 0  # what they take, kept while `memory` is set
+        self._evict_at: i64 = 0  # a total at which it is worth while to look at all of them
         self.hz: i64 = 10
         # By class (parameters.CLIENT_CLASSES): bytes at once, bytes for a time, that time.
         self._hard: list[int] = [0, 0, 0]
@@ -79,10 +89,16 @@ class ClientLimits:
             self.memory = configuration.integer("maxmemory") * int(text[:-1]) // 100
         else:
             self.memory = int(text)
+        if 0 < self.memory < _LEAST_MEMORY:
+            self.memory = _LEAST_MEMORY
         limits = buffer_limits(configuration.text("client-output-buffer-limit"))
         self._hard = [limit[0] for limit in limits]
         self._soft = [limit[1] for limit in limits]
         self._soft_us = [limit[2] * _SECOND_US for limit in limits]
+        self.engine.set_mode(REPLIES_LIMITED, self._hard[_NORMAL] != 0 or self._soft[_NORMAL] != 0)
+        self.engine.set_mode(CLIENTS_LIMITED, self.memory != 0)
+        if self.memory != 0:
+            self._count_all()
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT."""
@@ -99,12 +115,15 @@ class ClientLimits:
             return
         if not session.is_closing:
             self.query_buffer_disconnections += 1
-            self._close(session, "closing a client that reached the limit of its query buffer")
+            self.close(session, "closing a client that reached the limit of its query buffer")
 
     def check_output(self, session: Session, now_us: i64) -> None:
         """Disconnect a client that leaves too much of its replies unread."""
+        if session.mode & REPLICA:
+            return  # a snapshot waits for its client, see snapshot.py
         kind = _PUBSUB if session.mode & SUBSCRIBED else _NORMAL
-        size = int(session.output_bytes())
+        waiting: i64 = session.waiting_bytes()
+        size = int(session.unsent_bytes + (waiting if waiting > _FIXED_BUFFER else 0))
         hard = self._hard[kind]
         soft = self._soft[kind]
         is_over = hard != 0 and size >= hard
@@ -117,15 +136,18 @@ class ClientLimits:
             session.over_soft_since_us = 0
         if is_over and not session.is_closing:
             self.output_buffer_disconnections += 1
-            self._close(session, "closing a client that overcame the limits of its output buffer")
+            self.close(session, "closing a client that overcame the limits of its output buffer")
+        if self.memory != 0:
+            self.count(session)
 
     def _check_idle(self, session: Session, now_us: i64) -> None:
         if self.timeout_us == 0 or now_us - session.last_interaction_us <= self.timeout_us:
             return
         if session.mode & (PARKED | SUBSCRIBED) == 0 and not session.is_privileged:
-            self._close(session, "closing an idle client")
+            self.close(session, "closing an idle client")
 
-    def _close(self, session: Session, reason: str) -> None:
+    def close(self, session: Session, reason: str) -> None:
+        """Disconnect a client that is over a limit, and say why."""
         if self.on_close is not None:
             self.on_close(session, reason)
         session.is_over_limit = True
@@ -160,33 +182,55 @@ class ClientLimits:
         if session.parser.pending_bytes() != 0:
             self.check_query(session)
 
-    def memory_of(self, session: Session) -> int:
+    def memory_of(self, session: Session) -> i64:
         """Bytes that a client takes (CLIENT LIST's tot-mem)."""
-        return int(SESSION_BYTES + session.query_bytes() + session.output_bytes())
+        entries = session.entries() * _ENTRY_BYTES
+        return SESSION_BYTES + entries + session.query_bytes() + session.output_bytes()
 
     def memory_of_all(self) -> int:
         """Bytes of all clients (INFO's mem_clients_normal)."""
-        total = 0
+        total: i64 = 0
         for session in self.engine.sessions.values():
             total += self.memory_of(session)
-        return total
+        return int(total)
+
+    def count(self, session: Session) -> None:
+        """Note what a client takes now, while `maxmemory-clients` is set; that may be the end of some."""
+        size: i64 = 0 if session.is_closing else self.memory_of(session)
+        self.total += size - session.counted_bytes
+        session.counted_bytes = size
+        if self.total >= self._evict_at:
+            self._evict()
+
+    def forget(self, session: Session) -> None:
+        """A client is gone."""
+        self.total -= session.counted_bytes
+        session.counted_bytes = 0
+
+    def _count_all(self) -> None:
+        self.total = 0
+        for session in self.engine.sessions.values():
+            session.counted_bytes = 0 if session.is_closing else self.memory_of(session)
+            self.total += session.counted_bytes
+        self._evict_at = self.memory
 
     def _evict(self) -> None:
         """Disconnect the biggest until all together are below their limit."""
-        total = 0
-        sizes: list[tuple[int, int]] = []
-        for session in self.engine.sessions.values():
-            if session.is_closing:
-                continue
-            size = self.memory_of(session)
-            total += size
-            if not (session.is_no_evict or session.is_privileged):
-                sizes.append((size, session.id))
-        if total < self.memory:
+        self._count_all()
+        if self.total < self.memory:
             return
+        sizes = [
+            (int(session.counted_bytes), session.id)
+            for session in self.engine.sessions.values()
+            if not (
+                session.is_closing or session.is_no_evict or session.is_privileged or session.mode & REPLICA
+            )
+        ]
         sizes.sort()
-        while len(sizes) > 0 and total >= self.memory:
-            size, session_id = sizes.pop()
-            total -= size
+        while len(sizes) > 0 and self.total >= self.memory:
+            session = self.engine.sessions[sizes.pop()[1]]
+            self.forget(session)
             self.evicted_clients += 1
-            self._close(self.engine.sessions[session_id], "evicting a client")
+            self.close(session, "evicting a client")
+        if self.total >= self.memory:  # the rest may not go: do not look for them with each request
+            self._evict_at = self.total + self.memory // 16

@@ -5,7 +5,8 @@ first is a parameter, in any case, or a directive:
 
     include PATTERN                the files that the pattern matches, at this place
     rename-command NAME NEW-NAME   "" takes a command away
-    user, loadmodule, sentinel     of parts that are not here; accepted only where nothing follows from it
+    user default RULE ...          who may do everything, and has the password of requirepass
+    loadmodule, sentinel           of parts that are not here: wrong
 
 Rewriting keeps comments, order, and lines of directives. A parameter that is in the file is written where it
 was; one that has another value than its default and is not there comes at the end; a line too many becomes
@@ -19,6 +20,7 @@ Not here:   opening files: whoever reads one gives it as bytes, and a function f
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.redis.parameters import CLIENT_CLASSES, Parameter, buffer_limits
@@ -47,6 +49,8 @@ _DIRECTIVES: Final = frozenset([b"include", b"loadmodule", b"rename-command", b"
 _HARMLESS_USER: Final = frozenset(
     b"on nopass ~* allkeys &* allchannels +@all allcommands sanitize-payload skip-sanitize-payload".split()
 )
+_PASSWORD: Final = (b"#", b">")  # how the word of a password begins: its SHA-256, or itself
+_NO_USERS: Final = "there are no users here but the default one, whose password is requirepass"
 # Strings that may be empty and yet be set: a line of theirs stays. Of others an empty one is none.
 _MAY_BE_EMPTY: Final = frozenset(
     [
@@ -109,6 +113,7 @@ class ConfigReader:
         self._commands = set(commands)
         self._depth = 0
         self._has_save_points = False
+        self._hashes: list[tuple[bytes, str]] = []  # passwords of the user, and where they stand
 
     def read_file(self, name: str, content: bytes) -> None:
         """Read all lines of a file.
@@ -126,6 +131,8 @@ class ConfigReader:
                 raise ConfigFileError(f"{where}: unbalanced quotes")
             if words:
                 self.read_words(words, where)
+        if self._depth == 0:
+            self._check_hashes()
 
     def read_words(self, words: list[bytes], where: str) -> None:
         """Read one line.
@@ -155,8 +162,7 @@ class ConfigReader:
         elif name == b"rename-command" and len(values) == 2:
             self._rename(values[0], values[1])
         elif name == b"user" and len(values) >= 1:
-            if values[0] != b"default" or not _HARMLESS_USER.issuperset(values[1:]):
-                raise ValueError("there are no users here but the default one, whose password is requirepass")
+            self._read_user(values, where)
         elif name == b"loadmodule" and len(values) >= 1:
             raise ValueError("there are no modules here")
         elif name == b"sentinel":
@@ -177,6 +183,25 @@ class ConfigReader:
         if self.configuration.set_from_file(parameter, values):
             return
         self.notices.append(f"{where}: {parameter.summary} Left at {parameter.default.decode()!r}.")
+
+    def _read_user(self, values: list[bytes], where: str) -> None:
+        """The default user, as CONFIG REWRITE of redis-server writes it, may do everything."""
+        passwords = [word for word in values[1:] if word.startswith(_PASSWORD)]
+        rules = [word for word in values[1:] if not word.startswith(_PASSWORD)]
+        if values[0] != b"default" or not _HARMLESS_USER.issuperset(rules) or len(passwords) > 1:
+            raise ValueError(_NO_USERS)
+        for word in passwords:
+            if word.startswith(b">"):
+                self.read_words([b"requirepass", word[1:]], where)
+            else:
+                self._hashes.append((word[1:].lower(), where))
+
+    def _check_hashes(self) -> None:
+        """There is no password but that of requirepass, which may stand behind the user."""
+        password = self.configuration.text("requirepass")
+        for told, where in self._hashes:
+            if hashlib.sha256(password).hexdigest().encode() != told:
+                raise ConfigFileError(f"{where}: {_NO_USERS}")
 
     def _rename(self, name: bytes, new_name: bytes) -> None:
         if name.lower() not in self._commands:
@@ -231,6 +256,8 @@ class _Rewriting:
         parameter = self.configuration.find(name)
         if parameter is not None:
             self.places.setdefault(parameter.name, []).append(len(self.lines))
+        elif name == b"user" and words is not None and any(word.startswith(_PASSWORD) for word in words[2:]):
+            return  # the line of requirepass says it
         elif name not in _DIRECTIVES:
             line = b"# ??? " + line
         self.lines.append(line)

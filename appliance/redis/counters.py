@@ -27,6 +27,9 @@ class Counters:
         # Memory limit: how long commands were refused, and since when they are (0: they are not).
         self.refusing_us: i64 = 0
         self.refusing_since_us: i64 = 0
+        # SYNC, and PSYNC of those who had something already.
+        self.snapshots_sent: i64 = 0
+        self.resumptions_refused: i64 = 0
 
 
 class Traffic:

@@ -38,10 +38,9 @@ def _make_tables() -> bytes:
 _TABLES: Final[bytes] = _make_tables()
 
 
-def crc64(data: bytes, length: i64) -> i64:
-    """The CRC of the first `length` bytes."""
+def crc64(data: bytes, length: i64, crc: i64 = 0) -> i64:
+    """The CRC of the first `length` bytes, or of these behind others that have the CRC `crc`."""
     tables = _TABLES
-    crc: i64 = 0
     at: i64 = 0
     while at + 8 <= length:
         mixed = crc ^ read_i64_le(data, at)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final
 
-from appliance.redis.doubles import double_text
+from appliance.redis.doubles import shortest_text
 from appliance.redis.keyspace import NO_EXPIRY
 from appliance.redis.types.hashes import Hash
 from appliance.redis.types.lists import ListValue
@@ -60,9 +60,8 @@ def _number(number: int) -> bytes:
 def _mix_value(digest: bytes, value: object, now_ms: int) -> bytes:
     if isinstance(value, ListValue):
         digest = _mix(digest, _number(_LIST))
-        for _, items in value.node_values():
-            for item in items:
-                digest = _mix(digest, item)
+        for item in value.everything():
+            digest = _mix(digest, item)
     elif isinstance(value, Set):
         digest = _mix(digest, _number(_SET))
         for member in value.members():
@@ -71,7 +70,7 @@ def _mix_value(digest: bytes, value: object, now_ms: int) -> bytes:
     elif isinstance(value, SortedSet):
         digest = _mix(digest, _number(_SORTED_SET))
         for scored in value.slice(0, len(value)):
-            digest = _xor(digest, _mix(_mix(NOTHING, scored.name), double_text(scored.score)))
+            digest = _xor(digest, _mix(_mix(NOTHING, scored.name), shortest_text(scored.score)))
     elif isinstance(value, Hash):
         digest = _mix(digest, _number(_HASH))
         for field in value.fields(now_ms):

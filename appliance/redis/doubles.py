@@ -246,6 +246,13 @@ def double_text(value: float) -> bytes:
     return _grisu2(value)
 
 
+def shortest_text(value: float) -> bytes:
+    """As `double_text`, but whole numbers too have an exponent where that is shorter: `1e+10`."""
+    if value == 0.0 or value - value != 0.0:
+        return double_text(value)
+    return _grisu2(value)
+
+
 def _is_negative(value: float) -> bool:
     return _bits(value) < 0
 

@@ -35,6 +35,7 @@ from librt.strings import (
     write_i64_be,
     write_i64_le,
 )
+from librt.vecs import vec  # noqa: TC002 - compiled code needs it
 from mypy_extensions import i16, i32, i64
 
 from appliance.errors import ApplianceError
@@ -94,9 +95,10 @@ _SET_LISTPACK: Final = 20
 _STREAM_3: Final = 21
 _HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are absolute
 _HASH_LISTPACK_EX_RC: Final = 23
+VALKEY_HASH: Final = 1022  # Valkey's 22: the times of fields are absolute, and -1 for none
 _HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
-_FUNCTION: Final = 245
+FUNCTION: Final = 245
 
 FOOTER: Final = 10
 _INT8: Final = 0xC0
@@ -111,6 +113,9 @@ _PLAIN_NODE: Final = 1
 _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
+_SMALL_ELEMENT: Final = 2  # bytes of a small integer in a listpack
+
+_PIECE: Final = 1 << 16
 
 _BEYOND: Final = 1 << 62  # more bytes than there can be
 
@@ -122,7 +127,7 @@ class PayloadError(ApplianceError):
 # Writing ------------------------------------------------------------------------------------------
 
 
-def _write_length(out: BytesWriter, length: int) -> None:
+def write_length(out: BytesWriter, length: int) -> None:
     if length < 1 << 6:
         out.append(length)
     elif length < 1 << 14:
@@ -138,7 +143,7 @@ def _write_length(out: BytesWriter, length: int) -> None:
         write_i64_be(out, wide)
 
 
-def _write_string(out: BytesWriter, text: bytes) -> None:
+def write_string(out: BytesWriter, text: bytes) -> None:
     size: i64 = len(text)
     if size <= _INTEGER_UP_TO:
         number = parse_integer(text)
@@ -149,11 +154,11 @@ def _write_string(out: BytesWriter, text: bytes) -> None:
         packed = compress(text, size - 4)
         if packed is not None:
             out.append(_LZF)
-            _write_length(out, len(packed))
-            _write_length(out, size)
+            write_length(out, len(packed))
+            write_length(out, size)
             out.write(packed)
             return
-    _write_length(out, size)
+    write_length(out, size)
     out.write(text)
 
 
@@ -169,50 +174,113 @@ def _write_integer(out: BytesWriter, number: i64) -> None:
         write_i32_le(out, i32(number))
 
 
+class Sink:
+    """Where values are written to. What is written goes aside a piece at a time.
+
+    One buffer that grows would be copied again and again, each time into memory that is new to the processor.
+    """
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+        self._pieces: list[bytes] = []
+        self._aside: i64 = 0  # bytes in them
+        self._crc: i64 = 0
+
+    def size(self) -> i64:
+        """Bytes written and not taken."""
+        return self._aside + len(self.out)
+
+    def settle(self) -> None:
+        """To be called now and then."""
+        if len(self.out) >= _PIECE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        piece = self.out.getvalue()
+        self._crc = crc64(piece, len(piece), self._crc)
+        self._pieces.append(piece)
+        self._aside += len(piece)
+        self.out.truncate(0)
+
+    def checksum(self) -> i64:
+        """Of all that was written, also of what has been taken."""
+        self._set_aside()
+        return self._crc
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        self._set_aside()
+        pieces = self._pieces
+        self._pieces = []
+        self._aside = 0
+        return b"".join(pieces)
+
+    def finish(self) -> bytes:
+        """All that was written, with the footer of a dump."""
+        write_i16_le(self.out, VERSION)
+        write_i64_le(self.out, self.checksum())
+        return b"".join([*self._pieces, self.out.getvalue()])
+
+
 def dump(value: object) -> bytes:
     """The dump of the value of a key.
 
     Raises:
         TypeError: it is no value of a key.
     """
-    out = BytesWriter()
+    sink = Sink()
+    write_value(sink, value, None)
+    return sink.finish()
+
+
+def write_value(sink: Sink, value: object, key: bytes | None) -> None:
+    """Append the type of a value, the key if one is given, and the value.
+
+    Raises:
+        TypeError: it is no value of a key.
+    """
+    out = sink.out
     if isinstance(value, bytes):
-        out.append(_STRING)
-        _write_string(out, value)
+        _write_type(out, _STRING, key)
+        write_string(out, value)
     elif isinstance(value, int):
-        out.append(_STRING)
-        _write_string(out, integer_text(value))
+        _write_type(out, _STRING, key)
+        write_string(out, integer_text(value))
     elif isinstance(value, StringBuffer):
-        out.append(_STRING)
-        _write_string(out, bytes(value.data))
+        _write_type(out, _STRING, key)
+        write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
-        _dump_list(out, value)
+        _write_list(sink, value, key)
     elif isinstance(value, Set):
-        _dump_set(out, value)
+        _write_set(out, value, key)
     elif isinstance(value, SortedSet):
-        _dump_sorted_set(out, value)
+        _write_sorted_set(out, value, key)
     elif isinstance(value, Hash):
-        _dump_hash(out, value)
+        _write_hash(out, value, key)
     elif isinstance(value, Stream):
-        _dump_stream(out, value)
+        _write_stream(sink, value, key)
     else:
         raise TypeError(f"{type(value).__name__} is no value of a key")
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+
+
+def _write_type(out: BytesWriter, kind: i64, key: bytes | None) -> None:
+    out.append(kind)
+    if key is not None:
+        write_string(out, key)
 
 
 def dump_functions(codes: list[bytes]) -> bytes:
     """The dump of libraries of functions (FUNCTION DUMP)."""
-    out = BytesWriter()
+    sink = Sink()
     for code in codes:
-        out.append(_FUNCTION)
-        _write_string(out, code)
-    write_i16_le(out, VERSION)
-    body = out.getvalue()
-    write_i64_le(out, crc64(body, len(body)))
-    return out.getvalue()
+        write_function(sink.out, code)
+    return sink.finish()
+
+
+def write_function(out: BytesWriter, code: bytes) -> None:
+    """Append a library of functions."""
+    out.append(FUNCTION)
+    write_string(out, code)
 
 
 def restore_functions(payload: bytes) -> list[bytes]:
@@ -221,10 +289,10 @@ def restore_functions(payload: bytes) -> list[bytes]:
     Raises:
         PayloadError: it is something else's.
     """
-    reader = _Reader(payload, len(payload) - FOOTER)
+    reader = PayloadReader(payload, len(payload) - FOOTER)
     codes: list[bytes] = []
     while reader.at < reader.end:
-        if reader.byte() != _FUNCTION:
+        if reader.byte() != FUNCTION:
             raise PayloadError("given type is not a function")
         try:
             codes.append(reader.string())
@@ -233,30 +301,36 @@ def restore_functions(payload: bytes) -> list[bytes]:
     return codes
 
 
-def _dump_list(out: BytesWriter, value: ListValue) -> None:
-    out.append(_LIST_QUICKLIST_2)
-    nodes = value.node_values()
-    _write_length(out, len(nodes))
-    for is_plain, elements in nodes:
-        _write_length(out, _PLAIN_NODE if is_plain else _PACKED_NODE)
-        _write_string(out, elements[0] if is_plain else lp.pack(elements))
+def _write_list(sink: Sink, value: ListValue, key: bytes | None) -> None:
+    out = sink.out
+    _write_type(out, _LIST_QUICKLIST_2, key)
+    nodes = value.nodes()
+    write_length(out, len(nodes))
+    for node in nodes:
+        if node.is_plain:
+            write_length(out, _PLAIN_NODE)
+            write_string(out, node.items[node.start])
+        else:
+            write_length(out, _PACKED_NODE)
+            write_string(out, lp.pack(node.items, node.start))
+        sink.settle()
 
 
-def _dump_set(out: BytesWriter, value: Set) -> None:
+def _write_set(out: BytesWriter, value: Set, key: bytes | None) -> None:
     members = value.members()
     if value.encoding_id == SET_INTSET:
-        out.append(_SET_INTSET)
-        _write_string(out, _intset(members))
+        _write_type(out, _SET_INTSET, key)
+        write_string(out, _intset(members))
         return
     if value.encoding_id == SET_LISTPACK:
-        out.append(_SET_LISTPACK)
-        _write_string(out, _packed(members))
+        _write_type(out, _SET_LISTPACK, key)
+        write_string(out, _packed(members))
         return
-    out.append(_SET)
-    _write_length(out, len(members))
+    _write_type(out, _SET, key)
+    write_length(out, len(members))
     for member in members:
         assert isinstance(member, bytes)
-        _write_string(out, member)
+        write_string(out, member)
 
 
 def _packed(items: list[object]) -> bytes:
@@ -294,30 +368,30 @@ def _intset(members: list[object]) -> bytes:
     return out.getvalue()
 
 
-def _dump_sorted_set(out: BytesWriter, value: SortedSet) -> None:
+def _write_sorted_set(out: BytesWriter, value: SortedSet, key: bytes | None) -> None:
     members = value.slice(0, len(value))
     if value.is_listpack:
-        out.append(_ZSET_LISTPACK)
+        _write_type(out, _ZSET_LISTPACK, key)
         texts: list[bytes] = []
         for member in members:
             texts.append(member.name)
             texts.append(double_text(member.score))
-        _write_string(out, lp.pack(texts))
+        write_string(out, lp.pack(texts))
         return
-    out.append(_ZSET_2)
+    _write_type(out, _ZSET_2, key)
     at: i64 = len(members)
-    _write_length(out, at)
+    write_length(out, at)
     while at > 0:  # from the highest score down
         at -= 1
-        _write_string(out, members[at].name)
+        write_string(out, members[at].name)
         write_f64_le(out, members[at].score)
 
 
-def _dump_hash(out: BytesWriter, value: Hash) -> None:
+def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
     items = value.items(NO_EXPIRY)  # at that time nothing has expired
     if value.encoding_id == HASH_LISTPACK:
-        out.append(_HASH_LISTPACK)
-        _write_string(out, _packed(items))
+        _write_type(out, _HASH_LISTPACK, key)
+        write_string(out, _packed(items))
         return
     earliest = 0
     times: list[int] = []
@@ -331,7 +405,7 @@ def _dump_hash(out: BytesWriter, value: Hash) -> None:
             earliest = when
         times.append(when)
     if value.encoding_id != HASH_HASHTABLE:
-        out.append(_HASH_LISTPACK_EX)
+        _write_type(out, _HASH_LISTPACK_EX, key)
         write_i64_le(out, earliest)
         texts: list[bytes] = []
         for at, when in enumerate(times):
@@ -339,20 +413,20 @@ def _dump_hash(out: BytesWriter, value: Hash) -> None:
                 assert isinstance(item, bytes)
                 texts.append(item)
             texts.append(integer_text(when))
-        _write_string(out, lp.pack(texts))
+        write_string(out, lp.pack(texts))
         return
     if earliest == 0:
-        out.append(_HASH)
+        _write_type(out, _HASH, key)
     else:
-        out.append(_HASH_EXPIRING)
+        _write_type(out, _HASH_EXPIRING, key)
         write_i64_le(out, earliest)
-    _write_length(out, len(times))
+    write_length(out, len(times))
     for at, when in enumerate(times):
         if earliest != 0:
-            _write_length(out, 0 if when == 0 else when - earliest + 1)
+            write_length(out, 0 if when == 0 else when - earliest + 1)
         for item in items[2 * at : 2 * at + 2]:
             assert isinstance(item, bytes)
-            _write_string(out, item)
+            write_string(out, item)
 
 
 def _write_id(out: BytesWriter, entry_id: int) -> None:
@@ -360,13 +434,14 @@ def _write_id(out: BytesWriter, entry_id: int) -> None:
 
 
 def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
-    _write_length(out, entry_id >> 64)
-    _write_length(out, entry_id & U64_MAX)
+    write_length(out, entry_id >> 64)
+    write_length(out, entry_id & U64_MAX)
 
 
-def _dump_stream(out: BytesWriter, value: Stream) -> None:
-    out.append(_STREAM_3)
-    _write_length(out, len(value.blocks))
+def _write_stream(sink: Sink, value: Stream, key: bytes | None) -> None:
+    out = sink.out
+    _write_type(out, _STREAM_3, key)
+    write_length(out, len(value.blocks))
     start = 0
     while True:
         keys, blocks = value.blocks.piece(start)
@@ -374,34 +449,35 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
             break
         for block in blocks:
             assert isinstance(block, Block)
-            _write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
-            _write_string(out, block.to_listpack())
+            write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
+            write_string(out, block.to_listpack())
+            sink.settle()
         start = keys[len(keys) - 1] + 1
-    _write_length(out, value.length)
+    write_length(out, value.length)
     _write_id_lengths(out, value.last_id)
     _write_id_lengths(out, value.first_id)
     _write_id_lengths(out, value.max_deleted_id)
-    _write_length(out, value.entries_added)
-    _write_length(out, len(value.groups))
+    write_length(out, value.entries_added)
+    write_length(out, len(value.groups))
     for name in sorted(value.groups):
         group = value.groups[name]
-        _write_string(out, name)
+        write_string(out, name)
         _write_id_lengths(out, group.last_id)
-        _write_length(out, group.entries_read & U64_MAX)
-        _write_length(out, len(group.pending))
+        write_length(out, group.entries_read & U64_MAX)
+        write_length(out, len(group.pending))
         for entry_id in group.pending.keys():  # noqa: SIM118 - not a dict
             nack = group.nack(entry_id)
             assert nack is not None
             _write_id(out, entry_id)
             write_i64_le(out, nack.delivery_ms)
-            _write_length(out, nack.delivery_count)
-        _write_length(out, len(group.consumers))
+            write_length(out, nack.delivery_count)
+        write_length(out, len(group.consumers))
         for consumer_name in group.names():
             consumer = group.consumers[consumer_name]
-            _write_string(out, consumer_name)
+            write_string(out, consumer_name)
             write_i64_le(out, consumer.seen_ms)
             write_i64_le(out, consumer.active_ms)
-            _write_length(out, len(consumer.pending))
+            write_length(out, len(consumer.pending))
             for entry_id in consumer.pending.keys():  # noqa: SIM118
                 _write_id(out, entry_id)
 
@@ -409,7 +485,7 @@ def _dump_stream(out: BytesWriter, value: Stream) -> None:
 # Reading ------------------------------------------------------------------------------------------
 
 
-class _Reader:
+class PayloadReader:
     """The bytes of a value, read from the front. Every read checks that there is enough left."""
 
     def __init__(self, data: bytes, end: i64) -> None:
@@ -544,8 +620,16 @@ def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
     Raises:
         PayloadError: it is the dump of no value.
     """
-    reader = _Reader(payload, len(payload) - FOOTER)
-    kind = reader.byte()
+    reader = PayloadReader(payload, len(payload) - FOOTER)
+    return read_value(reader, reader.byte(), limits)
+
+
+def read_value(reader: PayloadReader, kind: int, limits: EncodingLimits) -> object:
+    """The value that comes next, of which the type has been read.
+
+    Raises:
+        PayloadError: there is none.
+    """
     try:
         if kind == _STRING:
             return string_value(reader.string())
@@ -561,12 +645,14 @@ def restore(payload: bytes, limits: EncodingLimits, now_ms: int) -> object:
             return _restore_hash(reader, kind, limits)
         if kind in (_HASH_EXPIRING, _HASH_EXPIRING_RC, _HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
             return _restore_expiring_hash(reader, kind, limits)
+        if kind == VALKEY_HASH:
+            return _restore_valkey_hash(reader, limits)
     except lp.ListpackError as error:
         raise PayloadError(str(error)) from None
     raise PayloadError("a type that is none, or a module's")
 
 
-def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListValue:
+def _restore_list(reader: PayloadReader, kind: int, limits: EncodingLimits) -> ListValue:
     value = ListValue(limits)
     if kind == _LIST:
         elements: list[bytes] = []
@@ -593,16 +679,21 @@ def _restore_list(reader: _Reader, kind: int, limits: EncodingLimits) -> ListVal
             if container == _PLAIN_NODE:
                 value.load_node([text], True)
                 continue
-            elements = _ziplist(text) if kind == _LIST_QUICKLIST else lp.unpack_untrusted(text)
-            if len(elements) > 0:
-                value.load_node(elements, False)
+            if kind == _LIST_QUICKLIST:
+                elements = _ziplist(text)
+                if len(elements) > 0:
+                    value.load_node(elements, False)
+                continue
+            unpacked = lp.unpacked_untrusted(text)
+            if len(unpacked.strings) > 0:
+                value.load_node(unpacked.strings, False, len(text) if unpacked.is_usual else 0)
         value.finish_loading()
     if len(value) == 0:
         raise PayloadError("an empty list")
     return value
 
 
-def _restore_set(reader: _Reader, kind: int, limits: EncodingLimits) -> Set:
+def _restore_set(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Set:
     members: list[bytes] = []
     encoding: i64 = SET_INTSET
     if kind == _SET_INTSET:
@@ -653,7 +744,7 @@ def _restore_intset(data: bytes, limits: EncodingLimits) -> Set:
     return value
 
 
-def _restore_sorted_set(reader: _Reader, kind: int, limits: EncodingLimits) -> SortedSet:
+def _restore_sorted_set(reader: PayloadReader, kind: int, limits: EncodingLimits) -> SortedSet:
     value = SortedSet(limits)
     if kind in (_ZSET, _ZSET_2):
         left = reader.count()
@@ -679,7 +770,7 @@ def _add_member(value: SortedSet, name: bytes, score: float) -> None:
     value.add(name, score)
 
 
-def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+def _restore_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     value = Hash(limits)
     if kind == _HASH:
         left = reader.count()
@@ -707,7 +798,7 @@ def _restore_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
     return value
 
 
-def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -> Hash:
+def _restore_expiring_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     earliest = 0
     if kind in (_HASH_EXPIRING, _HASH_LISTPACK_EX):
         earliest = reader.time_ms()
@@ -752,10 +843,35 @@ def _restore_expiring_hash(reader: _Reader, kind: int, limits: EncodingLimits) -
     return value
 
 
+def _restore_valkey_hash(reader: PayloadReader, limits: EncodingLimits) -> Hash:
+    value = Hash(limits)
+    left = reader.count()
+    if left > limits.hash_max_listpack_entries:
+        value.convert()
+    fields: list[bytes] = []
+    times: list[int] = []
+    while left > 0:
+        left -= 1
+        field = reader.string()
+        if not value.set(field, reader.string()):
+            raise PayloadError("a field twice")
+        when = reader.time_ms()
+        if not -1 <= when < 1 << 48:
+            raise PayloadError("a time that is none")
+        if when >= 0:
+            fields.append(field)
+            times.append(when)
+    if len(fields) > 0:
+        value.allow_expiry()
+    for at in range(len(fields) - 1, -1, -1):
+        value.set_expiry(fields[at], times[at])
+    return value
+
+
 class _StreamReader:
     """Reads a stream: nodes, then what is known of the whole, then groups."""
 
-    def __init__(self, reader: _Reader, kind: int, limits: EncodingLimits) -> None:
+    def __init__(self, reader: PayloadReader, kind: int, limits: EncodingLimits) -> None:
         self.reader = reader
         self.kind = kind
         self.value = Stream(limits)
@@ -805,31 +921,36 @@ class _StreamReader:
         at: i64 = 3 + master_fields
         if _element_integer(data, positions[at]) != 0:
             raise PayloadError("a master entry without an end")
+        fields: list[bytes] = []
+        place: i64 = 3
+        while place < at:
+            fields.append(lp.string_at(data, positions[place]))
+            place += 1
         at += 1
-        fields = [lp.string_at(data, position) for position in positions[3 : at - 1]]
         begin = positions[at] if at < total else len(data) - 1
         block = Block(first_id >> 64, first_id & U64_MAX, fields, data[positions[2] : begin])
-        previous = first_id - 1
+        last_ms = block.ms
+        last_seq = block.seq - 1
         while at < total:
-            at = self._entry(block, data, positions, at)
-            entry_id = block.id_at(len(block.entries) - 1)
-            if entry_id <= previous:
+            if at + 4 > total:
+                raise PayloadError("an entry cut short")
+            ms = (block.ms + _element_integer(data, positions[at + 1])) & U64_MAX
+            seq = (block.seq + _element_integer(data, positions[at + 2])) & U64_MAX
+            if ms < last_ms or (ms == last_ms and seq <= last_seq):
                 raise PayloadError("IDs out of order")
-            previous = entry_id
+            last_ms = ms
+            last_seq = seq
+            at = self._entry(block, data, positions, at)
         if len(block.entries) == 0 or block.live != live or block.deleted != deleted:
             raise PayloadError("another number of entries than the node says")
         self.value.add_block(block)
         self.value.length += block.live
-        return previous
+        return last_ms << 64 | last_seq
 
-    def _entry(self, block: Block, data: bytes, positions: list[i64], at: i64) -> i64:
-        """An entry of a node; gives the element after it."""
+    def _entry(self, block: Block, data: bytes, positions: vec[i64], at: i64) -> i64:
+        """An entry of a node, which has four elements at least; gives the element after it."""
         total: i64 = len(positions)
-        if at + 4 > total:
-            raise PayloadError("an entry cut short")
         flags = _element_integer(data, positions[at])
-        _element_integer(data, positions[at + 1])
-        _element_integer(data, positions[at + 2])
         if flags & SAME_FIELDS:
             elements: i64 = 3 + len(block.fields)
         else:
@@ -841,7 +962,10 @@ class _StreamReader:
         if end >= total or _element_integer(data, positions[end]) != elements:
             raise PayloadError("an entry of another length than it says")
         stop = positions[end + 1] if end + 1 < total else len(data) - 1
-        entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
+        if 0 <= flags <= DELETED | SAME_FIELDS and positions[at + 1] - positions[at] == _SMALL_ELEMENT:
+            entry = data[positions[at] : stop]
+        else:
+            entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
         block.entries.append(entry)
         size: i64 = len(entry)
         block.entries_size += size
@@ -925,7 +1049,7 @@ def _ziplist(data: bytes) -> list[bytes]:
         raise PayloadError("a ziplist of another length than it says")
     count = i64(read_i16_le(data, 8)) & 0xFFFF
     items: list[bytes] = []
-    reader = _Reader(data, size - 1)
+    reader = PayloadReader(data, size - 1)
     reader.at = 10
     previous: i64 = 0
     last: i64 = 10
@@ -946,7 +1070,7 @@ def _ziplist(data: bytes) -> list[bytes]:
     return items
 
 
-def _ziplist_entry(reader: _Reader) -> bytes:
+def _ziplist_entry(reader: PayloadReader) -> bytes:
     """Encoding and data of an entry."""
     data = reader.data
     mark: i64 = reader.byte()
@@ -987,7 +1111,7 @@ def _zipmap(data: bytes) -> list[bytes]:
     if size < 2 or data[size - 1] != 0xFF:
         raise PayloadError("a zipmap without an end")
     items: list[bytes] = []
-    reader = _Reader(data, size - 1)
+    reader = PayloadReader(data, size - 1)
     count = reader.byte()
     while reader.at < reader.end:
         length = _zipmap_length(reader)
@@ -1003,7 +1127,7 @@ def _zipmap(data: bytes) -> list[bytes]:
     return items
 
 
-def _zipmap_length(reader: _Reader) -> i64:
+def _zipmap_length(reader: PayloadReader) -> i64:
     first: i64 = reader.byte()
     if first < 254:
         return first
@@ -1012,4 +1136,22 @@ def _zipmap_length(reader: _Reader) -> i64:
     return i64(read_i32_le(reader.data, reader.take(4))) & 0xFFFF_FFFF
 
 
-__all__ = ["FOOTER", "VERSION", "PayloadError", "dump", "is_intact", "restore"]
+__all__ = [
+    "FOOTER",
+    "FUNCTION",
+    "VALKEY_HASH",
+    "VERSION",
+    "PayloadError",
+    "PayloadReader",
+    "Sink",
+    "dump",
+    "dump_functions",
+    "is_intact",
+    "read_value",
+    "restore",
+    "restore_functions",
+    "write_function",
+    "write_length",
+    "write_string",
+    "write_value",
+]

@@ -44,6 +44,7 @@ from appliance.redis.keyspace import (
     KeyspaceStats,
     Table,
 )
+from appliance.redis.migration import Migrations
 from appliance.redis.monitor import Monitors
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from appliance.redis.pubsub import PubSub
@@ -51,6 +52,7 @@ from appliance.redis.registry import Command, Registry
 from appliance.redis.release import ReleaseQueue
 from appliance.redis.scripting.scripts import Scripts
 from appliance.redis.session import BEHIND, PARKED, Session
+from appliance.redis.snapshot import Snapshots
 from appliance.redis.timing import Timing
 from appliance.redis.tracking import Tracking
 from appliance.redis.types.collection import EncodingLimits
@@ -151,8 +153,9 @@ class _Observer(KeyspaceObserver):
         self.engine.release_soon()
 
     def emptied(self, table: Table, expiring: list[Entry]) -> None:
-        self.engine.releases.add_table(table, expiring)
-        self.engine.release_soon()
+        if not self.engine.snapshots.keep(table, expiring):
+            self.engine.releases.add_table(table, expiring)
+            self.engine.release_soon()
 
 
 class Engine:
@@ -188,6 +191,8 @@ class Engine:
         self.monitors = Monitors(self)
         self.tracking = Tracking(self)
         self.holding = Holding(self)
+        self.migrations = Migrations(self)
+        self.snapshots = Snapshots(self)
         # What DEBUG switches: expiry without being looked at, housekeeping, RESTORE's look at the checksum.
         self.expires_actively = True
         self.is_cron_paused = False
@@ -299,6 +304,7 @@ class Engine:
         if self.sessions.pop(session.id, None) is not None:
             if session.is_privileged:
                 self._privileged_sessions -= 1
+            self.client_limits.forget(session)
             self.bytes_in_by_closed += session.bytes_in
             self.bytes_out_by_closed += session.bytes_out
 
@@ -454,6 +460,9 @@ class Engine:
 
     def next_timeout_us(self) -> int:
         """When `handle_timeouts` wants to be called, in Unix microseconds; NEVER_US if nothing is due."""
+        return min(self._next_timeout_us(), self.snapshots.next_us)
+
+    def _next_timeout_us(self) -> i64:
         if self.mode & STALLED:
             return min(self.holding.next_us, self._release_at_us)
         if self.mode & SCRIPT_BUSY:
@@ -479,6 +488,8 @@ class Engine:
             self._release_at_us = now_us + _RELEASE_EVERY_US if more else NEVER_US
         if self._work_at_us <= now_us and self.mode & SCRIPT_BUSY == 0:
             self.work(now_us)
+        if self.snapshots.next_us <= now_us:
+            self.snapshots.work(now_us)
 
     def evict_soon(self) -> None:
         """There are keys that must go, more than one command was to wait for."""

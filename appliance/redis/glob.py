@@ -23,6 +23,11 @@ _CARET: Final = 94
 _DASH: Final = 45
 
 
+def is_literal(pattern: bytes) -> bool:
+    """Whether a pattern matches itself alone."""
+    return b"*" not in pattern and b"?" not in pattern and b"[" not in pattern and b"\\" not in pattern
+
+
 def glob_match(pattern: bytes, text: bytes, ignore_case: bool = False) -> bool:
     """Whether the whole of `text` matches `pattern`."""
     if ignore_case:

@@ -1,7 +1,8 @@
-"""Commands that have to wait until the server lets them: CLIENT PAUSE, and DEBUG SLEEP.
+"""Commands that have to wait until the server lets them: CLIENT PAUSE, DEBUG SLEEP, somebody's MIGRATE.
 
     CLIENT PAUSE ms WRITE   commands that write wait, and EXEC if one of its commands does
     CLIENT PAUSE ms ALL     all commands wait, CLIENT UNPAUSE among them
+    MIGRATE                 while it is under way commands that write wait; no CLIENT UNPAUSE ends that
     DEBUG SLEEP s           nothing at all is executed, as if the server slept; the pump, packets, timers of
                             connections and the control socket go on
 
@@ -30,7 +31,6 @@ from appliance.redis.replies import OK
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
-    from appliance.redis.registry import Command
     from appliance.redis.session import Session
 
 
@@ -39,6 +39,8 @@ class Holding:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.is_migrating = False
+        self.is_paused = False
         self.paused_until_us: i64 = 0
         self.pauses_all = False
         self._stalled_until_us: i64 = 0
@@ -53,7 +55,7 @@ class Holding:
         """When `handle_timeouts` has something to do."""
         if self.engine.mode & STALLED:
             return self._stalled_until_us
-        return self.paused_until_us if self.engine.mode & PAUSED else NEVER_US
+        return self.paused_until_us if self.is_paused else NEVER_US
 
     @property
     def held_count(self) -> int:
@@ -64,29 +66,53 @@ class Holding:
     def pause(self, until_us: i64, pauses_all: bool) -> None:
         """Begin a pause, or make one longer or stricter."""
         engine = self.engine
-        if engine.mode & PAUSED:
+        if self.is_paused:
             pauses_all = pauses_all or self.pauses_all
             until_us = max(until_us, self.paused_until_us)
         if until_us <= engine.clock.now_us:
             return
         self.paused_until_us = until_us
         self.pauses_all = pauses_all
+        self.is_paused = True
         engine.set_mode(PAUSED, True)
         engine.timeout_came_earlier()
 
     def unpause(self) -> None:
-        engine = self.engine
-        if engine.mode & PAUSED:
-            engine.set_mode(PAUSED, False)
-            engine.clock.keeps_expired = False
-            if engine.mode & STALLED == 0:
-                self._let_go()
+        if self.is_paused:
+            self.is_paused = False
+            self._resume()
 
-    def must_wait(self, command: Command, flags: i64) -> bool:
-        """Whether a pause is for this command; `flags` with those of a transaction's commands."""
-        # Who may go on does not see keys that are past their time; they are not removed.
-        self.engine.clock.keeps_expired = flags & WRITE == 0
-        return self.pauses_all or flags & (WRITE | MAY_REPLICATE) != 0
+    def begin_migration(self) -> None:
+        """Commands that write wait until `end_migration`."""
+        self.is_migrating = True
+        self.engine.set_mode(PAUSED, True)
+
+    def end_migration(self) -> None:
+        self.is_migrating = False
+        self._resume()
+
+    def _resume(self) -> None:
+        """One reason less to wait: whoever has another one will be held again, in the same order."""
+        engine = self.engine
+        engine.set_mode(PAUSED, self.is_paused or self.is_migrating)
+        if engine.mode & PAUSED == 0:
+            engine.clock.keeps_expired = False
+        if engine.mode & STALLED == 0:
+            self._let_go()
+
+    def must_wait(self, flags: i64, is_exempt: bool) -> bool:
+        """Whether a command has to wait now.
+
+        Args:
+            flags: the command's, with those of a transaction's commands.
+            is_exempt: CLIENT PAUSE is not for this session.
+        """
+        # Who may go on does not see keys that are past their time; only who may write removes them.
+        self.engine.clock.keeps_expired = flags & WRITE == 0 and not (is_exempt and not self.is_migrating)
+        writes = flags & (WRITE | MAY_REPLICATE) != 0
+        if self.is_migrating and writes:
+            return True
+        return self.is_paused and not is_exempt and (self.pauses_all or writes)
 
     # DEBUG SLEEP ----------------------------------------------------------------------------------
 
@@ -125,7 +151,7 @@ class Holding:
                     engine.timing.took(sleeper, command, self._sleepers_args, self._slept_ns)
                 sleeper.go_on()
             self._let_go()
-        if engine.mode & PAUSED and self.paused_until_us <= now_us and engine.mode & STALLED == 0:
+        if self.is_paused and self.paused_until_us <= now_us and engine.mode & STALLED == 0:
             self.unpause()
 
     def _let_go(self) -> None:

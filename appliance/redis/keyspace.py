@@ -133,9 +133,23 @@ class Entry:
         return f"Entry({self.key!r}, {self.value!r})"
 
 
+PACKED: Final = Entry(b"", None)
+"""Stands for an entry that is packed, where what it holds is not asked for."""
+
+
 def idle_s(now_s: i64, access: i64) -> i64:
     """Seconds since a key was used, from its access clock; right up to 194 days."""
     return (now_s - access) & CLOCK_MASK
+
+
+class TableWalk:
+    """Somebody who goes over the keys of a table in pieces, as they were when he began (snapshot.py)."""
+
+    def changing(self, key: bytes) -> None:
+        """The key, in the table or not, is about to change, to come or to go."""
+
+    def reading(self, key: bytes, value: object) -> None:
+        """The value, no string, is looked up for a command that reads: some change a little even so."""
 
 
 class _Segment:
@@ -208,6 +222,7 @@ class Table:
         self._next: list[_Segment] = []
         self._next_credit: i64 = 0  # slots that writes have paid for
         self._unpacked: list[Entry] = []  # by `find`, and not looked at since
+        self.walk: TableWalk | None = None  # to be told of keys before they change
 
     def __len__(self) -> int:
         return self._used + self._old_used
@@ -852,6 +867,15 @@ class Table:
             _append_views(segment, found)
         return found
 
+    def live_keys(self, now_ms: i64) -> list[bytes]:
+        """The keys that have not expired at that time, in no order."""
+        found: list[bytes] = []
+        for segment in self._segments:
+            _append_live_keys(segment, found, now_ms)
+        for segment in self._old:
+            _append_live_keys(segment, found, now_ms)
+        return found
+
     def random_entry(self, random: Callable[[], int]) -> Entry | None:
         """An entry chosen uniformly, for reading only: about two slots are drawn.
 
@@ -895,16 +919,21 @@ class Table:
                 self._take_at(at)
                 return entry
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
+    def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """Append the entries of one step of a SCAN to out, for reading only; the next cursor, 0 at the end.
 
         An entry that is in the table from the step with cursor 0 to the step that gives 0 is seen at
         least once.
+
+        Args:
+            cursor: 0, or what the step before gave.
+            out: gets the entries.
+            without_packed: give PACKED instead of each that is packed, and so a string.
         """
         state: i64 = cursor & 0xFFFF_FFFF
         mask = self._mask
         if not self._is_moving:
-            self._emit_home(state & mask, out)
+            self._emit_home(state & mask, out, without_packed)
             return _advance(state & mask, mask)
         small = mask
         large = self._old_mask
@@ -913,21 +942,21 @@ class Table:
             small = self._old_mask
             large = mask
         if small_is_new:
-            self._emit_home(state & small, out)
+            self._emit_home(state & small, out, without_packed)
         else:
-            self._emit_old_home(state & small, out)
+            self._emit_old_home(state & small, out, without_packed)
         state &= large
         # Every home of the larger table that the smaller one folds into the one just seen.
         while True:
             if small_is_new:
-                self._emit_old_home(state, out)
+                self._emit_old_home(state, out, without_packed)
             else:
-                self._emit_home(state, out)
+                self._emit_home(state, out, without_packed)
             state = _advance(state, large)
             if state & (small ^ large) == 0:
                 return state
 
-    def _emit_home(self, home: i64, out: list[Entry]) -> None:
+    def _emit_home(self, home: i64, out: list[Entry], without_packed: bool) -> None:
         segments = self._segments
         mask = self._mask
         at = home
@@ -941,11 +970,14 @@ class Table:
             if actual < distance:
                 return
             if actual == distance:
-                out.append(_view(tag, segment.records[at & _INNER]))
+                if without_packed and tag >> _LENGTH_SHIFT != _ENTRY:
+                    out.append(PACKED)
+                else:
+                    out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask
             distance += 1
 
-    def _emit_old_home(self, home: i64, out: list[Entry]) -> None:
+    def _emit_old_home(self, home: i64, out: list[Entry], without_packed: bool) -> None:
         old = self._old
         mask = self._old_mask
         length = self._old_length
@@ -960,7 +992,10 @@ class Table:
             if actual < distance:
                 return
             if actual == distance:
-                out.append(_view(tag, segment.records[at & _INNER]))
+                if without_packed and tag >> _LENGTH_SHIFT != _ENTRY:
+                    out.append(PACKED)
+                else:
+                    out.append(_view(tag, segment.records[at & _INNER]))
             at = (at + 1) & mask if length > mask else at + 1
             distance += 1
 
@@ -1103,6 +1138,24 @@ def _append_views(segment: _Segment, out: list[Entry]) -> None:
         tag = tags[at]
         if tag != 0:
             out.append(_view(tag, records[at]))
+        at += 1
+
+
+def _append_live_keys(segment: _Segment, out: list[bytes], now_ms: i64) -> None:
+    tags = segment.tags
+    records = segment.records
+    at: i64 = 0
+    size: i64 = len(records)
+    while at < size:
+        tag = tags[at]
+        if tag != 0:
+            length = tag >> _LENGTH_SHIFT
+            if length == _ENTRY:
+                entry = cast("Entry", records[at])
+                if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= now_ms:
+                    out.append(entry.key)
+            else:
+                out.append(cast("bytes", records[at])[:length])
         at += 1
 
 
@@ -1257,6 +1310,8 @@ class Database:
             self._found_us = self._clock.now_us
             if table.has_many_unpacked():
                 table.pack(_PACK_PER_COMMAND)
+        if table.walk is not None:
+            table.walk.changing(key)
         entry = table.find(key)
         if entry is not None and entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms:
             self._expire(entry)
@@ -1338,6 +1393,9 @@ class Database:
             self._stats.hits += 1
             if access_clock >= 0:
                 found.access = access_clock
+            walk = self._table.walk
+            if walk is not None:
+                walk.reading(key, found.value)
             return found.value
         if found is None:
             self._missed(key)
@@ -1427,6 +1485,9 @@ class Database:
         if self._observer.event_classes != 0:
             self.set_value(key, value)
             return
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         clock = self._clock
         access = clock.now_s & CLOCK_MASK
         if clock.is_counting:
@@ -1446,9 +1507,10 @@ class Database:
     def put_part(self, data: bytes, start: i64, length: i64, end: i64) -> bool:
         """`put` as `Table.put_part`; False also when somebody wants to hear of it."""
         clock = self._clock
-        if self._observer.event_classes != 0 or clock.is_counting:
+        table = self._table
+        if self._observer.event_classes != 0 or clock.is_counting or table.walk is not None:
             return False
-        return self._table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
+        return table.put_part(data, start, length, end, clock.now_s & CLOCK_MASK)
 
     def replace_value(self, entry: Entry, value: object) -> None:
         """Give the key of an entry another value; its expire time stays."""
@@ -1481,6 +1543,9 @@ class Database:
 
     def add(self, key: bytes, value: object) -> Entry:
         """Insert a key known to be absent."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         entry = self._table.insert(key, value)
         entry.access = self._clock.made()
         if self._observer.event_classes & NOTIFY_NEW:
@@ -1490,6 +1555,9 @@ class Database:
 
     def delete(self, key: bytes) -> bool:
         """Remove the key; whether it was there (and alive)."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         record = self._table.take(key)
         if isinstance(record, Entry):
             value = record.value
@@ -1561,6 +1629,9 @@ class Database:
     def _expire(self, entry: Entry) -> None:
         if self._clock.keeps_expired:
             return
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(entry.key)
         self._forget_expiry(entry)
         self._table.take(entry.key)
         value = entry.value
@@ -1624,6 +1695,9 @@ class Database:
 
     def evict(self, key: bytes) -> None:
         """Remove a key to make room."""
+        walk = self._table.walk
+        if walk is not None:
+            walk.changing(key)
         entry = self._table.remove(key)
         if entry is None:
             return
@@ -1648,16 +1722,24 @@ class Database:
                 return entry.key  # there may be no other
             self._expire(entry)
 
-    def scan(self, cursor: int, out: list[Entry]) -> int:
+    def begin_walk(self, walk: TableWalk | None) -> Table:
+        """Let somebody know of keys before they change, or nobody any more; the table as it is now.
+
+        The walk goes with the table when the database is emptied or swapped.
+        """
+        self._table.walk = walk
+        return self._table
+
+    def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """One step of a SCAN: see Table.scan. Entries may have expired."""
-        return self._table.scan(cursor, out)
+        return self._table.scan(cursor, out, without_packed)
 
     def is_expired(self, entry: Entry) -> bool:
         return entry.expire_at_ms != NO_EXPIRY and entry.expire_at_ms < self._clock.now_ms
 
     def live_keys(self) -> list[bytes]:
         """All live keys, in no order."""
-        return [entry.key for entry in self._table.entries() if not self.is_expired(entry)]
+        return self._table.live_keys(self._clock.now_ms)
 
     def access_clock(self, key: bytes) -> int:
         """The access clock of key, -1 when it is not there."""

@@ -31,10 +31,12 @@ from librt.strings import (
     read_i16_le,
     read_i32_le,
     read_i64_le,
+    write_i16_le,
     write_i32_le,
     write_i64_le,
 )
-from mypy_extensions import i32, i64
+from librt.vecs import append, vec
+from mypy_extensions import i32, i64, u8
 
 from appliance.errors import ApplianceError
 from appliance.redis.integers import parse_integer
@@ -45,6 +47,7 @@ END: Final = 0xFF
 # The header counts elements up to here, and says "unknown" with this number.
 UNKNOWN_COUNT: Final = 0xFFFF
 
+_NINE: Final = 57
 _LONGEST_INTEGER: Final = 20  # len("-9223372036854775808")
 
 
@@ -182,12 +185,47 @@ def listpack(body: bytes, count: int) -> bytes:
     )
 
 
-def pack(elements: list[bytes]) -> bytes:
-    """A listpack of these strings."""
-    out = BytesWriter()
-    for element in elements:
-        write_string(out, element)
-    return listpack(out.getvalue(), len(elements))
+class _Scratch:
+    """What listpacks are put together in, kept from one to the next."""
+
+    def __init__(self) -> None:
+        self.out = BytesWriter()
+
+
+_SCRATCH: Final = _Scratch()
+_SCRATCH_KEPT: Final = 1 << 17
+
+
+def pack(elements: list[bytes], start: i64 = 0) -> bytes:
+    """A listpack of these strings, from the one at `start` on."""
+    out = _SCRATCH.out
+    out.truncate(0)
+    write_i32_le(out, 0)
+    write_i16_le(out, 0)
+    count: i64 = len(elements)
+    at = start
+    while at < count:
+        text = elements[at]
+        length: i64 = len(text)
+        if 0 < length < 64 and text[0] > _NINE:  # no integer: the ordinary case
+            out.append(u8(0x80 | length))
+            out.write(text)
+            out.append(u8(length + 1))
+        else:
+            write_string(out, text)
+        at += 1
+    out.append(END)
+    size: i64 = len(out)
+    count = min(count - start, UNKNOWN_COUNT)
+    out[0] = u8(size & 0xFF)
+    out[1] = u8((size >> 8) & 0xFF)
+    out[2] = u8((size >> 16) & 0xFF)
+    out[3] = u8((size >> 24) & 0xFF)
+    out[4] = u8(count & 0xFF)
+    out[5] = u8(count >> 8)
+    if size > _SCRATCH_KEPT:
+        _SCRATCH.out = BytesWriter()
+    return out.getvalue()
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -265,7 +303,7 @@ def string_at(data: bytes, at: i64) -> bytes:
     return integer_text(integer_at(data, at))
 
 
-def elements_untrusted(data: bytes) -> list[i64]:
+def elements_untrusted(data: bytes) -> vec[i64]:
     """The positions of all elements of a listpack that anybody may have made.
 
     After this every element can be read with the functions above.
@@ -273,25 +311,46 @@ def elements_untrusted(data: bytes) -> list[i64]:
     Raises:
         ListpackError: lengths that contradict each other, an encoding that is none, something missing.
     """
+    positions: vec[i64] = vec[i64]()
+    at: i64 = HEADER_SIZE
+    last = _body_end_untrusted(data)
+    while at < last:
+        positions = append(positions, at)
+        mark: i64 = data[at]
+        size: i64 = 0  # of what there is most: small integers and short texts
+        if mark < 0x80:
+            size = 1
+        elif mark < 0xC0:
+            size = 1 + (mark & 0x3F)
+        if size > 0 and at + size < last:
+            back: i64 = data[at + size]
+            if back != size:
+                raise ListpackError("a length behind an element that is not its own")
+            at += size + 1
+        else:
+            at = _checked_end(data, at, last)
+    if at != last:
+        raise ListpackError("an element beyond the end")
+    _check_count(data, len(positions))
+    return positions
+
+
+def _body_end_untrusted(data: bytes) -> i64:
+    """Where the elements have to end."""
     size: i64 = len(data)
     if size < HEADER_SIZE + 1:
         raise ListpackError("a listpack without a header")
     total: i64 = i64(read_i32_le(data, 0))
     if total & 0xFFFF_FFFF != size or data[size - 1] != END:
         raise ListpackError("a listpack of another length than it says")
-    positions: list[i64] = []
-    at: i64 = HEADER_SIZE
-    last = size - 1
-    while at < last:
-        positions.append(at)
-        at = _checked_end(data, at, last)
-    if at != last:
-        raise ListpackError("an element beyond the end")
+    return size - 1
+
+
+def _check_count(data: bytes, found: i64) -> None:
     count: i64 = i64(read_i16_le(data, 4))
     count &= 0xFFFF
-    if count != UNKNOWN_COUNT and count != len(positions):
+    if count != UNKNOWN_COUNT and count != found:
         raise ListpackError("another number of elements than the header says")
-    return positions
 
 
 def _checked_end(data: bytes, at: i64, last: i64) -> i64:
@@ -323,10 +382,49 @@ def _checked_end(data: bytes, at: i64, last: i64) -> i64:
     return behind + back_size
 
 
+class Unpacked:
+    """The strings of a listpack."""
+
+    def __init__(self) -> None:
+        self.strings: list[bytes] = []
+        self.is_usual = True
+        """Whether all are short and none is a number: then it is certain that `pack` makes the same bytes."""
+
+
 def unpack_untrusted(data: bytes) -> list[bytes]:
     """The strings of a listpack that anybody may have made.
 
     Raises:
         ListpackError: it is none.
     """
-    return [string_at(data, at) for at in elements_untrusted(data)]
+    return unpacked_untrusted(data).strings
+
+
+def unpacked_untrusted(data: bytes) -> Unpacked:
+    """The strings of a listpack that anybody may have made, and whether it is as we make them.
+
+    Raises:
+        ListpackError: it is none.
+    """
+    found = Unpacked()
+    strings = found.strings
+    last = _body_end_untrusted(data)
+    at: i64 = HEADER_SIZE
+    while at < last:
+        mark: i64 = data[at]
+        end = at + 1 + (mark & 0x3F)
+        if 0x80 < mark < 0xC0 and end < last and data[at + 1] > _NINE:  # a short text and no number
+            back: i64 = data[end]
+            if back != end - at:
+                raise ListpackError("a length behind an element that is not its own")
+            strings.append(data[at + 1 : end])
+            at = end + 1
+            continue
+        end = _checked_end(data, at, last)
+        strings.append(string_at(data, at))
+        found.is_usual = False
+        at = end
+    if at != last:
+        raise ListpackError("an element beyond the end")
+    _check_count(data, len(strings))
+    return found

@@ -19,50 +19,46 @@ from typing import Final
 
 from librt.strings import BytesWriter, read_i32_be, read_i64_le
 from librt.vecs import vec
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
 from appliance.errors import ApplianceError
-from appliance.redis.slices import copy_part
 
 _HASH_BITS: Final = 16
 _HASH_MASK: Final = (1 << _HASH_BITS) - 1
 _HASH_SHIFT: Final = 24 - _HASH_BITS
 _THREE_BYTES: Final = 0xFF_FFFF
 _FARTHEST: Final = 1 << 13
-_SHORTEST_BEFORE: Final = 8  # what `copy_part` wants of its input
 _LONGEST_MATCH: Final = (1 << 8) + (1 << 3)
 _LONGEST_LITERAL: Final = 1 << 5
 _IN_ONE_GO: Final = 16
 # No three bytes stand for more than this many.
 _BEST_RATIO: Final = _LONGEST_MATCH
+# So that eight bytes can be read wherever there is one.
+_PADDING: Final = bytes(8)
+# Of the room to write in: what may be written before it is asked whether there is room.
+_MARGIN: Final = 8
+_ROOM_KEPT: Final = 1 << 17
+_WORTH_SLICING: Final = 8
 
 
-class _Places:
-    """Where each slot's three bytes were last seen, by all that was compressed so far, end to end.
+class _Scratch:
+    """What every compression needs, kept from one to the next.
 
-    So nothing has to be cleared: what is before the beginning of a string is no place in it.
+    `places` is where each slot's three bytes were last seen, counted by all that was compressed so far, end
+    to end. So nothing has to be cleared: what is before the beginning of a string is no place in it.
     """
 
     def __init__(self) -> None:
-        self.table: vec[i64] = vec[i64]([0] * (_HASH_MASK + 1))
+        self.places: vec[i64] = vec[i64]([0] * (_HASH_MASK + 1))
         self.next: i64 = 1  # where the next string begins
+        self.room: vec[u8] = vec[u8]([0] * _ROOM_KEPT)
 
 
-_PLACES: Final = _Places()
+_SCRATCH: Final = _Scratch()
 
 
 class LzfError(ApplianceError):
     """Bytes that are no LZF."""
-
-
-def _three_bytes(padded: bytes, at: i64) -> i64:
-    """The number that three bytes make, the first the highest; a fourth one is read."""
-    return (i64(read_i32_be(padded, at)) >> 8) & _THREE_BYTES
-
-
-def _slot(window: i64) -> i64:
-    """Where three bytes have their candidate."""
-    return ((window >> _HASH_SHIFT) - window * 5) & _HASH_MASK
 
 
 def compress(data: bytes, limit: i64) -> bytes | None:
@@ -70,94 +66,105 @@ def compress(data: bytes, limit: i64) -> bytes | None:
     size: i64 = len(data)
     if size == 0 or limit <= 0:
         return None
-    places = _PLACES.table
-    start = _PLACES.next
-    _PLACES.next = start + size
-    padded = data + b"\0"  # so that four bytes can be read where there are three
-    out = BytesWriter()
-    literal_at: i64 = 0  # literals from here on are not in `out` yet
-    # Where the server's compressor would write next, the mark of the literals under way included. It is
-    # cautious at the end of its room, and that decides whether a short string is compressed at all.
-    room_used: i64 = 1
+    places = _SCRATCH.places
+    start = _SCRATCH.next
+    _SCRATCH.next = start + size
+    room = _SCRATCH.room
+    if limit + _MARGIN > _ROOM_KEPT:
+        size_of_room: int = limit + _MARGIN
+        room = vec[u8]([0] * size_of_room)
+    padded = data + _PADDING
+    # The server is cautious at the end of its room, and that decides whether a short string is compressed at
+    # all: `used` is where it would write next, and it asks where it asks.
+    mark: i64 = 0  # where the number of the literals under way is to stand
+    used: i64 = 1
     at: i64 = 0
     last = size - 2
     while at < last:
-        three = _three_bytes(padded, at)
-        slot = _slot(three)
+        four: i64 = i64(read_i32_be(padded, at))
+        three = (four >> 8) & _THREE_BYTES
+        slot = ((three >> _HASH_SHIFT) - three * 5) & _HASH_MASK
         found = places[slot] - start
         places[slot] = start + at
         # The very first place is never a candidate.
-        if found <= 0 or at - found - 1 >= _FARTHEST or _three_bytes(padded, found) != three:
-            if room_used >= limit:
+        if (
+            found <= 0
+            or at - found - 1 >= _FARTHEST
+            or (i64(read_i32_be(padded, found)) >> 8) & _THREE_BYTES != three
+        ):
+            if used >= limit:
                 return None
-            room_used += 1
+            room[used] = u8(three >> 16)
+            used += 1
             at += 1
-            if at - literal_at == _LONGEST_LITERAL:
-                _write_literals(out, data, literal_at, at)
-                literal_at = at
-                room_used += 1
+            if used - mark > _LONGEST_LITERAL:
+                room[mark] = _LONGEST_LITERAL - 1
+                mark = used
+                used += 1
             continue
-        if at == literal_at:
-            room_used -= 1
+        if used - mark == 1:
+            used = mark
         else:
-            _write_literals(out, data, literal_at, at)
-        if room_used + 4 >= limit:
+            room[mark] = u8(used - mark - 2)
+        if used + 4 >= limit:
             return None
-        length = _match_length(data, found, at, min(size - at - 2, _LONGEST_MATCH))
+        # The server compares the sixteen bytes after these three in one go if there are more than that, and
+        # so may find up to two more than it looks for.
+        longest = max(min(size - at - 2, _LONGEST_MATCH), 3)
+        if _IN_ONE_GO < longest < _IN_ONE_GO + 3:
+            longest = _IN_ONE_GO + 3
+        length: i64 = 3
+        while length < longest:
+            difference = read_i64_le(padded, found + length) ^ read_i64_le(padded, at + length)
+            if difference != 0:
+                if difference & 0xFFFF_FFFF == 0:
+                    difference >>= 32
+                    length += 4
+                if difference & 0xFFFF == 0:
+                    difference >>= 16
+                    length += 2
+                if difference & 0xFF == 0:
+                    length += 1
+                break
+            length += 8
+        if length > longest:
+            length = longest
         offset = at - found - 1
         coded = length - 2
         if coded < 7:
-            out.append(offset >> 8 | coded << 5)
-            room_used += 3
+            room[used] = u8(offset >> 8 | coded << 5)
+            used += 1
         else:
-            out.append(offset >> 8 | 7 << 5)
-            out.append(coded - 7)
-            room_used += 4
-        out.append(offset & 0xFF)
+            room[used] = u8(offset >> 8 | 7 << 5)
+            room[used + 1] = u8(coded - 7)
+            used += 2
+        room[used] = u8(offset & 0xFF)
+        mark = used + 1
+        used += 2
         at += length
-        literal_at = at
         if at >= last:
             break
-        place = at - 2
-        while place < at:
-            places[_slot(_three_bytes(padded, place))] = start + place
-            place += 1
-    if room_used + 3 > limit:
+        # The last two places of the match become candidates: four bytes hold the three of each.
+        four = i64(read_i32_be(padded, at - 2))
+        three = (four >> 8) & _THREE_BYTES
+        places[((three >> _HASH_SHIFT) - three * 5) & _HASH_MASK] = start + at - 2
+        three = four & _THREE_BYTES
+        places[((three >> _HASH_SHIFT) - three * 5) & _HASH_MASK] = start + at - 1
+    if used + 3 > limit:
         return None
-    while literal_at < size:
-        stop = min(literal_at + _LONGEST_LITERAL, size)
-        _write_literals(out, data, literal_at, stop)
-        literal_at = stop
-    return out.getvalue()
-
-
-def _match_length(data: bytes, found: i64, at: i64, longest: i64) -> i64:
-    """How many bytes are alike at two places, of which three are known to be.
-
-    The server compares the first sixteen after these in one go if `longest` is more than that, and so may
-    find up to two more than `longest`.
-    """
-    most = max(longest, _IN_ONE_GO + 3) if longest > _IN_ONE_GO else longest
-    length: i64 = 3
-    while length + 8 <= most:
-        difference = read_i64_le(data, found + length) ^ read_i64_le(data, at + length)
-        if difference != 0:
-            while difference & 0xFF == 0:
-                difference >>= 8
-                length += 1
-            return length
-        length += 8
-    while length < most and data[found + length] == data[at + length]:
-        length += 1
-    return length
-
-
-def _write_literals(out: BytesWriter, data: bytes, start: i64, stop: i64) -> None:
-    out.append(stop - start - 1)
-    if stop < _SHORTEST_BEFORE:
-        out.write(data[start:stop])
+    while at < size:
+        room[used] = u8(data[at])
+        used += 1
+        at += 1
+        if used - mark > _LONGEST_LITERAL:
+            room[mark] = _LONGEST_LITERAL - 1
+            mark = used
+            used += 1
+    if used - mark == 1:
+        used = mark
     else:
-        copy_part(out, data, start, stop)
+        room[mark] = u8(used - mark - 2)
+    return bytes(room[:used])
 
 
 def decompress_untrusted(data: bytes, size: int) -> bytes:
@@ -180,8 +187,15 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
             length = control + 1
             if at + length > end or len(out) + length > wanted:
                 raise LzfError("literals beyond the end")
-            out.write(data[at : at + length])
-            at += length
+            if length >= _WORTH_SLICING:
+                out.write(data[at : at + length])
+                at += length
+                continue
+            while length > 0:
+                literal: i64 = data[at]
+                out.append(u8(literal))
+                at += 1
+                length -= 1
             continue
         length = control >> 5
         if at + (2 if length == 7 else 1) > end:

@@ -132,6 +132,10 @@ PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
 QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
+# Arrays inside of arrays: entries, pairs, points.
+_PREBUILT_ARRAYS: Final = 64
+_ARRAY_HEADERS: Final = [b"*%d\r\n" % count for count in range(_PREBUILT_ARRAYS)]
+
 NO_REPLY: Final = NoReply()
 
 NULL_RESP2: Final = b"$-1\r\n"
@@ -154,6 +158,9 @@ class ReplyBuffer:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._has_big = False
+        # What `size` has found so far: the bytes of so many parts, so that to ask often costs little.
+        self._sized_parts: i64 = 0
+        self._sized_bytes: i64 = 0
 
     def bulk(self, value: bytes) -> None:
         """Append one bulk string: header, value (by reference), CRLF."""
@@ -168,12 +175,16 @@ class ReplyBuffer:
         parts.append(value)
         parts.append(CRLF)
 
-    def size(self) -> int:
+    def size(self) -> i64:
         """Bytes that wait to be taken."""
-        size = 0
-        for part in self._parts:
-            size += len(part)
-        return size
+        parts = self._parts
+        count: i64 = len(parts)
+        if self._sized_parts == 0:
+            self._sized_bytes = 0
+        while self._sized_parts < count:
+            self._sized_bytes += len(parts[self._sized_parts])
+            self._sized_parts += 1
+        return self._sized_bytes
 
     def raw(self, wire: bytes) -> None:
         """Append bytes that are in wire form already."""
@@ -274,7 +285,11 @@ class ReplyBuffer:
             elif isinstance(item, Bulk):  # of a packed key: short
                 block.write(item.wire)
             elif isinstance(item, list):
-                block.write(b"*" + integer_text(len(item)) + CRLF)
+                count: i64 = len(item)
+                if count < _PREBUILT_ARRAYS:
+                    block.write(_ARRAY_HEADERS[count])
+                else:
+                    block.write(b"*" + integer_text(count) + CRLF)
                 block = self._write_items(block, item, resp3)
             elif isinstance(item, int) and not isinstance(item, bool):
                 if 0 <= item < _PREBUILT:
@@ -340,6 +355,7 @@ class ReplyBuffer:
 
     def clear(self) -> None:
         self._parts = []
+        self._sized_parts = 0
         self._has_big = False
 
     def take(self) -> list[bytes]:
@@ -348,6 +364,7 @@ class ReplyBuffer:
         if len(parts) == 0:
             return []
         self._parts = []
+        self._sized_parts = 0
         if not self._has_big:
             return [b"".join(parts)] if len(parts) > 1 else parts
         self._has_big = False

@@ -33,9 +33,11 @@ from appliance.redis import errors
 from appliance.redis.blocking import NEVER_US, Waiting
 from appliance.redis.direct import NOT_TIMED, serve_direct
 from appliance.redis.engine_modes import (
+    CLIENTS_LIMITED,
     MEMORY_LIMITED,
     MONITORED,
     PAUSED,
+    REPLIES_LIMITED,
     SCRIPT_BUSY,
     STALLED,
     TRACKING,
@@ -60,6 +62,7 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.snapshot import ReplicaState
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
 
@@ -78,10 +81,14 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
+REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then
 
-# With a piece of input as large as this the limit on unfinished requests is looked at.
+# With a piece of input as large as this the limit on unfinished requests is looked at, with such a message
+# that on unsent replies.
 _LARGE_PIECE: Final = 16 * 1024
 
+# States of the engine in which requests may have to wait, or their session to end.
+_STOPPING: Final = STALLED | CLIENTS_LIMITED | REPLIES_LIMITED
 _REPLY_MODES: Final = REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT
 
 # Executed at once after MULTI.
@@ -128,6 +135,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
@@ -136,6 +144,7 @@ class Session:
         self.waiting: Waiting | None = None
         self.subscriptions: Subscriptions | None = None
         self.tracked: Tracked | None = None
+        self.replica: ReplicaState | None = None  # what REPLCONF said
         self.watched: list[WatchedKey] = []
         self.queued: list[tuple[Command, list[bytes]]] = []
         self.queued_flags: i64 = 0  # those of all queued commands together
@@ -146,6 +155,7 @@ class Session:
         self.queued_bytes: i64 = 0  # of the requests in `queued`
         self.unsent_bytes: i64 = 0  # of replies taken, that the owner could not send yet
         self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
+        self.counted_bytes: i64 = 0  # what `maxmemory-clients` has counted this one as
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
         # The latest command, and its name as the object that it was: the parser gives the same object for the
         # same name, as long as it keeps it.
@@ -212,6 +222,8 @@ class Session:
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
             self._keep(data if start == 0 else data[start:])
+            if self.engine.mode & CLIENTS_LIMITED:
+                self.engine.client_limits.count(self)
             return
         self.parser.feed(data, start)
         self._execute_all(self.parser)
@@ -247,8 +259,7 @@ class Session:
             if self.mode | engine.mode == 0:
                 if engine.is_direct and parser.is_between_requests():
                     parser.pos = serve_direct(self, parser.data, parser.pos)
-            elif engine.mode & STALLED and not self.is_privileged:
-                engine.holding.hold(self, [])
+            elif engine.mode & _STOPPING != 0 and self._must_stop():
                 return
             args = parser.next_request()
             if args is None:
@@ -261,6 +272,20 @@ class Session:
             self.engine.count_error(error)
             self._append(SimpleError(b"ERR " + error))
             self.is_closing = True
+
+    def _must_stop(self) -> bool:
+        """Before the next request, in an engine in a special state: whether it must not be executed now."""
+        engine = self.engine
+        if engine.mode & REPLIES_LIMITED:
+            engine.client_limits.check_output(self, self.clock.now_us)
+        if engine.mode & CLIENTS_LIMITED:
+            engine.client_limits.count(self)
+        if self.is_closing:
+            return True
+        if engine.mode & STALLED and not self.is_privileged:
+            engine.holding.hold(self, [])
+            return True
+        return False
 
     def executed_direct(
         self, gets: i64, sets: i64, is_last_set: bool, replies: bytes, started_ns: i64
@@ -423,11 +448,10 @@ class Session:
         if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
-        if self.engine.mode & PAUSED and (self.is_privileged or mode & MONITORING):
-            self.clock.keeps_expired = False  # it may write
-        elif self.engine.mode & PAUSED:
+        if self.engine.mode & PAUSED:
             flags = command.flags | (self.queued_flags if command.name == b"exec" else 0)
-            if self.engine.holding.must_wait(command, flags):
+            is_exempt = self.is_privileged or mode & MONITORING != 0
+            if self.engine.holding.must_wait(flags, is_exempt):
                 self.engine.holding.hold(self, args)
                 return False
         if mode & IN_MULTI and command.full_name not in _UNQUEUED:
@@ -665,6 +689,8 @@ class Session:
         """Append a message; CLIENT REPLY does not suppress those."""
         if not self.is_closing:
             self._replies.raw(wire)
+            if len(wire) >= _LARGE_PIECE:
+                self.engine.client_limits.check_output(self, self.clock.now_us)
 
     def try_again(self, waiting: Waiting) -> None:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
@@ -702,7 +728,7 @@ class Session:
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 
     def script_over(self, reply: object, error: CommandError | None) -> None:
-        """The script this session has been parked for is over: its reply, or its error."""
+        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error."""
         self.mode &= ~PARKED
         if error is not None:
             command = self.last_command
@@ -753,6 +779,20 @@ class Session:
     def query_bytes(self) -> i64:
         """Bytes of requests that are not executed yet: unfinished, kept, or queued by MULTI."""
         return self.parser.pending_bytes() + self.kept_bytes + self.queued_bytes
+
+    def entries(self) -> i64:
+        """Keys it watches, channels and patterns it listens to, prefixes it is told of."""
+        count: i64 = len(self.watched)
+        subscriptions = self.subscriptions
+        if subscriptions is not None:
+            count += subscriptions.count() + len(subscriptions.shard_channels)
+        if self.tracked is not None:
+            count += len(self.tracked.prefixes)
+        return count
+
+    def waiting_bytes(self) -> i64:
+        """Bytes of replies that nobody has taken yet."""
+        return self._replies.size()
 
     def output_bytes(self) -> i64:
         """Bytes of replies that have not left."""

@@ -7,8 +7,8 @@ Compiled, these read eight bytes at a time. Interpreted, a slice is cheaper than
 put the twins of `_slices_pure` in their place.
 
 Source:     Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012; with 1 and 3 rounds, as CPython has.
-Invariants: the compiled hash is the only place that relies on arithmetic modulo 2**64: setup.py asks the C
-            compiler for it.
+Invariants: the compiled hashes, here and in types/hyperloglog.py, are the only places that rely on arithmetic
+            modulo 2**64: setup.py asks the C compiler for it.
 Errors:     IndexError for a part that is not within its object.
 """
 

@@ -51,6 +51,8 @@ def shown_arguments(args: list[bytes], configuration: Configuration) -> list[byt
                 return [*args[: at + 1], _REDACTED, _REDACTED, *args[at + 3 :]]
             at += 2 if option == b"setname" else 1
         return args
+    if name == b"migrate":
+        return _shown_migrate(args)
     if name == b"config" and len(args) > 3 and args[1].lower() == b"set":
         shown = list(args)
         for at in range(2, len(args) - 1, 2):
@@ -59,6 +61,23 @@ def shown_arguments(args: list[bytes], configuration: Configuration) -> list[byt
                 shown[at + 1] = _REDACTED
         return shown
     return args
+
+
+def _shown_migrate(args: list[bytes]) -> list[bytes]:
+    shown = list(args)
+    at = 6
+    while at < len(args):
+        option = args[at].lower()
+        if option == b"auth" and at + 1 < len(args):
+            at += 1
+            shown[at] = _REDACTED
+        elif option == b"auth2" and at + 2 < len(args):
+            shown[at + 1] = shown[at + 2] = _REDACTED
+            at += 2
+        elif option not in (b"copy", b"replace"):
+            break
+        at += 1
+    return shown
 
 
 def _trimmed(number: float) -> str:

@@ -16,6 +16,7 @@ from appliance.shell.addresses import format_address
 from appliance.shell.clock import trio_time
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
+from appliance.shell.migrator import Migrator
 from appliance.shell.redis_connection import INPUT_LIMIT, OUTPUT_LIMIT, RedisAcceptor, RedisConnection
 from appliance.shell.waiting import Waiter
 
@@ -158,14 +159,21 @@ class RedisService:
         self._listener.owner = self._acceptor
         self.lingering: set[RedisConnection] = self._acceptor.lingering
         """Said all, waiting for the peer's FIN or for the end of its patience."""
+        self._migrator = Migrator(engine, network, self._after_handlers)
         self.pump.add_step_hook(self._after_handlers)
         engine.configuration.on_change("port", self._move)
         engine.configuration.on_change("bind", self._check_addresses)
 
     async def run(self) -> None:
-        """Housekeeping of the connections; `run_cron` is the engine's."""
+        """Housekeeping of the connections, and those that MIGRATE makes; `run_cron` is the engine's."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._migrator.run, name="migrator")
+            await self._keep_house()
+
+    async def _keep_house(self) -> None:
         while True:
             await trio.sleep(_HOUSEKEEPING_S)
+            self._migrator.close_idle()
             if self.lingering:
                 now = self.clock.now()
                 expired = [one for one in self.lingering if one.linger_until <= now]
@@ -177,6 +185,7 @@ class RedisService:
     def stop(self) -> None:
         """No new connections; FIN to every client after the replies it is owed."""
         self._listener.close()
+        self._migrator.close_kept()
         for connection in self.network.interface.connections():
             port: ConnectionPort | None = connection.owner  # type: ignore[assignment]
             if port is not None and isinstance(port.handler, RedisConnection):

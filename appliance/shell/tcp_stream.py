@@ -205,13 +205,17 @@ class TcpStream(trio.abc.HalfCloseableStream):
     # ---- the end
 
     async def aclose(self) -> None:
+        """`close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
         """Close both ways. What was sent is still delivered, by TCP, after this returns; a peer that sends
-        more, or whose data was not read, gets RST (RFC 9293 SHLD-3)."""
+        more, or whose data was not read, gets RST (RFC 9293 SHLD-3). Does not block."""
         if self._let_go():
             if not self._connection.is_closed:
                 self._connection.close()
             self._pump.flush()
-        await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
         """RST, and forget what was not yet delivered. Does not block."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import re
 import tempfile
 import time
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 WORST = 3.0
 BATCH = 1000
+DATABASE = "database 1"  # what is shown as the key of commands on a database of so many keys
 SETTINGS = {"proto-max-bulk-len": "2gb", "client-output-buffer-limit": "normal 0 0 0"}
 
 
@@ -66,6 +68,17 @@ def values(count: int) -> dict[str, Iterator[tuple[str, ...]]]:
              for number in numbers),
         ),
         "stream": stream,
+        "grouped": itertools.chain(
+            (("XADD", "grouped", f"{number + 1}-1", "field", f"value:{number}") for number in numbers),
+            [("XGROUP", "CREATE", "grouped", "group", "0"),
+             ("XREADGROUP", "GROUP", "group", "one", "COUNT", str(count), "STREAMS", "grouped", ">")],
+        ),
+        DATABASE: itertools.chain(
+            [("SELECT", "1")],
+            batches(["MSET"], ([f"key:{number}", f"value:{number}"] for number in numbers)),
+            [("SELECT", "0")],
+        ),
+        "sketch": batches(["PFADD", "sketch"], ([f"element:{number}"] for number in numbers)),
         "string": iter([("SETRANGE", "string", str(count * 16), "x"), ("SETBIT", "string", "5", "1")]),
     }  # fmt: skip
 
@@ -99,26 +112,63 @@ def commands(count: int) -> list[tuple[str, str]]:
         "DUMP stream", "MEMORY USAGE stream SAMPLES 0",
         "BITCOUNT string", "BITPOS string 1 1", "GETRANGE string 0 -1", "STRLEN string", "DUMP string",
         "MEMORY USAGE string",
+        "LPOS list none COUNT 0", "LPOS list none RANK -1", "SORT numbers DESC LIMIT 0 10", "SORT numbers BY nosort",
+        f"SMISMEMBER set member:#{some}", f"HMGET hash field:#{some}", f"HTTL hash FIELDS {some} field:#{some}",
+        f"ZMSCORE zset member:#{some}", "ZRANGE zset +inf -inf BYSCORE REV", "ZRANGE names + - BYLEX REV",
+        f"GEOPOS places p#{some}", f"GEOHASH places p#{some}",
+        "XPENDING grouped group", f"XPENDING grouped group - + {count}", "XINFO STREAM grouped FULL COUNT 0",
+        "DUMP grouped", "PFCOUNT sketch", f"GETRANGE string {half} -{half}",
+    ]  # fmt: skip
+    database = [
+        "KEYS *", "KEYS *99", "KEYS none", f"SCAN 0 COUNT {count * 2}", f"SCAN 0 MATCH *99 COUNT {count * 2}",
+        f"SCAN 0 TYPE list COUNT {count * 2}", "RANDOMKEY", "DBSIZE", f"MGET key:#{some}", f"EXISTS key:#{some}",
+        f"TOUCH key:#{some}", f"MSET key:#|value:#{some}",
     ]  # fmt: skip
     changing = {
-        "list": ["LREM {} 0 none", "LREM {} 1 element:" + str(count - 1), f"LINSERT {{}} BEFORE element:{count - 1} x",
+        "grouped": [f"XAUTOCLAIM {{}} group two 0 0 COUNT {count}", f"XACK {{}} group #-1{some}",
+                    f"XREADGROUP GROUP group one COUNT {count} STREAMS {{}} 0", "XGROUP DELCONSUMER {} group one",
+                    "XGROUP DESTROY {} group", f"XTRIM {{}} MAXLEN {some} DELREF"],
+        "sketch": ["PFMERGE {} sketch", f"PFADD {{}} other:#{some}"],
+        "list": [f"RPUSH {{}} x#{some}", f"LPUSH {{}} x#{some}", "RENAME {} other", "LREM {} -1 none", f"LTRIM {{}} {half} {half}",
+                 "RESTORE {} 0 DUMP(list) REPLACE", "EXPIRE {} 100",
+                 "LREM {} 0 none", "LREM {} 1 element:" + str(count - 1), f"LINSERT {{}} BEFORE element:{count - 1} x",
                  f"LSET {{}} {half} x", f"LTRIM {{}} {some} -{some}", f"LPOP {{}} {half}", f"LMPOP 1 {{}} LEFT COUNT {count}"],
         "numbers": ["SORT {} STORE {}"],
-        "set": [f"SPOP {{}} {some}", f"SPOP {{}} {count - 1}", "SINTERSTORE {} {} half", "SUNIONSTORE {} {} half", "SDIFFSTORE {} {} half"],
-        "hash": ["HDEL {} field:1"],
-        "zset": [f"ZREMRANGEBYRANK {{}} {some} -{some}", "ZREMRANGEBYSCORE {} -inf +inf", f"ZPOPMIN {{}} {half}",
+        "set": [f"SADD {{}} other:#{some}", f"SREM {{}} member:#{some}", "RESTORE {} 0 DUMP(set) REPLACE", "RENAME {} other",
+                f"SPOP {{}} {some}", f"SPOP {{}} {count - 1}", "SINTERSTORE {} {} half", "SUNIONSTORE {} {} half", "SDIFFSTORE {} {} half"],
+        "hash": ["HDEL {} field:1", f"HDEL {{}} field:#{some}", f"HSET {{}} other:#|value:#{some}",
+                 f"HEXPIRE {{}} 1000 FIELDS {some} field:#{some}", f"HGETDEL {{}} FIELDS {some} field:#{some}",
+                 "RESTORE {} 0 DUMP(hash) REPLACE", "RENAME {} other"],
+        "zset": [f"ZADD {{}} #|other:#{some}", f"ZREM {{}} member:#{some}", "RESTORE {} 0 DUMP(zset) REPLACE", "RENAME {} other",
+                 f"ZREMRANGEBYRANK {{}} {some} -{some}", "ZREMRANGEBYSCORE {} -inf +inf", f"ZPOPMIN {{}} {half}",
                  f"ZMPOP 1 {{}} MAX COUNT {half}", "ZUNIONSTORE {} 2 {} names", "ZINTERSTORE {} 2 {} set", "ZDIFFSTORE {} 2 {} half",
                  f"ZRANGESTORE {{}} {{}} {some} -{some}"],
         "names": ["ZREMRANGEBYLEX {} - +"],
-        "places": ["GEOSEARCHSTORE {} {} FROMLONLAT 10 10 BYRADIUS 20000 km"],
-        "stream": [f"XTRIM {{}} MAXLEN {some}", f"XTRIM {{}} MAXLEN ~ {some}", f"XDEL {{}} {half}-1", "XGROUP CREATE {} group 0"],
-        "string": ["BITOP NOT {} {}", "BITOP AND {} {} string", "BITOP DIFF {} {} string", "APPEND {} x", "SETRANGE {} 5 x"],
+        "places": ["GEORADIUS {} 10 10 20000 km STORE changed", "GEOSEARCHSTORE {} {} FROMLONLAT 10 10 BYRADIUS 20000 km"],
+        "stream": ["RESTORE {} 0 DUMP(stream) REPLACE", "RENAME {} other", f"XDEL {{}} #-1{some}", f"XTRIM {{}} MINID {half}-1",
+                   f"XTRIM {{}} MAXLEN {some}", f"XTRIM {{}} MAXLEN ~ {some}", f"XDEL {{}} {half}-1", "XGROUP CREATE {} group 0"],
+        "string": ["RESTORE {} 0 DUMP(string) REPLACE", "BITOP ONE {} {} string", f"SETRANGE {{}} {count * 32} x", "BITOP NOT {} {}", "BITOP AND {} {} string", "BITOP DIFF {} {} string", "APPEND {} x", "SETRANGE {} 5 x"],
     }  # fmt: skip
-    listed = [(line, "") for line in read]
+    listed = [(line, "") for line in read] + [(line, DATABASE) for line in database]
     for key, lines in changing.items():
         listed += [(line.format(*["changed"] * 2), key) for line in lines]
         listed += [("COPY changed other REPLACE", key), ("UNLINK changed", key), ("DEL changed", key)]
     return listed
+
+
+def words_of(line: str, dumps: dict[str, bytes]) -> tuple[str | bytes, ...]:
+    """A line as a request: `a:#|b:#3` is `a:0 b:0 a:1 b:1 a:2 b:2`, and DUMP(key) the dump of that key."""
+    request: list[str | bytes] = []
+    for word in line.split():
+        many = re.fullmatch(r"(.*#\D*?(?:-1)?)(\d+)", word)
+        if many is not None:
+            parts = many[1].split("|")
+            request += [part.replace("#", str(number)) for number in range(int(many[2])) for part in parts]
+        elif word.startswith("DUMP("):
+            request.append(dumps[word[5:-1]])
+        else:
+            request.append(word)
+    return tuple(request)
 
 
 class Theirs:
@@ -139,12 +189,12 @@ class Theirs:
             kept = (kept + chunk)[-4096:]
         return kept[: -len(mark)]
 
-    def timed(self, request: tuple[str, ...]) -> float:
+    def timed(self, request: tuple[str | bytes, ...]) -> float:
         self.ask(encode_request(("CONFIG", "RESETSTAT")))
         reply = self.ask(encode_request(request))
         assert not reply.startswith(b"-"), reply
         stats = self.ask(encode_request(("INFO", "commandstats"))).decode()
-        name = request[0].lower()
+        name = str(request[0]).lower()
         total = sum(
             int(usec) for usec in re.findall(rf"cmdstat_{name}(?:\|[a-z]+)?:calls=\d+,usec=(\d+)", stats)
         )
@@ -162,7 +212,7 @@ class Ours:
         self.client.session.data_received(data, now_us())
         return self.client.session.take_output()
 
-    def timed(self, request: tuple[str, ...]) -> float:
+    def timed(self, request: tuple[str | bytes, ...]) -> float:
         data = encode_request(request)
         at = now_us()
         begun = time.perf_counter()
@@ -210,27 +260,33 @@ def main() -> None:
 def compare(server: RealServer, members: int, rounds: int, wanted: list[tuple[str, str]]) -> None:
     ours = Ours()
     theirs = Theirs(server)
-    used = {word for line, key in wanted for word in [*line.split(), key]}
+    used = {word for line, key in wanted for word in [*re.split(r"[ ()]", line), key]}
     for key, requests in values(members).items():
         if key not in used:
             continue
         for request in requests:
-            data = encode_request(request)
-            ours.ask(data)
-            theirs.connection.sendall(data)
-            theirs.connection.recv(4096)
+            ours.ask(encode_request(request))
+            theirs.ask(encode_request(request))
     ours.settle()
+    dumps = {}
+    for name in used & {"list", "set", "hash", "zset", "stream", "string"}:
+        if any(f"DUMP({name})" in line for line, _ in wanted):
+            reply = ours.ask(encode_request(("DUMP", name)))
+            dumps[name] = b"".join(reply).split(b"\r\n", 1)[1][:-2]
     print(f"{build_kind()} build, {members:,} members, least of {rounds}")
     print(f"{'command':68} {'ours ms':>10} {'theirs ms':>10} {'ratio':>7}")
     for line, key in wanted:
-        request = tuple(line.split())
+        asked = words_of(line, dumps)
         best = [1e9, 1e9]
         for _ in range(rounds):
             for side, which in ((ours, 0), (theirs, 1)):
-                if key:
+                if key == DATABASE:
+                    side.ask(encode_request(("SELECT", "1")))
+                elif key:
                     side.ask(encode_request(("COPY", key, "changed", "REPLACE")))
                     ours.settle()
-                best[which] = min(best[which], side.timed(request))
+                best[which] = min(best[which], side.timed(asked))
+                side.ask(encode_request(("SELECT", "0")))
             ours.ask(encode_request(("UNLINK", "changed", "other")))
             theirs.ask(encode_request(("UNLINK", "changed", "other")))
             ours.settle()

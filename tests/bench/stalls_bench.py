@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.bench.stalls_bench [--members 1000000] [--seconds 1.0]
 
-A key of each type with that many members is deleted, unlinked, expires, is read by steps of its SCAN and goes with
-its database. Meanwhile a second connection sends PING, waits for the answer and sends the next, and the longest
+A key of each type with that many members is deleted, unlinked, expires, is overwritten, is cut off but for one member,
+is read by steps of its SCAN and goes with its database. Meanwhile a second connection sends PING, waits for the answer and sends the next, and the longest
 answer counts, in milliseconds. `idle` is the same without anything going on: what this machine's scheduler does by
 itself.
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _KEYS = ("list", "set", "hash", "zset", "stream")
 _SCANS = {"set": "SSCAN", "hash": "HSCAN", "zset": "ZSCAN"}
+# What leaves next to nothing of a key without looking at all of it.
+_CUTS = {"list": [["LTRIM", "copy", "0", "0"]], "stream": [["XTRIM", "copy", "MAXLEN", "1"]]}
 _PONG = b"+PONG\r\n"
 
 
@@ -114,8 +116,9 @@ def main() -> None:
                 print(
                     f"{key:10} {1e3 * longest:8.2f}  {_SCANS[key]} COUNT 1000, {scan.steps} steps", flush=True
                 )
-            for words in (["DEL", "copy"], ["UNLINK", "copy"], ["PEXPIRE", "copy", "1"], ["FLUSHALL"]):
-                answered(client, "COPY", key, "copy")
+            ends = [["DEL", "copy"], ["UNLINK", "copy"], ["PEXPIRE", "copy", "1"], ["SET", "copy", "x"]]
+            for words in [*ends, *_CUTS.get(key, []), ["FLUSHALL"]]:
+                answered(client, "COPY", key, "copy", "REPLACE")
                 longest_answer(prober, options.seconds)  # COPY makes work of its own
                 client.sendall(request(*words))
                 longest = longest_answer(prober, options.seconds)

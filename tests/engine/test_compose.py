@@ -80,7 +80,7 @@ def docker(*arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return done.stdout.strip()
@@ -109,7 +109,7 @@ def compose(request: pytest.FixtureRequest) -> Iterator[Compose]:
     compose = Compose(f"redtap-test-{kind}-{os.getpid()}", request.param)
     try:
         compose("--profile", "cli", "build", timeout=1200)
-        up = compose.run("up", "--detach", "--wait", "--wait-timeout", "60")
+        up = compose.run("up", "--detach", "--wait", "--wait-timeout", "300")
         assert up.returncode == 0, f"{up.stderr}\n{compose('logs', '--no-color')}"
         yield compose
     finally:

@@ -33,8 +33,8 @@ redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
 - Who wins: our flags, then `REDTAP_…` variables, then parameters of the command line, then redis.conf, then the TOML
   file, then defaults. Without `maxclients`, as many clients as `--max-connections` allows.
 - redis.conf: quotes, `include` with patterns, `rename-command`, several `save` lines and the names of older servers are
-  read as there. A wrong line is told with file and line number, exit status 2. There are no users but the default
-  one, no modules and no Sentinel: lines that want them are wrong.
+  read as there. A wrong line is told with file and line number, exit status 2. A file that redis-server has
+  rewritten, with the line of its default user, is one. There are no users but that one, no modules and no Sentinel: lines that want them are wrong.
 - `CONFIG GET`, `SET`, `REWRITE` and `RESETSTAT` are redis-server's: patterns, all-or-nothing, units, refusals, error
   texts (`tests/conformance/redis/test_conformance_config.py` compares every parameter with it, good values and
   bad). `CONFIG REWRITE` keeps comments and order; it writes no lines of `user`.
@@ -43,9 +43,11 @@ redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
   and `CONFIG REWRITE` leaves the line as it is.
 
 Limits of clients count what the connection's send buffer has not taken, as redis-server counts what the kernel's has
-not: `client-output-buffer-limit` closes a subscriber that never reads. Beside it there is back-pressure that
-redis-server lacks: with 64 MiB of replies waiting, no more requests of that client are read. `timeout` and limits that
-are passed slowly are noticed within a second. The control socket's clients neither idle nor get evicted.
+not: a reply counts from when it is made until that buffer has taken it. So `client-output-buffer-limit` closes a
+subscriber that never reads, and a client that asks for a reply larger than its limit. `maxmemory-clients` disconnects
+before the next request is executed. Beside it there is back-pressure that redis-server lacks: with 64 MiB of replies
+waiting, no more requests of that client are read. `timeout` and limits that are passed slowly are noticed within a
+second. The control socket's clients neither idle nor get evicted.
 
 *Effect* is what a value does here: *no* means it is checked, kept and shown, so that files and tools work.
 """

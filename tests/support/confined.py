@@ -75,6 +75,11 @@ class Confined:
                 parser.next_value()
         return b"".join(received)
 
+    def processor_time(self) -> float:
+        """Seconds of processor time that the process has taken: waiting for its turn is none of it."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _last_words(self) -> str:
         assert self.process.stderr is not None
         return self.process.stderr.read()[-2000:].decode(errors="replace")

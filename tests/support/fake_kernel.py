@@ -192,6 +192,7 @@ class FakeKernel(Kernel):
                 is_up=link["up"],
                 master=names.get(link["master"], 0),
                 kind=link["kind"],
+                is_for_us=link.get("is_for_us", link["kind"] == "tun"),
             )
             for name, link in self.links_of[place].items()
         ]

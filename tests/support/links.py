@@ -43,7 +43,10 @@ class ForgingSocket:
 
     def send(self, frame: bytes) -> None:
         """Send one frame."""
-        self._socket.send(frame[_ETHERNET_BYTES:] if LINK == "tun" else frame)
+        if LINK == "tun":
+            frame = frame[_ETHERNET_BYTES:]
+        if frame:
+            self._socket.send(frame)
 
     def __enter__(self) -> Self:
         return self

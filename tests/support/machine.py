@@ -138,7 +138,9 @@ def running(*arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[Running]:
                     process.kill()
 
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+# An ordinary user that no other run of the tests is at the same time, since each has a directory in /tmp.
+NOBODY_ID = 2_000_000 + os.getpid()
+NOBODY = ("setpriv", f"--reuid={NOBODY_ID}", f"--regid={NOBODY_ID}", "--clear-groups")
 
 
 def why_nobody_cannot_run_python() -> str | None:
@@ -150,7 +152,7 @@ def why_nobody_cannot_run_python() -> str | None:
         capture_output=True,
         timeout=PATIENCE_S,
     )
-    return None if done.returncode == 0 else f"the user nobody cannot run {sys.executable} in {ROOT}"
+    return None if done.returncode == 0 else f"an ordinary user cannot run {sys.executable} in {ROOT}"
 
 
 @contextmanager

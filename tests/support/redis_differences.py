@@ -65,6 +65,10 @@ EXPLAINED = [
 # What no test draws, for the same reason: (what, why).
 NOT_DRAWN = [
     (
+        "RANDOMKEY where a key may have expired (after SET … EXAT with a time that has passed)",
+        "It deletes those that it happens to meet, and tells so; which these are is chance.",
+    ),
+    (
         "a HyperLogLog whose last run lacks its second byte",
         "The server reads, and writes, what happens to lie behind the string.",
     ),

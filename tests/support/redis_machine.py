@@ -167,9 +167,12 @@ _NASTY = [
 
 
 class Step:
-    """One command, both raw replies, and our session as it is right after it."""
+    """One command, both raw replies, our session as it is right after it, and for how long the example has run."""
 
-    def __init__(self, request: Request, ours: bytes, theirs: bytes, session: Session) -> None:
+    def __init__(
+        self, request: Request, ours: bytes, theirs: bytes, session: Session, elapsed_s: float = 0.0
+    ) -> None:
+        self.elapsed_s = elapsed_s
         self.request = request
         self.ours = ours
         self.theirs = theirs
@@ -267,14 +270,19 @@ def same_kind(step: Step) -> bool:
 
 
 def near(distance: int) -> Compare:
-    """Positive integers (or arrays of them) that are no further apart: for times."""
+    """Positive integers (or arrays of them) that are no further apart: for times.
+
+    Args:
+        distance: Three seconds in the unit of the reply; so many more as the example has taken.
+    """
 
     def is_near(step: Step) -> bool:
         ours, theirs = step.values()
         one_side, other = (each if isinstance(each, list) else [each] for each in (ours, theirs))
         if len(one_side) != len(other) or isinstance(ours, list) is not isinstance(theirs, list):
             return False
-        return all(_near(a, b, distance) for a, b in zip(one_side, other, strict=True))
+        allowed = distance + int(distance * step.elapsed_s / 3)
+        return all(_near(a, b, allowed) for a, b in zip(one_side, other, strict=True))
 
     return is_near
 
@@ -574,8 +582,10 @@ class Runner:
     """Both sides of a run."""
 
     def __init__(self, server: RealServer, machine: Machine, engine: Engine) -> None:
+        server.put_right()
         self.machine = machine
         self.engine = engine
+        self._begun = time.monotonic()
         self.ours = OurClient(self.engine)
         self.theirs = server.connect()
         self.their_listener = server.connect()
@@ -657,6 +667,7 @@ class Runner:
 
     def _begin(self, example: Example) -> None:
         """Both sides empty, and a connection as new."""
+        self._begun = time.monotonic()
         self._pipeline([(b"RESET",), (b"FLUSHALL",)])
         self.ours.session.close()
         self.ours = OurClient(self.engine)
@@ -704,7 +715,8 @@ class Runner:
                     self.errors += 1
                 continue
             end = reply_end(theirs, position)
-            step = Step(request, ours, theirs[position:end], session)
+            elapsed_s = time.monotonic() - self._begun
+            step = Step(request, ours, theirs[position:end], session, elapsed_s)
             position = end
             if not ours or not (compare(step) or any(each.applies(step) for each in EXPLAINED)):
                 return f"{cli_line(request)}\n  ours:         {ours!r}\n  redis-server: {step.theirs!r}", at

@@ -217,17 +217,26 @@ class Pair:
         """Raw answers of both (ours, theirs) to one request."""
         return self.exchange(encode_request(args), 1)
 
+    def each(self, ours: tuple[Argument, ...], theirs: tuple[Argument, ...]) -> tuple[bytes, bytes]:
+        """As `both`, with a request for each side."""
+        answer = self._read_theirs(encode_request(theirs), 1)
+        return self.ours.send(encode_request(ours)), answer
+
     def same(self, *args: Argument) -> bytes:
         """The answer both give, byte for byte but for what time does to it; ours."""
         ours, theirs = self.both(*args)
         assert self.agree(args, ours, theirs), f"{args!r}: ours {ours!r}, redis-server {theirs!r}"
         return ours
 
+    def elapsed_ms(self) -> int:
+        """No less than has passed since the sides were emptied."""
+        return int((time.monotonic() - self._emptied_at) * 1000) + 1
+
     def agree(self, args: tuple[Argument, ...], ours: bytes, theirs: bytes) -> bool:
         """Whether two raw replies are the same, or differ in what time does between the one and the other."""
         if ours == theirs:
             return True
-        allowed = _apart(args, int((time.monotonic() - self._emptied_at) * 1000) + 1)
+        allowed = _apart(args, self.elapsed_ms())
         if allowed == 0:
             return False
         values = [parse_one(raw) for raw in (ours, theirs)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance._build import build_kind
-from tests.support.machine import NOBODY, another_host, why_nobody_cannot_run_python
+from tests.support.machine import NOBODY, NOBODY_ID, another_host, why_nobody_cannot_run_python
 from tests.support.running import running_appliance
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ def own_host() -> Iterator[None]:
 
 
 @pytest.fixture
-def nobody() -> tuple[str, ...]:
-    """The words that run what follows as the user nobody."""
+def nobody() -> Iterator[tuple[str, ...]]:
+    """The words that run what follows as an ordinary user, who has left nothing behind."""
     reason = why_nobody_cannot_run_python()
     if reason is not None:
         pytest.skip(reason)
-    return NOBODY
+    yield NOBODY
+    # A start that is refused leaves an empty one.
+    shutil.rmtree(f"/tmp/redtap-{NOBODY_ID}", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.links import DEVICE
 from tests.support.machine import (
+    NOBODY_ID,
     PATIENCE_S,
     environment,
     fresh_name,
@@ -380,7 +381,7 @@ def test_rootless_runs_everything_as_an_ordinary_user(nobody: tuple[str, ...]) -
     assert "10.77.0.1/24" in address
     assert pong == "PONG"
     assert not os.path.exists(control)
-    assert not os.path.exists("/tmp/redtap-65534")
+    assert not os.path.exists(f"/tmp/redtap-{NOBODY_ID}")
     assert host_links() == links
     assert done.stderr == ""
 
@@ -400,7 +401,7 @@ def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tu
     done = redtap("exec", "--rootless", "true", prefix=(*with_device("0600"), *nobody))
     assert done.returncode == 1
     assert done.stderr == (
-        "redtap: rootless is not possible here: /dev/net/tun: user 65534 may not open it "
+        f"redtap: rootless is not possible here: /dev/net/tun: user {NOBODY_ID} may not open it "
         "(as root: modprobe tun; chmod 0666 /dev/net/tun)\n"
     )
 

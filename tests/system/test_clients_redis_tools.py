@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.redis.rdb import ABOUT, END, KEY, LIBRARY, RdbReader
+from appliance.redis.types.collection import EncodingLimits
 from netns.inside import spawn
 from tests.support.machine import redtap
-from tests.support.running import ADDRESS, needs_program, request
+from tests.support.running import ADDRESS, ask, needs_program, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,49 @@ def test_redis_cli_bigkeys_and_memkeys_know_every_type(own_appliance: RunningApp
         assert found_by_type[0] == "0"
         assert len(found_by_type) == 2
     assert sorted(run(*_CLI, "--scan", "--pattern", "s*").split()) == ["set", "sorted", "stream"]
+
+
+_FUNCTION_CODE = "#!lua name=l\nredis.register_function('f', function() return 1 end)"
+
+
+@pytest.mark.parametrize("keys", [0, 40_000])
+def test_redis_cli_rdb_and_functions_rdb_write_files_that_are_whole(
+    own_appliance: RunningAppliance, tmp_path: Path, keys: int
+) -> None:
+    run = own_appliance.run
+    for line, _, _ in _ONE_OF_EACH:
+        run(*_CLI, *line.split())
+    assert run(*_CLI, "function", "load", _FUNCTION_CODE) == "l\n"
+    with own_appliance.connect() as client:
+        sets = b"".join(request("SET", f"key:{at}", f"{at} " * 20) for at in range(keys))
+        ask(client, sets, b"+OK\r\n" * keys)
+    file = tmp_path / "all.rdb"
+    run(*_CLI, "--rdb", str(file))
+    found: dict[int, list[bytes]] = {KEY: [], LIBRARY: [], ABOUT: []}
+    limits = EncodingLimits()
+    limits.hash_secret = bytes(16)
+    reader = RdbReader(file.read_bytes())
+    while (kind := reader.next()) != END:
+        if kind == KEY:
+            reader.value(limits)
+        found[kind].append(reader.key if kind == KEY else reader.text)
+    expected = [line.split()[1].encode() for line, _, _ in _ONE_OF_EACH]
+    assert sorted(found[KEY]) == sorted([*expected, *[b"key:%d" % at for at in range(keys)]])
+    assert found[LIBRARY] == [_FUNCTION_CODE.encode()]
+    run(*_CLI, "--functions-rdb", str(file))
+    reader = RdbReader(file.read_bytes())
+    while (kind := reader.next()) == ABOUT:
+        pass
+    assert (kind, reader.text, reader.next()) == (LIBRARY, _FUNCTION_CODE.encode(), END)
+
+
+def test_redis_cli_replica_is_refused(own_appliance: RunningAppliance) -> None:
+    command = spawn(
+        own_appliance.namespace, [*_CLI, "--replica"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    _, errors = command.communicate(timeout=20)
+    assert command.returncode == 1
+    assert b"SYNC with master failed: -ERR this server has no replicas" in errors
 
 
 @pytest.mark.parametrize("option", ["--latency", "--latency-history"])

@@ -181,7 +181,9 @@ def test_what_a_dashboard_computes_from_info_is_there(own_appliance: RunningAppl
         assert info["total_writes_processed"] >= 400
         assert info["io_thread_0"]["reads"] == info["total_reads_processed"]
         assert info["eventloop_cycles"] > 0
-        assert info["eventloop_duration_sum"] > info["eventloop_duration_cmd_sum"] > 0
+        # Not which of them is more: one command in 64 is timed, and stands for the others.
+        assert info["eventloop_duration_sum"] > 0
+        assert info["eventloop_duration_cmd_sum"] > 0
         assert float(info["used_cpu_user_main_thread"]) > 0
         assert info["used_memory_peak_time"] >= info["server_time_usec"] // 1_000_000 - 60
         assert info["executable"]

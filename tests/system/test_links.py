@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +24,19 @@ import pytest
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
-from tests.support.machine import fresh_name, redtap, sh, wait_until
+from tests.support.machine import (
+    environment,
+    fresh_name,
+    namespaces,
+    records,
+    redtap,
+    running as serving,
+    sh,
+    wait_until,
+)
 from tests.support.running import (
     ADDRESS,
+    PORT,
     RunningAppliance,
     ask,
     needs_program,
@@ -32,7 +46,7 @@ from tests.support.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SERVE: Final = (sys.executable, "-m", "appliance", "serve")
 _WITHOUT_CAPABILITIES: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -49,7 +63,7 @@ pytestmark = [
 def assert_echo(address: str) -> None:
     """Whoever has the address answers an ICMP echo request (RFC 792)."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         head, body = struct.pack("!BBHHH", 8, 0, 0, 77, 1), bytes(1000)
         total = sum(struct.unpack(f"!{(len(head) + len(body)) // 2}H", head + body))
         total = (total & 0xFFFF) + (total >> 16)
@@ -197,35 +211,157 @@ def test_takeover_killed_and_started_again_puts_everything_back(
     assert pair.state() == before
 
 
+# ---- killed
+
+
+class Restarted:
+    """One `serve` after another in the same place, with the same name and the same control socket."""
+
+    def __init__(self, directory: Path, place: str | None, clients: str, address: str, *flags: str) -> None:
+        self.place, self.clients, self.address = place, clients, address
+        self.control_path = str(directory / "again.sock")
+        self.log = directory / "again.log"
+        self.flags = [*flags, "--control", self.control_path]
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start it and wait for nothing."""
+        with self.log.open("ab") as errors:
+            return inside(
+                self.place,
+                lambda: subprocess.Popen(
+                    [*_SERVE, *self.flags],
+                    env=environment(),
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                ),
+            )
+
+    def is_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until it is ready or has ended."""
+        assert process.stdout is not None
+        return b"ready on" in process.stdout.readline()
+
+    @staticmethod
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL, whatever it is doing."""
+        process.kill()
+        process.communicate()
+
+    def connect(self) -> socket.socket:
+        """A client; it gives up soon, as servers are killed here."""
+        return inside(self.clients, lambda: socket.create_connection((self.address, PORT), 60))
+
+    def hammer(self, client: socket.socket) -> None:
+        """Requests and replies of all sizes, until somebody ends it."""
+        client.settimeout(0.5)
+        asked = request("SET", "k", b"v" * 20_000) + request("GET", "k") + request("PING") * 20
+        with contextlib.suppress(OSError):
+            while True:
+                client.sendall(asked)
+                if not client.recv(1 << 20):
+                    return
+
+
+_MOMENTS: Final = ("start", "traffic", "stop", "start")
+
+
+def _kill_at_many_moments(serve: Restarted, chance: random.Random, after_kill: Callable[[], None]) -> None:
+    """Start it again and again and kill it somewhere between its first instruction and its last."""
+    began = time.monotonic()
+    process = serve.spawn()
+    try:
+        assert serve.is_ready(process), serve.log.read_text()
+        a_start = time.monotonic() - began
+        serve.kill(process)
+        after_kill()
+        for moment in _MOMENTS:
+            process = serve.spawn()
+            if moment == "start":
+                time.sleep(chance.uniform(0.2, 1.0) * a_start)  # wherever it is by then
+                serve.kill(process)
+            else:
+                assert serve.is_ready(process), serve.log.read_text()
+                with serve.connect() as client:
+                    ask(client, request("PING"), b"+PONG\r\n")
+                    load = threading.Thread(target=serve.hammer, args=(client,))
+                    load.start()
+                    time.sleep(chance.uniform(0.0, 0.2))
+                    if moment == "stop":
+                        process.terminate()
+                        time.sleep(chance.uniform(0.0, 0.1))
+                    serve.kill(process)
+                    load.join()
+            after_kill()
+        process = serve.spawn()
+        assert serve.is_ready(process), serve.log.read_text()
+        with serve.connect() as client:
+            ask(client, request("PING"), b"+PONG\r\n")
+        process.terminate()
+        assert process.wait(60) == 0, serve.log.read_text()
+        assert not os.path.exists(serve.control_path)
+        assert "Traceback" not in serve.log.read_text()
+    finally:
+        serve.kill(process)
+
+
+@pytest.mark.parametrize("kind", ["tap", *KINDS])
+def test_killed_at_any_moment_a_namespace_is_made_anew(kind: str, tmp_path: Path) -> None:
+    name = fresh_name("lk")
+
+    def after_kill() -> None:
+        # Devices go with their descriptors; at most the name is left, for the next start to remove.
+        if namespaces(name):
+            wait_until(lambda: "redtap0" not in sh(f"ip -n {name} link || true"), "the device is gone")
+
+    serve = Restarted(tmp_path, None, name, ADDRESS, "--link", kind, "--netns", name)
+    _kill_at_many_moments(serve, random.Random(f"made {kind}"), after_kill)
+    assert (namespaces(name), records(name)) == ([], [])
+
+
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
-@pytest.mark.parametrize("delay", [0.15, 0.3, 0.45, 0.6, 0.8])
-def test_killed_at_any_moment_of_its_start_leaves_the_link_usable(
-    pair: Pair, kind: str, delay: float, tmp_path: Path
+def test_killed_at_any_moment_a_shared_link_is_as_it_was(pair: Pair, kind: str, tmp_path: Path) -> None:
+    before = pair.state()
+
+    def after_kill() -> None:
+        wait_until(lambda: pair.state() == before, "the link as it was")
+        inside(pair.client, lambda: assert_echo("10.78.0.2"))
+
+    flags = ("--link", f"{kind}:{pair.link}", "--address", "10.78.0.5/24", "--netns", fresh_name("lk"))
+    serve = Restarted(tmp_path, pair.server, pair.client, "10.78.0.5", *flags)
+    _kill_at_many_moments(serve, random.Random(f"shared {kind}"), after_kill)
+    after_kill()
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_killed_at_any_moment_a_link_taken_over_is_usable_and_put_back(
+    pair: Pair, kind: str, tmp_path: Path
 ) -> None:
     before = pair.state()
-    process = inside(
-        pair.server,
-        lambda: subprocess.Popen(
-            [
-                *_SERVE,
-                "--link",
-                f"{kind}:{pair.link}",
-                "--address",
-                "10.78.0.5/24",
-                "--control",
-                str(tmp_path / "s"),
-            ],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ),
-    )
-    time.sleep(delay)  # wherever it is by then
-    process.kill()
-    process.wait()
+
+    def is_let_go() -> bool:
+        state, _ = pair.state()
+        return "xdp" not in state and state["promiscuity"] == 0
+
+    def after_kill() -> None:
+        wait_until(is_let_go, "nobody holds the link")
+        # Until the next start puts its address back the kernel may have another. Its MAC is a new one each time.
+        sh(f"ip -n {pair.client} neigh flush all; ip -n {pair.server} addr add 10.78.0.9/24 dev {pair.link}")
+        try:
+            inside(pair.client, lambda: assert_echo("10.78.0.9"))
+        finally:
+            sh(f"ip -n {pair.server} addr del 10.78.0.9/24 dev {pair.link}")
+
+    flags = ("--link", f"{kind}:{pair.link}", "--takeover", pair.link, "--netns", fresh_name("lk"))
+    serve = Restarted(tmp_path, pair.server, pair.client, "10.78.0.2", *flags)
+    _kill_at_many_moments(serve, random.Random(f"taken {kind}"), after_kill)
+    assert "restored veth-server" in serve.log.read_text()
     wait_until(lambda: pair.state() == before, "the link as it was")
     inside(pair.client, lambda: assert_echo("10.78.0.2"))
+
+
+# ---- what the peer sees
 
 
 @pytest.mark.skipif(needs_program("tshark", "ethtool") != "", reason=needs_program("tshark", "ethtool"))
@@ -330,8 +466,38 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
 # ---- several queues
 
 
+_QUEUE: Final = 0xFFFF_F000 + 24  # linux/filter.h: SKF_AD_OFF + SKF_AD_QUEUE
+
+
+def _watch_queue(link: str, queue: int) -> socket.socket:
+    """A socket that sees the frames that leave `link` by `queue` or have come by it."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    rows = [(0x20, 0, 0, _QUEUE), (0x15, 0, 1, queue), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
+    program = b"".join(struct.pack("=HBBI", *row) for row in rows)
+    held = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", len(rows), ctypes.addressof(held)))
+    sock.bind((link, 3))  # ETH_P_ALL
+    sock.settimeout(0.2)
+    return sock
+
+
+def _flows(sock: socket.socket) -> tuple[set[int], set[int]]:
+    """Ports of the clients in the TCP segments that were seen: asking, and being answered."""
+    asking, answered = set(), set()
+    with contextlib.suppress(TimeoutError):
+        while True:
+            frame = sock.recv(2048)
+            if frame[12:14] == b"\x08\0" and frame[23] == socket.IPPROTO_TCP:
+                source, destination = struct.unpack_from("!HH", frame, 34)
+                if destination == PORT:
+                    asking.add(source)
+                else:
+                    answered.add(destination)
+    return asking, answered
+
+
 @pytest.mark.skipif(needs_program("ethtool") != "", reason=needs_program("ethtool"))
-def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
+def test_xdp_on_several_queues_hears_all_and_answers_by_the_same(tmp_path: Path) -> None:
     client, server = fresh_name("lc"), fresh_name("ls")
     sh(
         f"ip netns add {client}; ip netns add {server};"
@@ -348,10 +514,22 @@ def test_xdp_on_several_queues_hears_all_of_them(tmp_path: Path) -> None:
         )
         running.address = "10.78.0.5"
         try:
-            clients = [running.connect() for _ in range(32)]
-            for one in clients:
-                ask(one, request("PING"), b"+PONG\r\n")
-                one.close()
+            with contextlib.ExitStack() as stack:
+                watchers = [
+                    stack.enter_context(inside(client, lambda queue=queue: _watch_queue("wide0", queue)))
+                    for queue in range(3)
+                ]
+                for number in range(32):
+                    with running.connect() as one:
+                        value = b"%d" % number * 500
+                        ask(one, request("SET", "k", value), b"+OK\r\n")
+                        ask(one, request("GET", "k"), b"$%d\r\n%b\r\n" % (len(value), value))
+                seen = [_flows(watcher) for watcher in watchers]
+            for asking, answered in seen:
+                assert asking == answered
+            assert len(seen[0][0]) > 0
+            assert len(seen[1][0]) > 0
+            assert seen[2] == (set(), set())
             assert running.stop() == 0
         finally:
             running.discard()
@@ -368,48 +546,113 @@ def test_xdp_queue_that_is_not_there_is_one_line(pair: Pair, tmp_path: Path) -> 
     assert running is None
 
 
+def test_xdp_on_a_pair_with_too_large_an_mtu_is_one_line(tmp_path: Path) -> None:
+    done = redtap("serve", "--link", "xdp", "--mtu", "3800", "--netns", fresh_name("lm"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "XDP on a veth pair carries an MTU of some 3,500, and that of appliance0 is larger" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_namespace_has_a_tap_and_says_so(kind: str) -> None:
+    name = fresh_name("lk")
+    assert redtap("netns", "up", "--netns", name).returncode == 0
+    try:
+        done = redtap("serve", "--link", kind, "--netns", name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f"namespace {name} is kept with a TAP: add --link tap, or another --netns" in done.stderr
+    finally:
+        assert redtap("netns", "down", "--netns", name).returncode == 0
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_socket_on_a_pair_needs_no_device(kind: str) -> None:
+    hide = 'mount --make-rprivate /; mount -t tmpfs none /dev/net; exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-ec", hide, "sh")
+    done = redtap("exec", "--link", kind, "--", "sh", "-c", 'redis-cli -h "$REDIS_HOST" ping', prefix=prefix)
+    assert (done.returncode, done.stdout) == (0, "PONG\n"), done.stderr
+
+
+def test_rootless_over_xdp_is_refused_in_one_line() -> None:
+    done = redtap("exec", "--rootless", "--link", "xdp", "true")
+    said = "redtap: --link: 'xdp' is not for exec --rootless; takes tap, tun, packet\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 # ---- persistent devices
+
+
+@contextmanager
+def persistent_device(kind: str, user: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """A namespace with the device `mine`, which belongs to `user`, and the words that run a program in there.
+
+    What runs sees /dev/net/tun as most systems have it: open to everybody.
+    """
+    script = """
+        mount --make-rprivate /; mount -t tmpfs none /mnt; mknod -m 0666 /mnt/tun c 10 200
+        mount --bind /mnt/tun /dev/net/tun; exec "$@"
+    """
+    place = fresh_name("lp")
+    sh(
+        f"ip netns add {place}; ip -n {place} tuntap add dev mine mode {kind} user {user};"
+        f"ip -n {place} addr add 10.78.0.1/24 dev mine; ip -n {place} link set mine up"
+    )
+    try:
+        yield place, ("nsenter", f"--net=/run/netns/{place}", "unshare", "-m", "sh", "-ec", script, "sh")
+        assert json.loads(sh(f"ip -n {place} -j link show mine"))[0]["ifname"] == "mine"
+    finally:
+        sh(f"ip netns del {place}")
+
+
+def serve_without_privilege(place: str, prefix: tuple[str, ...], kind: str) -> None:
+    """Serve on the device, answer a client, end; and meanwhile leave it to nobody else."""
+    control = f"/tmp/{place}.sock"
+    flags = ("--link", f"{kind}:mine", "--address", "10.78.0.5/24")
+    with serving("serve", *flags, "--control", control, prefix=prefix) as appliance:
+        assert appliance.ready.startswith("redtap: ready on 10.78.0.5:6379, on mine, ")
+        with inside(place, lambda: socket.create_connection(("10.78.0.5", PORT), 60)) as client:
+            ask(client, request("SET", "a", b"x" * 200_000), b"+OK\r\n")
+            ask(client, request("GET", "a"), b"$200000\r\n" + b"x" * 200_000 + b"\r\n")
+        second = redtap("serve", *flags, "--control", f"{control}.2", prefix=prefix)
+        assert second.stderr == "redtap: cannot use mine: another process has it open\n"
+        assert appliance.end()[0] == 0
+    assert not os.path.exists(control)
 
 
 @pytest.mark.skipif(needs_program("setpriv") != "", reason=needs_program("setpriv"))
 @pytest.mark.parametrize("kind", ["tap", "tun"])
-def test_persistent_device_of_the_user_needs_no_privilege_and_stays(kind: str, tmp_path: Path) -> None:
-    place = fresh_name("lp")
-    sh(f"ip netns add {place}")
-    try:
-        sh(
-            f"ip -n {place} tuntap add dev mine mode {kind} user {os.geteuid()}; ip -n {place} addr add 10.78.0.1/24 dev mine;"
-            f"ip -n {place} link set mine up"
-        )
-        control = f"/tmp/{place}.sock"
-        flags = ["--link", f"{kind}:mine", "--address", "10.78.0.5/24", "--control", control]
-        process = inside(
-            place,
-            lambda: subprocess.Popen(
-                [*_WITHOUT_CAPABILITIES, *_SERVE, *flags],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-                cwd="/",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            ),
-        )
-        try:
-            assert process.stdout is not None
-            assert b"ready on 10.78.0.5" in process.stdout.readline()
+def test_persistent_device_needs_no_capability_and_stays(kind: str) -> None:
+    with persistent_device(kind, os.geteuid()) as (place, prefix):
+        serve_without_privilege(place, (*prefix, *_WITHOUT_CAPABILITIES), kind)
 
-            def talk() -> None:
-                with socket.create_connection(("10.78.0.5", 6379), 60) as client:
-                    ask(client, request("PING"), b"+PONG\r\n")
 
-            inside(place, talk)
-            process.terminate()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-            process.communicate()
-        assert json.loads(sh(f"ip -n {place} -j link show mine"))[0]["ifname"] == "mine"
-    finally:
-        sh(f"ip netns del {place}")
+@pytest.mark.parametrize("kind", ["tap", "tun"])
+def test_persistent_device_serves_an_ordinary_user(kind: str, nobody: tuple[str, ...]) -> None:
+    with persistent_device(kind, 65534) as (place, prefix):
+        told = redtap("doctor", "--json", prefix=(*prefix, *nobody))
+        assert told.returncode == 0, told.stderr
+        found = {finding["link"]: finding for finding in json.loads(told.stdout)}
+        mine = found["tap:NAME, tun:NAME"]
+        assert (mine["is_usable"], mine["text"]) == (True, "there is mine; use it with --address")
+        for link, capability in (
+            ("tap", "NET_ADMIN"),
+            ("tun", "NET_ADMIN"),
+            ("packet", "NET_RAW"),
+            ("xdp", "BPF"),
+        ):
+            assert not found[link]["is_usable"]
+            assert f"CAP_{capability}" in found[link]["text"]
+        serve_without_privilege(place, (*prefix, *nobody), kind)
+
+
+def test_persistent_device_of_another_user_is_refused_in_one_line(nobody: tuple[str, ...]) -> None:
+    with persistent_device("tap", 0) as (_, prefix):
+        done = redtap("serve", "--link", "tap:mine", "--address", "10.78.0.5/24", prefix=(*prefix, *nobody))
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "cannot use mine: it belongs to another user" in done.stderr
+        told = json.loads(redtap("doctor", "--json", prefix=(*prefix, *nobody)).stdout)
+        (mine,) = [finding for finding in told if finding["link"] == "tap:NAME, tun:NAME"]
+        assert not mine["is_usable"]
+        assert mine["text"].endswith("make it as root: ip tuntap add dev NAME mode tap user 65534")
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:

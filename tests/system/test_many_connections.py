@@ -84,7 +84,7 @@ def test_10000_clients_are_open_and_answered_and_the_next_is_refused(
 
         with pytest.raises(ConnectionRefusedError):
             appliance.connect()
-        assert appliance.counters()["connections_refused_pool_full"] == 1
+        assert appliance.counters()["connections_refused_pool_full"] >= 1  # a late RST has the SYN repeated
         assert appliance.control("PING") == "PONG"
 
         # The client closes first, so our end passes through LAST-ACK and its place is free at once.
@@ -167,6 +167,12 @@ def test_clients_that_come_and_go_leave_no_memory_behind(
         raise AssertionError(f"memory after each {count} clients: {sizes}")
 
 
+@pytest.mark.links(
+    "tap",
+    "tun",
+    "packet",
+    reason="RST is sent once, and before an XDP program a veth pair has room for 256 frames only",
+)
 def test_client_killed_with_thousands_of_sockets_leaves_no_connection(
     own_appliance: RunningAppliance, is_compiled: bool
 ) -> None:

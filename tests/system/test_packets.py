@@ -207,7 +207,7 @@ _FILTERED_BY_BOTH = {
 _FILTERED = {
     # kind of link: what its kernel turns away, so that it costs the process nothing
     "packet": _FILTERED_BY_BOTH | {"tcp to us in a link broadcast"},
-    "xdp": _FILTERED_BY_BOTH,
+    "xdp": _FILTERED_BY_BOTH | {"tcp no bytes at all", "icmp cut"},
 }
 
 _WITHOUT_ETHERNET = {

@@ -20,6 +20,7 @@ from appliance.redis.session import (
     MONITORING,
     NO_BLOCKING,
     PARKED,
+    REPLICA,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
@@ -218,13 +219,15 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     # In the order in which the server puts them.
     flags = ""
     tracked = session.tracked
+    if session.mode & REPLICA:
+        flags += "S"
     if session.mode & MONITORING:
         flags += "O"
     if session.mode & SUBSCRIBED:
         flags += "P"
     if session.mode & IN_MULTI:
         flags += "x"
-    if session.mode & PARKED:
+    if session.mode & (PARKED | REPLICA) == PARKED:
         flags += "b"
     if tracked is not None:
         flags += "t" + ("R" if tracked.is_broken else "") + ("B" if tracked.is_broadcast else "")
@@ -274,7 +277,7 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
         "obl=0",
         f"oll={1 if unsent else 0}",
         f"omem={unsent}",
-        f"tot-mem={memory + argv_bytes + multi_bytes}",
+        f"tot-mem={memory - session.queued_bytes + argv_bytes + multi_bytes}",
         f"events={'rw' if unsent else 'r'}",
         f"cmd={'NULL' if command is None else command.full_name.decode('ascii')}",
         "user=default",
@@ -299,10 +302,12 @@ def _client_type(text: bytes) -> bytes:
     wanted = text.lower()
     if wanted not in _TYPES:
         raise CommandError(b"ERR Unknown client type '" + errors.quoted(text, len(text)) + b"'")
-    return wanted
+    return b"replica" if wanted == b"slave" else wanted
 
 
 def _type_of(session: Session) -> bytes:
+    if session.mode & REPLICA:
+        return b"replica"
     return b"pubsub" if session.mode & SUBSCRIBED else b"normal"
 
 

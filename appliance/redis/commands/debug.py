@@ -2,9 +2,12 @@
 
 Allowed when `enable-debug-command` says so, which by default it does not, as with redis-server.
 
-Source:     order of checks, texts and forms from redis-server 8.2.
-Not here:   what crashes, restarts or measures that process (SEGFAULT, RESTART, MALLCTL, STRUCTSIZE ...) is
-            refused by name. LOADAOF does what RELOAD does: there is no file to load from.
+What is about parts that do not exist here (replicas, a cluster, a file) is checked, answered and changes
+nothing: suites switch such things on and off around their tests. HELP says of which that is so.
+
+Source:     order of checks, texts and forms from redis-server 8.2, one built without jemalloc (MALLCTL).
+Not here:   what crashes, restarts or measures that process (SEGFAULT, RESTART, STRUCTSIZE ...) is refused by
+            name. LOADAOF does what RELOAD does: there is no file to load from.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from appliance.redis import dump, errors
+from appliance.redis import dump, errors, reload
+from appliance.redis.arguments import integer_argument
 from appliance.redis.digest import data_digest, value_digest
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
@@ -29,8 +33,11 @@ from appliance.redis.replies import (
     SimpleString,
     Verbatim,
 )
+from appliance.redis.types.collection import Collection
+from appliance.redis.types.hashes import Hash
 from appliance.redis.types.lists import ListValue
-from appliance.redis.values import encoding_name
+from appliance.redis.types.sets import Set
+from appliance.redis.values import StringBuffer, encoding_name
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
@@ -41,20 +48,39 @@ _FOOTER: Final = 11  # of a dump, with the byte of the type
 _MOST_PACKED: Final = 1 << 32
 _LONGEST_SLEEP_S: Final = 1e9
 _LOG_WARNING: Final = 3
+_SHA_LENGTH: Final = 40
+# CLIENT-EVICTION shows clients in pools by the power of two below their size.
+_SMALLEST_POOL: Final = 15
+_POOLS: Final = 19
 
 _HELP: Final = (
+    ("AOF-FLUSH-SLEEP <microseconds>", "Taken: there is no file to flush."),
     ("CHANGE-REPL-ID", "Draw another replication id."),
+    ("CLIENT-EVICTION", "How much memory clients take, by size (maxmemory-clients)."),
+    ("DICT-RESIZING <0|1>", "Taken: tables change their size in small steps in any case."),
     ("DIGEST", "A digest of all data."),
     ("DIGEST-VALUE <key> [<key> ...]", "A digest of what each key holds."),
+    ("DROP-CLUSTER-PACKET-FILTER <type>", "Taken: there is no cluster."),
     ("ERROR <string>", "Answer with that error."),
-    ("LOG <message>", "Write a line to the log."),
+    ("HTSTATS <dbid> [full]", "How large the hash tables of a database are."),
+    ("HTSTATS-KEY <key> [full]", "The same of a value."),
+    ("KEYSIZES-HIST-ASSERT <0|1>", "Taken: sizes are counted when they are asked for."),
+    ("LISTPACK <key>", "Write to the log what a listpack holds."),
     ("LOADAOF", "The same as RELOAD here."),
+    ("LOG <message>", "Write a line to the log."),
+    ("MARK-INTERNAL-CLIENT [UNMARK]", "Taken: there are no commands for such clients alone."),
     ("OBJECT <key>", "How a value is represented."),
     ("PAUSE-CRON <0|1>", "Stop housekeeping, or go on with it."),
     ("POPULATE <count> [<prefix>] [<size>]", "Make that many strings, those that exist left as they are."),
     ("PROTOCOL <type>", "Answer with a value of that type."),
+    ("QUICKLIST <key> [<0|1>]", "Write to the log what a quicklist is made of."),
     ("QUICKLIST-PACKED-THRESHOLD <size>", "From which size on an element of a list has a node of its own."),
     ("RELOAD [option ...]", "Write all values in Redis's format, and build them anew from it."),
+    ("REPL-PAUSE <clear|...>", "Taken: there are no replicas."),
+    ("REPLICATE <string>", "Taken: there are no replicas."),
+    ("REPLYBUFFER <PEAK-RESET-TIME time|RESIZING 0|1>", "Taken: replies need no buffer of a size."),
+    ("SCRIPT <LIST|sha>", "Write the scripts in the cache to the log, or one of them."),
+    ("SDSLEN <key>", "How long a key and its string are."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Remove keys that are past their time by themselves, or only when met."),
     ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Let RESTORE take what has a wrong checksum."),
     ("SLEEP <seconds>", "Execute nothing for that long."),
@@ -62,10 +88,8 @@ _HELP: Final = (
 )  # fmt: skip
 
 _REFUSED_NAMES: Final = (
-    "aof-flush-sleep assert client-eviction clusterlink config-rewrite-force-all crash-and-recover "
-    "dict-resizing drop-cluster-packet-filter htstats htstats-key internal_secret keysizes-hist- "
-    "assert leak listpack mallctl mallctl-str mark-internal-client oom panic quicklist repl-pause "
-    "replicate replybuffer restart script sdslen segfault stringmatch-test structsize"
+    "assert config-rewrite-force-all crash-and-recover leak oom panic restart segfault stringmatch-test "
+    "structsize"
 )
 _REFUSED: Final = frozenset(_REFUSED_NAMES.split())
 
@@ -190,9 +214,182 @@ def _error(session: Session, args: list[bytes]) -> object:
 
 
 def _log(session: Session, args: list[bytes]) -> object:
+    _write_log(session, b"DEBUG LOG: " + args[2])
+    return OK
+
+
+def _write_log(session: Session, text: bytes) -> None:
     log = session.engine.on_script_log
     if log is not None:
-        log(_LOG_WARNING, b"DEBUG LOG: " + args[2])
+        log(_LOG_WARNING, text)
+
+
+# What values and tables look like ------------------------------------------------------------------
+
+
+def _found(session: Session, key: bytes) -> tuple[object, bytes]:
+    """A value and its encoding."""
+    entry = session.db.find(key)
+    if entry is None:
+        raise CommandError(errors.NO_KEY)
+    return entry.value, encoding_name(key, entry.value, entry.expire_index >= 0)
+
+
+def _listpack(session: Session, args: list[bytes]) -> object:
+    value, encoding = _found(session, args[2])
+    if encoding not in (b"listpack", b"listpackex"):
+        raise CommandError(b"ERR Not a listpack encoded object.")
+    _write_log(session, b"DEBUG LISTPACK: " + _sizes(value))
+    return SimpleString(b"Listpack structure printed on stdout")
+
+
+def _quicklist(session: Session, args: list[bytes]) -> object:
+    value, encoding = _found(session, args[2])
+    if encoding != b"quicklist" or not isinstance(value, ListValue):
+        raise CommandError(b"ERR Not a quicklist encoded object.")
+    _write_log(session, b"DEBUG QUICKLIST: %d nodes, %b" % (value.node_count(), _sizes(value)))
+    return SimpleString(b"Quicklist structure printed on stdout")
+
+
+def _sizes(value: object) -> bytes:
+    count = len(value) if isinstance(value, Collection) else 0
+    return b"%d elements, %d bytes" % (count, len(dump.dump(value)) - _FOOTER)
+
+
+def _sds_length(session: Session, args: list[bytes]) -> object:
+    value, encoding = _found(session, args[2])
+    if encoding not in (b"raw", b"embstr"):
+        raise CommandError(b"ERR Not an sds encoded string.")
+    key_length = len(args[2])
+    length = (
+        len(value.data) if isinstance(value, StringBuffer) else len(value) if isinstance(value, bytes) else 0
+    )
+    return SimpleString(
+        b"key_sds_len:%d, key_sds_avail:0, key_zmalloc: %d, val_sds_len:%d, val_sds_avail:0, val_zmalloc: %d"
+        % (key_length, key_length, length, length)
+    )
+
+
+def _table_text(slots: int, elements: int, is_full: bool) -> str:
+    """One table. Each slot holds one element, so there are no chains."""
+    if elements == 0:
+        return ""
+    text = f"Hash table 0 stats (main hash table):\n table size: {slots}\n number of elements: {elements}\n"
+    if is_full:
+        free = slots - elements
+        text += (
+            f" different slots: {elements}\n max chain length: 1\n avg chain length (counted): 1.00\n"
+            " avg chain length (computed): 1.00\n Chain length distribution:\n"
+            f"   0: {free} ({free / slots:.2%})\n   1: {elements} ({elements / slots:.2%})\n"
+        )
+    return text
+
+
+def _is_full(args: list[bytes]) -> bool:
+    return len(args) > 3 and args[3].lower() == b"full"
+
+
+def _table_stats(session: Session, args: list[bytes]) -> object:
+    index = integer_argument(args[2])
+    databases = session.engine.databases
+    if not 0 <= index < len(databases):
+        raise CommandError(b"ERR Out of range database")
+    database = databases[index]
+    is_full = _is_full(args)
+    keys = _table_text(database.slots_allocated(), len(database), is_full)
+    # What expires stands in a list of its own, without a free place.
+    expiring = int(database.expiring_count)
+    times = _table_text(expiring, expiring, is_full)
+    return Verbatim(f"[Dictionary HT]\n{keys}[Expires HT]\n{times}".encode())
+
+
+def _table_stats_of_key(session: Session, args: list[bytes]) -> object:
+    value, encoding = _found(session, args[2])
+    if encoding not in (b"hashtable", b"skiplist") or not isinstance(value, Collection):
+        raise CommandError(
+            b"ERR The value stored at the specified key is not represented using an hash table"
+        )
+    count = len(value)
+    # A sorted set's table is Python's own, which does not tell its size.
+    slots = value.table.slots_allocated() if isinstance(value, (Hash, Set)) else 1 << count.bit_length()
+    return Verbatim(_table_text(slots, count, _is_full(args)).encode())
+
+
+def _client_eviction(session: Session, args: list[bytes]) -> object:
+    limits = session.engine.client_limits
+    if limits.memory == 0:
+        raise CommandError(b"ERR maxmemory-clients is disabled.")
+    pools = [[0, 0] for _ in range(_POOLS)]
+    for each in session.engine.sessions.values():
+        if not each.is_no_evict:
+            size = int(limits.memory_of(each))
+            pool = pools[min(max(size.bit_length() - _SMALLEST_POOL, 0), _POOLS - 1)]
+            pool[0] += size
+            pool[1] += 1
+    text = ""
+    for at, (total, count) in enumerate(pools):
+        least = 1 << (_SMALLEST_POOL + at - 1) if at > 0 else 0
+        most = f"+{'':12}" if at == _POOLS - 1 else f" - {(1 << (_SMALLEST_POOL + at)) - 1:10d}"
+        text += f"bucket {least:10d}{most}: tot-mem: {total:10d}, clients: {count}\n"
+    return Verbatim(text.encode())
+
+
+# What changes nothing here -------------------------------------------------------------------------
+
+
+def _taken(session: Session, args: list[bytes]) -> object:
+    return OK
+
+
+def _taken_number(session: Session, args: list[bytes]) -> object:
+    integer_argument(args[2])
+    return OK
+
+
+def _reply_buffer(session: Session, args: list[bytes]) -> object:
+    option = args[2].lower()
+    if option == b"peak-reset-time":
+        if args[3].lower() not in (b"never", b"reset"):
+            integer_argument(args[3])
+        return OK
+    if option == b"resizing":
+        return OK
+    raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
+
+
+def _replication_pause(session: Session, args: list[bytes]) -> object:
+    if args[2].lower() in (b"clear", b"after-fork", b"before-rdb-channel", b"on-streaming-repl-buf"):
+        return OK
+    raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
+
+
+def _mark_internal(session: Session, args: list[bytes]) -> object:
+    if len(args) > 2 and args[2].lower() != b"unmark":
+        raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
+    return OK
+
+
+def _cluster_link(session: Session, args: list[bytes]) -> object:
+    raise CommandError(b"ERR Debug option only available for cluster mode enabled setup!")
+
+
+def _internal_secret(session: Session, args: list[bytes]) -> object:
+    raise CommandError(b"ERR Internal secret is missing")
+
+
+def _script(session: Session, args: list[bytes]) -> object:
+    cached = session.engine.scripts.cached
+    if args[2].lower() == b"list":
+        scripts = list(cached.values())
+    else:
+        found = cached.get(args[2].lower())
+        if found is None:
+            if len(args[2]) != _SHA_LENGTH:
+                raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
+            raise CommandError(errors.NO_SCRIPT)
+        scripts = [found]
+    for script in scripts:
+        _write_log(session, b"DEBUG SCRIPT: " + script.sha + b": " + script.body)
     return OK
 
 
@@ -233,45 +430,53 @@ def _reload(session: Session, args: list[bytes]) -> object:
 
 
 def rebuild(engine: Engine) -> None:
-    """Write every value in Redis's format and read it back, in the place of what there was."""
+    """Write everything as a file of Redis and read it back, in the place of what there was."""
+    data = reload.file_of(engine)
     observer = engine.observer
     classes = observer.event_classes
-    now_ms: int = engine.clock.now_ms
     for database in engine.databases:
-        saved = [
-            (bytes(entry.key), entry.expire_at_ms, dump.dump(entry.value))
-            for entry in database.entries()
-            if not database.is_expired(entry)
-        ]
         engine.database_replaced(database.index, None)
-        observer.event_classes = 0  # what is loaded is no event
+    observer.event_classes = 0  # what is loaded is no event
+    for database in engine.databases:
         database.clear()
-        for key, expire_at_ms, payload in saved:
-            value = dump.restore(payload, engine.limits, now_ms)
-            entry = database.add(key, value)
-            if expire_at_ms >= 0:
-                database.set_expiry(entry, expire_at_ms)
-            engine.field_schedules[database.index].note(key, value)
-        observer.event_classes = classes
+    reload.load(engine, data)
+    observer.event_classes = classes
     if engine.tracking.is_interested:
         engine.tracking.flushed()
 
 
 # By name, with the number of arguments behind it: the least and the most.
 _SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
+    b"aof-flush-sleep": (1, 1, _taken),
     b"change-repl-id": (0, 0, _change_repl_id),
+    b"client-eviction": (0, 0, _client_eviction),
+    b"clusterlink": (3, 3, _cluster_link),
+    b"dict-resizing": (1, 1, _taken),
     b"digest": (0, 0, _digest),
     b"digest-value": (0, 1 << 30, _digest_value),
+    b"drop-cluster-packet-filter": (1, 1, _taken_number),
     b"error": (1, 1, _error),
     b"help": (0, 0, help_),
+    b"htstats": (1, 1 << 30, _table_stats),
+    b"htstats-key": (1, 1 << 30, _table_stats_of_key),
+    b"internal_secret": (0, 0, _internal_secret),
+    b"keysizes-hist-assert": (1, 1, _taken_number),
+    b"listpack": (1, 1, _listpack),
     b"loadaof": (0, 0, _reload),
     b"log": (1, 1, _log),
+    b"mark-internal-client": (0, 1, _mark_internal),
     b"object": (1, 1, _object),
     b"pause-cron": (1, 1, _pause_cron),
     b"populate": (1, 3, _populate),
     b"protocol": (1, 1, _protocol),
+    b"quicklist": (1, 2, _quicklist),
     b"quicklist-packed-threshold": (1, 1, _packed_threshold),
     b"reload": (0, 1 << 30, _reload),
+    b"repl-pause": (1, 1, _replication_pause),
+    b"replicate": (1, 1 << 30, _taken),
+    b"replybuffer": (2, 2, _reply_buffer),
+    b"script": (1, 1, _script),
+    b"sdslen": (1, 1, _sds_length),
     b"set-active-expire": (1, 1, _set_active_expire),
     b"set-skip-checksum-validation": (1, 1, _set_skip_checksum),
     b"sleep": (1, 1, _sleep),

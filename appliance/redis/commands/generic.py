@@ -15,9 +15,9 @@ from appliance.redis import errors
 from appliance.redis.arguments import integer_argument, range_argument
 from appliance.redis.commands.sampling import cursor_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.glob import glob_match
+from appliance.redis.glob import glob_match, is_literal
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import NO_EXPIRY, Database, Entry, idle_s
+from appliance.redis.keyspace import NO_EXPIRY, PACKED, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
@@ -308,6 +308,10 @@ def keys(session: Session, args: list[bytes]) -> object:
     db = session.db
     pattern = args[1]
     everything = pattern == b"*"
+    if not everything and is_literal(pattern):
+        only = db.peek_raw(pattern)
+        is_there = only is not None and not db.is_expired(only)
+        return [pattern] if is_there else []
     found: list[object] = [key for key in db.live_keys() if everything or glob_match(pattern, key)]
     return found
 
@@ -341,15 +345,18 @@ def scan(session: Session, args: list[bytes]) -> object:
         at += 2
     db = session.db
     entries: list[Entry] = []
+    without_packed = wanted_type is not None and wanted_type != b"string"
     # As many home slots as COUNT asks for entries, and some more when the table is sparse.
     steps = min(count, I64_MAX // 10) * 10
     while True:
-        cursor = db.scan(cursor, entries)
+        cursor = db.scan(cursor, entries, without_packed)
         steps -= 1
         if cursor == 0 or steps <= 0 or len(entries) >= count:
             break
     found: list[object] = []
     for entry in entries:
+        if entry is PACKED:
+            continue
         if pattern is not None and not glob_match(pattern, entry.key):
             continue
         if wanted_type is not None and type_name(entry.value) != wanted_type:

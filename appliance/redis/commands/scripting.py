@@ -35,6 +35,17 @@ def check_key_count(args: list[bytes]) -> None:
         raise CommandError(b"ERR Number of keys can't be negative")
 
 
+def _may_run(session: Session, args: list[bytes]) -> None:
+    """Check the number of keys, and that the client does not want to run the script line by line.
+
+    Who asked for that (`redis-cli --ldb`) believes that what the script writes will be taken back. There is
+    no debugger here, so the script must not run.
+    """
+    check_key_count(args)
+    if session.wants_debugger:
+        raise CommandError(b"ERR there is no debugger here. Use SCRIPT DEBUG NO to run scripts.")
+
+
 def _eval(session: Session, args: list[bytes]) -> object:
     return session.engine.scripts.evaluate(session, args, False, False)
 
@@ -52,22 +63,22 @@ def _evalsha_ro(session: Session, args: list[bytes]) -> object:
 
 
 def eval_(session: Session, args: list[bytes]) -> object:
-    check_key_count(args)
+    _may_run(session, args)
     return session.engine.scripts.pausable(_eval, session, args)
 
 
 def evalsha(session: Session, args: list[bytes]) -> object:
-    check_key_count(args)
+    _may_run(session, args)
     return session.engine.scripts.pausable(_evalsha, session, args)
 
 
 def eval_ro(session: Session, args: list[bytes]) -> object:
-    check_key_count(args)
+    _may_run(session, args)
     return session.engine.scripts.pausable(_eval_ro, session, args)
 
 
 def evalsha_ro(session: Session, args: list[bytes]) -> object:
-    check_key_count(args)
+    _may_run(session, args)
     return session.engine.scripts.pausable(_evalsha_ro, session, args)
 
 
@@ -105,7 +116,7 @@ def kill(session: Session, args: list[bytes]) -> object:
 def debug(session: Session, args: list[bytes]) -> object:
     if args[2].lower() not in (b"yes", b"sync", b"no"):
         raise CommandError(b"ERR Use SCRIPT DEBUG YES/SYNC/NO")
-    # There is no debugger: scripts run as ever.
+    session.wants_debugger = args[2].lower() != b"no"
     return OK
 
 

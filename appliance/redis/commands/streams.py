@@ -31,6 +31,7 @@ from appliance.redis.types.streams import (
     UNKNOWN_READ,
     Consumer,
     Group,
+    Nack,
     Stream,
     Trim,
     id_text,
@@ -64,6 +65,11 @@ _DELETED: Final = 1
 _NOT_DELETED: Final = 2
 
 
+_ZERO: Final = 48
+_NINE: Final = 57
+_DASH: Final = 45
+_SHORT_DIGITS: Final = 18
+
 # Arguments ----------------------------------------------------------------------------------------
 
 
@@ -87,8 +93,35 @@ def _unsigned(text: bytes) -> int:
     return -1
 
 
+def _digits_end(text: bytes, at: i64) -> i64:
+    """Where the digits that begin at `at` end; at most as many as make 64 bits for certain."""
+    end: i64 = min(len(text), at + _SHORT_DIGITS)
+    while at < end:
+        digit: i64 = text[at]
+        if not _ZERO <= digit <= _NINE:
+            break
+        at += 1
+    return at
+
+
+def _short_number(text: bytes, at: i64, end: i64) -> int:
+    """What a few digits spell."""
+    number: i64 = 0
+    while at < end:
+        digit: i64 = text[at]
+        number = number * 10 + (digit - _ZERO)
+        at += 1
+    return number
+
+
 def _parse_id(text: bytes, missing_seq: int) -> int:
     """`ms-seq` or `ms`, the sequence then being `missing_seq`."""
+    size: i64 = len(text)
+    at = _digits_end(text, 0)
+    if 0 < at < size and text[at] == _DASH:
+        end = _digits_end(text, at + 1)
+        if at + 1 < end and end == size:  # as we have written it ourselves: mostly
+            return _short_number(text, 0, at) << 64 | _short_number(text, at + 1, end)
     if len(text) > _LONGEST_ID:
         raise CommandError(_INVALID_ID)
     head = text.split(b"\0", 1)[0]
@@ -358,7 +391,7 @@ def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArg
     if parsed is None or parsed.trim.strategy == TRIM_NONE:
         session.wrote(key, NOTIFY_STREAM, b"xadd")
     else:
-        trimmed = stream.trim(parsed.trim)
+        trimmed = _trim(session, stream, parsed.trim)
         session.changed(key)
         session.notify(NOTIFY_STREAM, b"xadd", key)
         if trimmed > 0:
@@ -370,13 +403,21 @@ def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArg
     return latest.text + integer_text(seq)
 
 
+def _trim(session: Session, stream: Stream, trim: Trim) -> i64:
+    """Trim, and leave to the queue what would take long to let go of."""
+    deleted = stream.trim(trim)
+    if trim.discarded is not None:
+        session.engine.releases.add(trim.discarded)
+    return deleted
+
+
 def xtrim(session: Session, args: list[bytes]) -> object:
     parsed = _parse_add(session, args, False)
     key = args[1]
     stream = _stream_write(session, key)
     if stream is None:
         return 0
-    deleted = stream.trim(parsed.trim)
+    deleted = _trim(session, stream, parsed.trim)
     if deleted > 0:
         session.changed(key, deleted)
         session.notify(NOTIFY_STREAM, b"xtrim", key)
@@ -1057,14 +1098,15 @@ def _pending_range(
         pending = consumer.pending
     now_ms: int = session.clock.now_ms
     while limit > 0:
-        keys, _ = pending.piece(start, _PIECE if min_idle else min(limit, _PIECE))
+        keys, nacks = pending.piece(start, _PIECE if min_idle else min(limit, _PIECE))
         if len(keys) == 0:
             break
-        for entry_id in keys:
+        for index in range(len(keys)):
+            entry_id = keys[index]
             if entry_id > end or limit == 0:
                 return found
-            nack = group.nack(entry_id)
-            if nack is None or (min_idle and now_ms - nack.delivery_ms < min_idle):
+            nack = nacks[index] if consumer_name is None else group.nack(entry_id)
+            if not isinstance(nack, Nack) or (min_idle and now_ms - nack.delivery_ms < min_idle):
                 continue
             limit -= 1
             idle = max(now_ms - nack.delivery_ms, 0)
@@ -1298,18 +1340,26 @@ def _full_group(stream: Stream, name: bytes, group: Group, limit: int) -> Map:
     facts += [b"entries-read", _entries_read(group), b"lag", stream.lag(group)]
     facts += [b"pel-count", len(group.pending)]
     pending: list[object] = []
-    for entry_id in _first_keys(group, None, limit):
-        nack = group.nack(entry_id)
-        if nack is not None:
-            pending.append([id_text(entry_id), nack.consumer.name, nack.delivery_ms, nack.delivery_count])
+    left: int = len(group.pending) if limit == 0 else limit
+    start = 0
+    while left > 0:
+        keys, nacks = group.pending.piece(start, min(left, _PIECE))
+        if len(keys) == 0:
+            break
+        for at in range(len(keys)):
+            nack = nacks[at]
+            if isinstance(nack, Nack):
+                pending.append([id_text(keys[at]), nack.consumer.name, nack.delivery_ms, nack.delivery_count])
+        left -= len(keys)
+        start = keys[len(keys) - 1] + 1
     consumers: list[object] = []
     for consumer_name in group.names():
         consumer = group.consumers[consumer_name]
         owned: list[object] = []
-        for entry_id in _first_keys(group, consumer, limit):
-            nack = group.nack(entry_id)
-            if nack is not None:
-                owned.append([id_text(entry_id), nack.delivery_ms, nack.delivery_count])
+        for entry_id in _first_keys(consumer, limit):
+            known = group.nack(entry_id)
+            if known is not None:
+                owned.append([id_text(entry_id), known.delivery_ms, known.delivery_count])
         about: list[object] = [b"name", consumer_name, b"seen-time", consumer.seen_ms]
         about += [b"active-time", consumer.active_ms, b"pel-count", len(consumer.pending)]
         about += [b"pending", owned]
@@ -1318,9 +1368,9 @@ def _full_group(stream: Stream, name: bytes, group: Group, limit: int) -> Map:
     return Map(facts)
 
 
-def _first_keys(group: Group, consumer: Consumer | None, limit: int) -> list[int]:
-    """The first pending IDs of a group or of a consumer; all if the limit is 0."""
-    pending = group.pending if consumer is None else consumer.pending
+def _first_keys(consumer: Consumer, limit: int) -> list[int]:
+    """The first pending IDs of a consumer; all if the limit is 0."""
+    pending = consumer.pending
     if limit == 0:
         return pending.keys()
     found: list[int] = []

@@ -12,7 +12,7 @@ from appliance.redis.engine_modes import MONITORED
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import ADMIN, SKIP_MONITOR
 from appliance.redis.replies import NO_REPLY, NULL_ARRAY, OK
-from appliance.redis.scripting.scripts import SCRIPT_COMMANDS
+from appliance.redis.scripting.scripts import PAUSABLE_COMMANDS
 from appliance.redis.session import ABORTED, IN_MULTI, NO_BLOCKING, SPOILED
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def exec_(session: Session, args: list[bytes]) -> object:
         # First of all: otherwise our own commands would look whether we watch what they touch.
         session.engine.watches.unwatch(session)
     for command, _ in session.queued:
-        if command.full_name in SCRIPT_COMMANDS:
+        if command.full_name in PAUSABLE_COMMANDS:
             return session.engine.scripts.pausable(_run_queued, session, args)
     return _run_queued(session, args)
 

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
+from appliance.redis import errors
+from appliance.redis.blocking import NEVER_US
 from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import ALLOW_BUSY
@@ -67,8 +69,8 @@ _UNKILLABLE: Final = (
     b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait "
     b"the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
-# What may have to be interrupted: an EXEC with one of these is.
-SCRIPT_COMMANDS: Final = frozenset(
+# What may have to be interrupted: an EXEC with one of these is. MIGRATE waits for another server.
+PAUSABLE_COMMANDS: Final = frozenset(
     [
         b"eval",
         b"evalsha",
@@ -78,9 +80,9 @@ SCRIPT_COMMANDS: Final = frozenset(
         b"fcall_ro",
         b"function|load",
         b"function|restore",
+        b"migrate",
     ]
 )
-_NO_SCRIPT: Final = b"NOSCRIPT No matching script. Please use EVAL."
 
 
 class Script:
@@ -170,6 +172,7 @@ class Scripts:
         # Of one that has been interrupted.
         self.job: Job | None = None
         self.resume_at_us: i64 = 0
+        self._is_waiting = False  # for something outside: see `wait`
         self.is_busy = False  # for longer than busy-reply-threshold
         self._clock_us: i64 = 0
         self._touching: i64 = 0
@@ -240,7 +243,7 @@ class Scripts:
             if found is None:
                 found = self.cached.get(sha.lower())
                 if found is None:
-                    raise CommandError(_NO_SCRIPT)
+                    raise CommandError(errors.NO_SCRIPT)
             script = found
         else:
             sha = hashlib.sha1(args[1], usedforsecurity=False).hexdigest().encode()
@@ -327,6 +330,28 @@ class Scripts:
             if running is not None:
                 running.kill_text = b"ERR the server is shutting down"
 
+    def wait(self) -> None:
+        """Inside `pausable`: give the thread back until `wake`: a command waits for the shell (MIGRATE).
+
+        Raises:
+            CommandError: the engine goes away.
+        """
+        assert self._current is not None
+        assert self._current() is self._worker
+        self._is_waiting = True
+        self._pause()
+        if self._is_waiting:
+            self._is_waiting = False
+            raise CommandError(b"ERR the server is shutting down")
+
+    def wake(self, now_us: i64) -> None:
+        """What `wait` waits for is there: go on."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self.resume(now_us)
+            if self.job is not None:
+                self.engine.timeout_came_earlier()
+
     def pausable(self, function: Handler, session: Session, args: list[bytes]) -> object:
         """Call a handler that runs scripts so that they can be interrupted; its reply, or none yet."""
         current = self._current
@@ -378,13 +403,13 @@ class Scripts:
         engine.set_mode(SCRIPT_BUSY, True)
         job.session.mode |= PARKED | BEHIND
         self._count(job, -1)  # until it has been answered
-        self.resume_at_us = clock.now_us
+        self.resume_at_us = self._resume_time(clock.now_us)
         engine.timeout_came_earlier()
 
     def resume(self, now_us: i64) -> None:
         """Let the interrupted script go on for a slice."""
         job = self.job
-        if job is None:
+        if job is None or self._is_waiting:
             return
         engine = self.engine
         clock = engine.clock
@@ -400,9 +425,12 @@ class Scripts:
         self._slice_started_ns = engine.stopwatch()
         self._worker.switch(None)
         clock.set_us(now_us)
-        self.resume_at_us = now_us
+        self.resume_at_us = self._resume_time(now_us)
         if job.is_done:
             self._finished(job)
+
+    def _resume_time(self, now_us: i64) -> i64:
+        return NEVER_US if self._is_waiting else now_us
 
     def _finished(self, job: Job) -> None:
         engine = self.engine
@@ -420,6 +448,7 @@ class Scripts:
         session.script_over(job.reply, error)
         if engine.attention != 0:
             engine.settle(session)
+        engine.migrations.script_over()
         self._go_on_postponed()
 
     def _count(self, job: Job, change: i64) -> None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from librt.strings import read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64
 
@@ -56,55 +57,41 @@ class Corrupted(Exception):
 
 # The hash -----------------------------------------------------------------------------------------
 
-_MASK: Final = 0xFFFF_FFFF
-_M_LOW: Final = 0x5BD1_E995
-_M_HIGH: Final = 0xC6A4_A793 - (1 << 32)  # modulo 2**32 the same, and products stay within 63 bits
+_MULTIPLIER: Final = 0xC6A4_A793_5BD1_E995 - (1 << 64)
 _SEED: Final = 0xADC8_3B19
+_LOW_17: Final = (1 << 17) - 1
 
 
-def _times_m(high: i64, low: i64) -> tuple[i64, i64]:
-    """The product with MurmurHash64A's multiplier, modulo 2**64; 32 bits in each part."""
-    product = low * _M_LOW
-    upper = (product >> 32) + ((high * _M_LOW) & _MASK) + ((low * _M_HIGH) & _MASK)
-    return upper & _MASK, product & _MASK
+def murmur64(data: bytes) -> i64:
+    """MurmurHash64A of `data`.
 
-
-def murmur64(data: bytes) -> tuple[i64, i64]:
-    """MurmurHash64A of `data` in two halves of 32 bits, the high one first."""
+    Compiled, products are modulo 2**64. Interpreted, the last lines of this module put a twin in its place.
+    """
     length: i64 = len(data)
-    high, low = _times_m(0, length & _MASK)
-    low ^= _SEED
+    h: i64 = _SEED ^ (length * _MULTIPLIER)
     at: i64 = 0
-    whole = length & ~7
-    while at < whole:
-        k_low: i64 = data[at] | data[at + 1] << 8 | data[at + 2] << 16 | data[at + 3] << 24
-        k_high: i64 = data[at + 4] | data[at + 5] << 8 | data[at + 6] << 16 | data[at + 7] << 24
-        k_high, k_low = _times_m(k_high, k_low)
-        k_low ^= k_high >> 15
-        k_high, k_low = _times_m(k_high, k_low)
-        high, low = _times_m(high ^ k_high, low ^ k_low)
+    while at + 8 <= length:
+        k = read_i64_le(data, at) * _MULTIPLIER
+        h ^= (k ^ ((k >> 47) & _LOW_17)) * _MULTIPLIER
+        h *= _MULTIPLIER
         at += 8
     if at < length:
         shift: i64 = 0
         while at < length:
             byte: i64 = data[at]
-            if shift < 32:
-                low ^= byte << shift
-            else:
-                high ^= byte << (shift - 32)
+            h ^= byte << shift
             shift += 8
             at += 1
-        high, low = _times_m(high, low)
-    low ^= high >> 15
-    high, low = _times_m(high, low)
-    return high, low ^ (high >> 15)
+        h *= _MULTIPLIER
+    h = (h ^ ((h >> 47) & _LOW_17)) * _MULTIPLIER
+    return h ^ ((h >> 47) & _LOW_17)
 
 
 def _register_and_value(element: bytes) -> tuple[i64, i64]:
     """Which register an element concerns, and what it wants it to be at least (1 … 51)."""
-    high, low = murmur64(element)
-    index = low & (REGISTERS - 1)
-    bits = low >> _INDEX_BITS | high << (32 - _INDEX_BITS) | 1 << _VALUE_BITS
+    hashed = murmur64(element)
+    index = hashed & (REGISTERS - 1)
+    bits = ((hashed >> _INDEX_BITS) & ((1 << _VALUE_BITS) - 1)) | 1 << _VALUE_BITS
     count: i64 = 1
     while bits & 1 == 0:
         bits >>= 1
@@ -450,3 +437,9 @@ def runs_text(data: bytearray) -> bytes:
         else:
             shown.append(b"v:%d,%d" % ((opcode >> 2 & 31) + 1, (opcode & 3) + 1))
     return b" ".join(shown)
+
+
+if __file__.endswith(".py"):
+    from appliance.redis import _murmur_pure
+
+    globals()["murmur64"] = _murmur_pure.murmur64

@@ -101,13 +101,21 @@ class IdMap:
         Raises:
             KeyError: it is not there.
         """
+        before = self._length
+        value = self.discard(key)
+        if self._length == before:
+            raise KeyError(key)
+        return value
+
+    def discard(self, key: int) -> object:
+        """Take a key out if it is there and give its value, else None."""
         at = self._find_chunk(key)
         if at == len(self._chunks):
-            raise KeyError(key)
+            return None
         chunk = self._chunks[at]
         index: i64 = bisect_left(chunk.keys, key)
         if chunk.keys[index] != key:
-            raise KeyError(key)
+            return None
         value = chunk.values[index]
         del chunk.keys[index]
         del chunk.values[index]
@@ -119,6 +127,35 @@ class IdMap:
             self._largest[at] = chunk.keys[left - 1]
         self._length -= 1
         return value
+
+    def remove_all(self, keys: list[int]) -> None:
+        """Take out keys that are there, in ascending order. O(n) of the chunks that have some of them."""
+        count: i64 = len(keys)
+        done: i64 = 0
+        chunks: list[Chunk] = []
+        largest: list[int] = []
+        for chunk in self._chunks:
+            if done < count and keys[done] <= chunk.keys[len(chunk.keys) - 1]:
+                kept: i64 = 0
+                at: i64 = 0
+                size: i64 = len(chunk.keys)
+                while at < size:
+                    if done < count and chunk.keys[at] == keys[done]:
+                        done += 1
+                    else:
+                        chunk.keys[kept] = chunk.keys[at]
+                        chunk.values[kept] = chunk.values[at]
+                        kept += 1
+                    at += 1
+                if kept == 0:
+                    continue
+                del chunk.keys[kept:]
+                del chunk.values[kept:]
+            chunks.append(chunk)
+            largest.append(chunk.keys[len(chunk.keys) - 1])
+        self._chunks = chunks
+        self._largest = largest
+        self._length -= done
 
     def first_key(self) -> int:
         """The smallest key of a map that is not empty."""
@@ -188,6 +225,28 @@ class IdMap:
         for chunk in self._chunks:
             found.extend(chunk.keys)
         return found
+
+    def take_up_to(self, key: int) -> IdMap:
+        """Take the keys up to `key`, and their values, out and into a map of their own. O(chunks)."""
+        taken = IdMap()
+        at = self._find_chunk(key + 1)  # the first chunk of which something stays
+        if at < len(self._chunks):
+            chunk = self._chunks[at]
+            index: i64 = bisect_right(chunk.keys, key)
+            if index > 0:
+                self._chunks.insert(at, Chunk(chunk.keys[:index], chunk.values[:index]))
+                self._largest.insert(at, chunk.keys[index - 1])
+                del chunk.keys[:index]
+                del chunk.values[:index]
+                at += 1
+        taken._chunks = self._chunks[:at]
+        taken._largest = self._largest[:at]
+        del self._chunks[:at]
+        del self._largest[:at]
+        for chunk in taken._chunks:
+            taken._length += len(chunk.keys)
+        self._length -= taken._length
+        return taken
 
     def drop_chunk(self) -> i64:
         """Let go of the last chunk; how many keys it had. For releasing a large map piece by piece."""

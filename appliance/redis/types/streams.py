@@ -55,6 +55,7 @@ UNKNOWN_READ: Final = -1
 DELETED: Final = 1
 SAME_FIELDS: Final = 2
 
+_SMALL_INTEGERS: Final = 128
 _FLAG_SIZE: Final = 2  # flags are below 128: an element of two bytes
 _DASH: Final = b"-"
 # The ends of most IDs, and integers that compiled code compares without looking inside.
@@ -72,6 +73,9 @@ TRIM_MINID: Final = 2
 
 _OUT: Final = BytesWriter()
 
+# Trimming frees so many entries on the spot; more are left to whoever asked for it.
+_WORTH_DISCARDING: Final = 1000
+
 
 def make_id(ms: int, seq: int) -> int:
     return ms << 64 | seq
@@ -79,7 +83,10 @@ def make_id(ms: int, seq: int) -> int:
 
 def id_text(entry_id: int) -> bytes:
     """`ms-seq`."""
-    return integer_text(entry_id >> 64) + _DASH + integer_text(entry_id & U64_MAX)
+    seq = entry_id & U64_MAX
+    if seq < len(_ENDINGS):
+        return integer_text(entry_id >> 64) + _ENDINGS[seq]
+    return integer_text(entry_id >> 64) + _DASH + integer_text(seq)
 
 
 def _signed(difference: int) -> int:
@@ -156,18 +163,39 @@ class Block:
         entry = self.entries[index]
         flags: i64 = entry[0]
         at: i64 = _FLAG_SIZE
-        ms = self.ms + integer_at(entry, at)
-        at += element_size(entry, at)
-        seq = self.seq + integer_at(entry, at)
-        at += element_size(entry, at)
-        pairs: list[object] = []
-        if flags & SAME_FIELDS:
-            for field in self.fields:
-                pairs.append(field)
-                pairs.append(string_at(entry, at))
-                at += element_size(entry, at)
+        ms = self.ms
+        seq = self.seq
+        small: i64 = entry[at]
+        if small < _SMALL_INTEGERS:  # mostly: an element of two bytes
+            ms += small
+            at += 2
         else:
-            count: i64 = integer_at(entry, at) * 2
+            ms += integer_at(entry, at)
+            at += element_size(entry, at)
+        small = entry[at]
+        if small < _SMALL_INTEGERS:
+            seq += small
+            at += 2
+        else:
+            seq += integer_at(entry, at)
+            at += element_size(entry, at)
+        pairs: list[object]
+        if flags & SAME_FIELDS:
+            fields = self.fields
+            count: i64 = len(fields)
+            if count == 1:
+                pairs = [fields[0], string_at(entry, at)]
+            else:
+                pairs = []
+                place: i64 = 0
+                while place < count:
+                    pairs.append(fields[place])
+                    pairs.append(string_at(entry, at))
+                    at += element_size(entry, at)
+                    place += 1
+        else:
+            pairs = []
+            count = integer_at(entry, at) * 2
             at += element_size(entry, at)
             while count > 0:
                 pairs.append(string_at(entry, at))
@@ -181,21 +209,21 @@ class Block:
 
     def to_listpack(self) -> bytes:
         """The node as DUMP writes it."""
-        out = BytesWriter()
+        out = _OUT
+        out.truncate(0)
         write_integer(out, self.live)
         write_integer(out, self.deleted)
-        body = out.getvalue() + self.master + b"".join(self.entries)
-        elements = 4 + len(self.fields)
+        usual: i64 = 4 + len(self.fields)
+        elements = usual
         for entry in self.entries:
-            flags: i64 = entry[0]
-            if flags & SAME_FIELDS:
-                elements += 4 + len(self.fields)
+            if entry[0] & SAME_FIELDS:
+                elements += usual
             else:
                 at: i64 = _FLAG_SIZE
                 at += element_size(entry, at)
                 at += element_size(entry, at)
                 elements += 5 + 2 * integer_at(entry, at)
-        return listpack(body, elements)
+        return listpack(b"".join([out.getvalue(), self.master, *self.entries]), elements)
 
     def copy(self) -> Block:
         other = Block(self.ms, self.seq, self.fields, self.master)
@@ -262,10 +290,9 @@ class Group:
 
     def acknowledge(self, entry_id: int) -> bool:
         """Forget a pending entry; whether it was one."""
-        nack = self.nack(entry_id)
-        if nack is None:
+        nack = self.pending.discard(entry_id)
+        if not isinstance(nack, Nack):
             return False
-        self.pending.remove(entry_id)
         nack.consumer.pending.remove(entry_id)
         return True
 
@@ -296,8 +323,7 @@ class Group:
     def delete_consumer(self, consumer: Consumer) -> int:
         """Forget a consumer and what is pending with it; how many entries that were."""
         pending = consumer.pending.keys()
-        for entry_id in pending:
-            self.pending.remove(entry_id)
+        self.pending.remove_all(pending)
         del self.consumers[consumer.name]
         return len(pending)
 
@@ -332,6 +358,9 @@ class Trim:
         self.minid = 0
         self.limit: i64 = 0  # entries; 0: none
         self.references: i64 = KEEP_REFERENCES
+        self.discarded: Stream | None = (
+            None  # what was cut off, when it is much: to be released without haste
+        )
 
 
 class Stream(Collection):
@@ -630,7 +659,7 @@ class Stream(Collection):
         """Whether a group has still to read an entry, or to acknowledge it.
 
         What the slowest group has read is remembered from one question to the next, as in redis-server: also
-        when that group has been destroyed meanwhile.
+        when that group has been destroyed meanwhile, until a new one is created.
         """
         if len(self.groups) == 0:
             return False
@@ -644,8 +673,7 @@ class Stream(Collection):
     def add_group(self, name: bytes, group: Group) -> None:
         """Put in a new group."""
         self.groups[name] = group
-        if self._slowest_is_known and group.last_id < self._slowest_id:
-            self._slowest_id = group.last_id
+        self._slowest_is_known = False
 
     def move_group(self, group: Group, last_id: int) -> None:
         """Say that a group has read up to an ID."""
@@ -664,37 +692,82 @@ class Stream(Collection):
     def trim(self, trim: Trim) -> i64:
         """Delete entries from the front, as far as asked for; how many."""
         deleted: i64 = 0
-        next_start = 0
-        while True:
-            if trim.strategy == TRIM_MAXLEN and self.length <= trim.maxlen:
+        if trim.references == KEEP_REFERENCES:
+            deleted = self._cut_blocks(trim)
+        if not trim.is_approximate:
+            deleted += self._trim_blocks(trim)
+        if deleted > 0:
+            self.refresh_first()
+        return deleted
+
+    def _goes_whole(self, block: Block, length: i64, trim: Trim) -> bool:
+        """Whether all entries of the first block are to go, when the stream has that many."""
+        if trim.strategy == TRIM_MAXLEN:
+            return length > trim.maxlen and length - block.live >= trim.maxlen
+        return block.id_at(len(block.entries) - 1) < trim.minid
+
+    def _cut_blocks(self, trim: Trim) -> i64:
+        """Take whole blocks off the front, as far as asked for; how many living entries they had."""
+        length = self.length
+        deleted: i64 = 0
+        entries: i64 = 0
+        last: Block | None = None
+        start = 0
+        limit: i64 = 1  # mostly one block goes, or none
+        is_done = False
+        while not is_done:
+            keys, blocks = self.blocks.piece(start, limit)
+            if len(keys) == 0:
                 break
+            for block in blocks:
+                assert isinstance(block, Block)
+                if trim.limit != 0 and deleted + block.live > trim.limit:
+                    is_done = True
+                    break
+                if not self._goes_whole(block, length, trim):
+                    is_done = True
+                    break
+                length -= block.live
+                deleted += block.live
+                entries += len(block.entries)
+                last = block
+            start = keys[len(keys) - 1] + 1
+            limit = 64
+        if last is None:
+            return 0
+        self.length = length
+        if entries <= _WORTH_DISCARDING:
+            while entries > 0:
+                first = self.blocks.piece(0, 1)[1][0]
+                assert isinstance(first, Block)
+                entries -= len(first.entries)
+                self._remove_block(first)
+            return deleted
+        discarded = Stream(self.limits)
+        discarded.blocks = self.blocks.take_up_to(last.first_id())
+        discarded.length = entries
+        trim.discarded = discarded
+        if last is self._tail:
+            self._tail = None
+        return deleted
+
+    def _trim_blocks(self, trim: Trim) -> i64:
+        """Delete entries inside of the first blocks, as far as asked for; how many."""
+        deleted: i64 = 0
+        next_start = 0
+        while trim.strategy != TRIM_MAXLEN or self.length > trim.maxlen:
             _, blocks = self.blocks.piece(next_start, 1)
             if len(blocks) == 0:
                 break
             block = blocks[0]
             assert isinstance(block, Block)
             next_start = block.first_id() + 1
-            live = block.live
-            if trim.limit != 0 and deleted + live > trim.limit:
-                break
-            if trim.strategy == TRIM_MAXLEN:
-                is_whole = self.length - live >= trim.maxlen
-            else:
-                is_whole = block.id_at(len(block.entries) - 1) < trim.minid
-            if is_whole and trim.references == KEEP_REFERENCES:
-                self._remove_block(block)
-                self.length -= live
-                deleted += live
-                continue
-            if trim.is_approximate:
-                break
+            is_whole = self._goes_whole(block, self.length, trim)
             deleted += self._trim_inside(block, trim)
             if not is_whole:
                 break  # also if nothing in it lives any more: the reference leaves such a node, and so do we
             if block.live == 0:
                 self._remove_block(block)
-        if deleted > 0:
-            self.refresh_first()
         return deleted
 
     def _trim_inside(self, block: Block, trim: Trim) -> i64:

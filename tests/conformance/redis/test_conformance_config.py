@@ -100,6 +100,8 @@ def values_to_try(name: str, kind: str, choices: list[bytes]) -> list[str]:
         return TITLES
     if name == "maxclients":  # how many there may be at once depends on the machine
         return [number for number in NUMBERS if not number.isdigit() or not 1000 < int(number) < 1 << 32]
+    if name == "timeout":  # a client that has said nothing for so few seconds would be closed
+        return [number for number in NUMBERS if number not in ("1", "2", "5", "007", "+5")]
     if kind in ("integer", "unsigned"):
         return NUMBERS
     if kind in ("memory", "signed memory"):

@@ -265,6 +265,44 @@ def test_a_line_is_taken_or_refused_as_the_reference_does(tmp_path: Path, line: 
     )
 
 
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_what_the_reference_rewrites_is_read(tmp_path: Path, password: str) -> None:
+    theirs = Theirs(tmp_path, b"port 0\nmaxmemory 1mb\n")
+    try:
+        theirs.ask("CONFIG", "SET", "requirepass", password, "timeout", "7")
+        theirs.ask("CONFIG", "REWRITE")
+        content = theirs.path.read_bytes()
+    finally:
+        theirs.close()
+    assert b"user default on" in content
+    ours, store = start_ours(content)
+    if password:
+        assert ours.send("PING").startswith(b"-NOAUTH")
+        assert ours.send("AUTH", password) == b"+OK\r\n"
+    assert ours.ask("CONFIG", "GET", "timeout") == [b"timeout", b"7"]
+    assert ours.send("CONFIG", "SET", "requirepass", "another") == b"+OK\r\n"
+    assert ours.send("CONFIG", "REWRITE") == b"+OK\r\n"
+    assert store.content is not None
+    again, _ = start_ours(store.content)
+    assert again.send("AUTH", "another") == b"+OK\r\n"
+
+
+def test_the_default_user_may_have_its_password_in_its_line() -> None:
+    ours, store = start_ours(b"user default on >secret ~* &* +@all\n")
+    assert ours.send("AUTH", "secret") == b"+OK\r\n"
+    assert ours.send("CONFIG", "REWRITE") == b"+OK\r\n"
+    assert store.content is not None
+    assert start_ours(store.content)[0].send("AUTH", "secret") == b"+OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["user alice on nopass", "user default off", "user default on #" + 64 * "0", "user default >a >b"]
+)
+def test_other_users_are_wrong(line: str) -> None:
+    with pytest.raises(ConfigFileError, match=r"line 1: .* there are no users here"):
+        start_ours(line.encode() + b"\nrequirepass secret\n")
+
+
 @pytest.mark.parametrize("text", [b"", b"a b", b'"', b"'", b"\\", b"\n\r\t\a\b\0", bytes(range(256))])
 def test_what_is_quoted_is_read_back(text: bytes) -> None:
     assert split_arguments(b"  " + quote(text) + b" x") == [text, b"x"]

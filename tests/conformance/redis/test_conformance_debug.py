@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.redis_pair import OurClient, make_engine
+
 if TYPE_CHECKING:
     from tests.support.redis_pair import Pair
 
@@ -103,7 +105,17 @@ def test_objects_look_alike(pair: Pair) -> None:
         "QUICKLIST-PACKED-THRESHOLD", "ERROR foo", "ERROR", "LOG x", "LOG", "CHANGE-REPL-ID", "CHANGE-REPL-ID x",
         "DIGEST x", "RELOAD x", "POPULATE", "POPULATE x", "POPULATE -1", "POPULATE 3", "POPULATE 3 p", "POPULATE 3 pp 10",
         "POPULATE 3 a b c", "SLEEP", "SLEEP 0", "SLEEP -1", "SLEEP x", "OBJECT", "OBJECT missing", "OBJECT a b", "NOSUCH",
-        "STRINGMATCH-LEN a b", "JMAP", "SET-SKIP-CHECKSUM-VALIDATION 0", "PAUSE-CRON 0",
+        "STRINGMATCH-LEN a b", "JMAP", "ZIPLIST l",
+        "AOF-FLUSH-SLEEP x", "AOF-FLUSH-SLEEP", "DICT-RESIZING 0", "DICT-RESIZING 1", "DICT-RESIZING",
+        "DROP-CLUSTER-PACKET-FILTER x", "DROP-CLUSTER-PACKET-FILTER -1", "KEYSIZES-HIST-ASSERT 0",
+        "KEYSIZES-HIST-ASSERT x", "KEYSIZES-HIST-ASSERT", "MARK-INTERNAL-CLIENT", "MARK-INTERNAL-CLIENT unmark",
+        "MARK-INTERNAL-CLIENT x", "INTERNAL_SECRET", "CLUSTERLINK KILL all x", "CLUSTERLINK KILL", "REPL-PAUSE clear",
+        "REPL-PAUSE x", "REPL-PAUSE", "REPLICATE x", "REPLICATE", "REPLYBUFFER PEAK-RESET-TIME reset",
+        "REPLYBUFFER PEAK-RESET-TIME x", "REPLYBUFFER PEAK-RESET-TIME", "REPLYBUFFER RESIZING 1", "REPLYBUFFER x 1",
+        "SCRIPT LIST", "SCRIPT", "SCRIPT x", "SCRIPT ffffffffffffffffffffffffffffffffffffffff", "CLIENT-EVICTION",
+        "CLIENT-EVICTION x", "HTSTATS 99", "HTSTATS -1", "HTSTATS x", "HTSTATS", "HTSTATS 5 full", "HTSTATS-KEY",
+        "HTSTATS-KEY missing", "SDSLEN missing", "SDSLEN", "LISTPACK missing", "LISTPACK", "QUICKLIST missing",
+        "QUICKLIST", "QUICKLIST l 1 2", "SET-SKIP-CHECKSUM-VALIDATION 0", "PAUSE-CRON 0",
     ],
 )  # fmt: skip
 def test_replies_agree(pair: Pair, line: str) -> None:
@@ -151,3 +163,57 @@ def test_without_the_checksum_a_dump_is_still_looked_at(pair: Pair) -> None:
         pair.same("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", skip)
         pair.same("RESTORE", f"k{skip}", 0, bytes(payload))
         pair.same("RESTORE", "short", 0, b"abc")
+
+
+@pytest.mark.parametrize("view", ["LISTPACK", "QUICKLIST"])
+def test_the_log_is_told_what_values_are_made_of(pair: Pair, view: str) -> None:
+    fill(pair)
+    lines: list[bytes] = []
+    pair.engine.on_script_log = lambda _level, text: lines.append(text)
+    told = 0
+    for key in KEYS:
+        if b"printed" in pair.same("DEBUG", view, key):
+            told += 1
+            assert lines.pop().startswith(f"DEBUG {view}: ".encode())
+    assert told > 0
+    assert lines == []
+
+
+def test_strings_tell_their_length(pair: Pair) -> None:
+    fill(pair)
+    for key in KEYS:
+        replies = pair.both("DEBUG", "SDSLEN", key)
+        ours, theirs = (re.sub(rb"(avail:|zmalloc: )\d+", rb"\1", each) for each in replies)
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("full", [[], ["full"], ["x"]])
+def test_tables_are_described_in_the_form_of_the_reference(pair: Pair, full: list[str]) -> None:
+    fill(pair)
+    requests = [("DEBUG", "HTSTATS", "0", *full)]
+    requests += [("DEBUG", "HTSTATS-KEY", key, *full) for key in KEYS]
+    for request in requests:
+        forms = []
+        for reply in pair.both(*request):
+            text = re.sub(rb"[$=]\d+", b"", reply)
+            # How many places there are, and the second table of one that grows, are each side's own.
+            text = re.sub(rb"Hash table 1.*?(?=\[|$)", b"", text, flags=re.DOTALL)
+            text = re.sub(rb"(   \d+: .*\n)+", b"distribution\n", text)
+            forms.append(re.sub(rb"\d[\d.]*", b"n", text.rstrip()))
+        assert forms[0] == forms[1], request
+
+
+def test_clients_stand_in_pools_by_size(pair: Pair) -> None:
+    pair.same("CONFIG", "SET", "maxmemory-clients", "10mb")
+    try:
+        replies = pair.both("DEBUG", "CLIENT-EVICTION")
+        shown = [re.sub(rb"tot-mem: +\d+, clients: \d+", b"", reply) for reply in replies]
+        assert shown[0] == shown[1]
+    finally:
+        pair.same("CONFIG", "SET", "maxmemory-clients", "0")
+
+
+@pytest.mark.parametrize("name", ["SEGFAULT", "PANIC", "OOM", "RESTART", "STRUCTSIZE", "LEAK x"])
+def test_what_would_harm_the_process_is_refused_by_name(name: str) -> None:
+    reply = OurClient(make_engine()).send(f"DEBUG {name}\r\n".encode())
+    assert reply == f"-ERR DEBUG {name.split()[0]} is not available here\r\n".encode()

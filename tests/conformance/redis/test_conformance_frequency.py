@@ -122,8 +122,6 @@ def test_restore_idletime_without_lfu(counting: Pair) -> None:
     payload = _dump(counting, "s")
     for seconds in (0, 1000, 10_000_000):
         counting.same("RESTORE", "s", 0, payload, "REPLACE", "IDLETIME", seconds)
-        ours, theirs = (int(raw[1:]) for raw in counting.both("OBJECT", "IDLETIME", "s"))
-        assert abs(ours - theirs) <= 1
-        assert abs(ours - seconds) <= 1
+        assert int(counting.same("OBJECT", "IDLETIME", "s")[1:]) >= max(seconds - 1, 0)
     counting.same("RESTORE", "s", 0, payload, "REPLACE", "FREQ", 200)
     counting.same("OBJECT", "FREQ", "s")

@@ -102,7 +102,7 @@ SAME = {
     "memory": ["maxmemory", "maxmemory_human", "maxmemory_policy", "lazyfree_pending_objects"],
     "persistence": ["loading", "aof_enabled", "rdb_bgsave_in_progress", "rdb_last_bgsave_status"],
     "stats": ["keyspace_hits", "keyspace_misses", "expired_keys", "evicted_keys", "total_error_replies"],
-    "replication": ["role", "connected_slaves", "master_repl_offset", "repl_backlog_size"],
+    "replication": ["role", "connected_slaves", "repl_backlog_size"],
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.support.redis_crowd import Crowd
 
@@ -137,9 +137,7 @@ steps = st.one_of(
 )
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=2 * settings().max_examples
-)
+@settings(max_examples=2 * settings().max_examples)
 @given(history=st.lists(steps, min_size=3, max_size=40))
 def test_any_history_serves_the_same_clients_alike(
     real_server: RealServer, history: list[tuple[str, str]]

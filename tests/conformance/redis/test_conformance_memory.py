@@ -24,7 +24,7 @@ LINES = (
     """
 MEMORY|MEMORY foo|MEMORY USAGE|MEMORY USAGE k SAMPLES|MEMORY USAGE nosuch SAMPLES 0|MEMORY USAGE k SAMPLES -1
 MEMORY USAGE k SAMPLES x|MEMORY USAGE k foo 3|MEMORY USAGE k SAMPLES 5 SAMPLES x|MEMORY USAGE nosuch SAMPLES x
-MEMORY USAGE nosuch|MEMORY DOCTOR x|MEMORY PURGE|MEMORY PURGE x|MEMORY STATS x|MEMORY MALLOC-STATS x|ROLE|ROLE x
+MEMORY USAGE nosuch|MEMORY DOCTOR x|MEMORY PURGE|MEMORY PURGE x|MEMORY STATS x|MEMORY MALLOC-STATS x|ROLE x
 LASTSAVE x|COMMAND GETKEYS MEMORY USAGE k|LOLWUT VERSION abc
 """.replace("\n", "|")
     .strip("|")
@@ -36,6 +36,16 @@ LASTSAVE x|COMMAND GETKEYS MEMORY USAGE k|LOLWUT VERSION abc
 def test_replies_without_numbers_are_the_servers(pair: Pair, line: str) -> None:
     pair.same("SET", "k", "v")
     pair.same(*line.split(" "))
+
+
+def test_role_is_that_of_a_master(pair: Pair) -> None:
+    # The offset counts the questions of WAIT too, so the server's depends on what others have asked it.
+    ours, theirs = (parse_one(raw) for raw in pair.both("ROLE"))
+    assert isinstance(ours, list)
+    assert isinstance(theirs, list)
+    assert (ours[0], ours[2:]) == (theirs[0], theirs[2:])
+    assert isinstance(theirs[1], int)
+    assert ours[1] == 0
 
 
 def _names_and_types(reply: object) -> list[tuple[object, str]]:

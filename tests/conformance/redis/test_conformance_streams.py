@@ -270,6 +270,34 @@ CASES = {
         XGROUP DELCONSUMER str g c
         XREADGROUP GROUP g c STREAMS str >
     """,
+    "groups that come and go between questions for what is referenced": """
+        XGROUP CREATE s g 0 MKSTREAM
+        XADD s 1 f v
+        XADD s 2 f v
+        XDELEX s ACKED IDS 1 1
+        XGROUP CREATE s a 1
+        XGROUP DESTROY s g
+        XDELEX s ACKED IDS 2 1 2
+        XLEN s
+        DEL s
+        XGROUP CREATE s g 0 MKSTREAM
+        XADD s 1 f v
+        XADD s 2 f v
+        XGROUP CREATE s a 1
+        XDELEX s ACKED IDS 1 1
+        XGROUP DESTROY s g
+        XDELEX s ACKED IDS 2 1 2
+        XLEN s
+        DEL s
+        XGROUP CREATE s g 0 MKSTREAM
+        XADD s 1 f v
+        XADD s 2 f v
+        XTRIM s MAXLEN 0 ACKED
+        XGROUP CREATE s a 2
+        XGROUP DESTROY s g
+        XTRIM s MAXLEN 0 ACKED
+        XDELEX s ACKED IDS 2 1 2
+    """,
     "acknowledging and deleting": """
         XADD s 1-1 a b
         XADD s 1-2 a b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from tests.support.redis_crowd import Crowd
 
@@ -117,7 +117,6 @@ lines = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(steps=[("a", "CLIENT REPLY SKIP"), ("a", "RESET"), ("a", "GET x")])
 @given(steps=st.lists(st.tuples(names, lines), max_size=25))
 def test_any_history(real_server: RealServer, steps: list[tuple[str, str]]) -> None:

@@ -26,9 +26,21 @@ def test_machine_that_allows_everything() -> None:
     found = {finding.link: finding for finding in examine(kernel)}
     assert [link for link, finding in found.items() if not finding.is_usable] == ["exec --rootless"]
     assert found["exec --rootless"].text == "rootless is not possible here: user namespaces are off"
-    assert found["tap:NAME, tun:NAME"].text.startswith("there is mine; as root: ip tuntap add")
+    assert found["tap:NAME, tun:NAME"].text == "there is mine; use it with --address"
     assert kernel.picture() == before
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_persistent_device_of_another_user_is_none() -> None:
+    kernel = FakeKernel()
+    kernel.add(None, "theirs", "tun")["is_for_us"] = False
+    kernel.add(None, "br0", "bridge")
+    found = {finding.link: finding for finding in examine(kernel)}["tap:NAME, tun:NAME"]
+    user = os.geteuid()
+    assert (found.is_usable, found.text) == (
+        False,
+        f"there is none for user {user}; make it as root: ip tuntap add dev NAME mode tap user {user}",
+    )
 
 
 def test_user_without_anything_is_told_what_is_missing() -> None:
@@ -42,6 +54,8 @@ def test_user_without_anything_is_told_what_is_missing() -> None:
         "missing CAP_NET_RAW: run it as root (sudo), give a container --cap-add"
     )
     assert texts["xdp"].startswith("missing CAP_NET_ADMIN and CAP_NET_RAW and CAP_BPF: ")
+    assert "rootless" in texts["packet"]
+    assert "rootless" not in texts["xdp"]  # it would not help
     assert not any("\n" in text for text in texts.values())
 
 

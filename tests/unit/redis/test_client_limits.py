@@ -160,3 +160,78 @@ def test_hz_says_how_often_housekeeping_is_due() -> None:
     assert engine.cron_period_us() == 100_000
     Client(engine).raw(b"CONFIG SET hz 100\r\n")
     assert engine.cron_period_us() == 10_000
+
+
+def test_clients_go_as_soon_as_they_are_too_much() -> None:
+    engine = make_engine()
+    admin, big, other = Client(engine), Client(engine), Client(engine)
+    admin.send("CONFIG", "SET", "maxmemory-clients", "1mb")
+    big.raw(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n" + bytes(600_000))
+    assert not big.session.is_closing
+    other.raw(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n" + bytes(500_000))
+    assert [client.session.is_closing for client in (admin, big, other)] == [False, True, False]
+    assert engine.client_limits.evicted_clients == 1
+
+
+def test_what_has_left_does_not_count_any_more() -> None:
+    engine = make_engine()
+    clients = [Client(engine) for _ in range(20)]
+    clients[0].send("CONFIG", "SET", "maxmemory-clients", "1mb")
+    clients[0].send("SET", "k", bytes(200_000))
+    for _ in range(3):
+        for client in clients:
+            client.raw(b"GET k\r\n")  # taken at once
+    limits = engine.client_limits
+    for client in clients:
+        limits.count(client.session)
+    assert limits.total == sum(limits.memory_of(client.session) for client in clients)
+    assert limits.evicted_clients == 0
+    clients.pop().session.close()
+    assert limits.total == sum(limits.memory_of(client.session) for client in clients)
+
+
+def test_clients_that_may_not_go_are_not_counted_with_each_request() -> None:
+    engine = make_engine()
+    spared = Client(engine)
+    spared.raw(b"CLIENT NO-EVICT on\r\nCONFIG SET maxmemory-clients 1mb\r\n")
+    spared.raw(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n" + bytes(2_000_000))
+    assert engine.client_limits.total > 1 << 20
+    other = Client(engine)
+    other.raw(b"PING\r\n")
+    assert not spared.session.is_closing
+    assert not other.session.is_closing  # it came after: that much is left between two looks at all
+    engine.cron(START_US)
+    assert other.session.is_closing
+
+
+def test_no_limit_costs_no_request_anything() -> None:
+    engine = make_engine()
+    client = Client(engine)
+    assert engine.mode == 0
+    client.raw(b"CONFIG SET maxmemory-clients 1mb client-output-buffer-limit 'normal 1mb 0 0'\r\n")
+    assert engine.mode != 0
+    client.raw(b"CONFIG SET maxmemory-clients 0 client-output-buffer-limit 'normal 0 0 0'\r\n")
+    assert engine.mode == 0
+
+
+def test_small_limits_are_raised_to_one_that_can_be_lived_with() -> None:
+    engine = make_engine()
+    client = Client(engine)
+    client.raw(b"CONFIG SET maxmemory-clients 1\r\n")
+    engine.cron(START_US)
+    assert not client.session.is_closing
+
+
+def test_a_soft_limit_passed_by_each_reply_ends_a_client_only_after_its_time() -> None:
+    engine = make_engine()
+    client = Client(engine)
+    client.raw(b"CONFIG SET client-output-buffer-limit 'normal 0 1000 10'\r\nSET k " + b"x" * 2000 + b"\r\n")
+    for second in range(30):
+        client.now_us = START_US + second * SECOND
+        client.raw(b"GET k\r\n")
+        engine.cron(START_US + second * SECOND + SECOND // 2)  # it has been written: below again
+        assert not client.session.is_closing
+    client.session.unsent_bytes = 2000
+    for second in range(30, 42):
+        engine.cron(START_US + second * SECOND)
+        assert client.session.is_closing == (second > 40), second

@@ -187,6 +187,23 @@ def test_random_key_skips_expired_ones() -> None:
     assert client.ask("RANDOMKEY") == b"alive"
 
 
+@pytest.mark.parametrize("pattern", ["gone", "g?ne", "*"])
+def test_keys_neither_shows_nor_removes_what_has_expired(pattern: str) -> None:
+    client = Client(make_engine())
+    client.send("SET", "gone", "v", "PX", 1)
+    assert client.ask("KEYS", pattern) == [b"gone"]
+    client.now_us += 1_000_000
+    assert client.ask("KEYS", pattern) == []
+    assert client.ask("DBSIZE") == 1
+
+
+@pytest.mark.parametrize("name", ["a", "", "a]b", "^", "-"])
+def test_keys_finds_a_name_by_itself(name: str) -> None:
+    client = Client(make_engine())
+    client.send("MSET", name, "v", "other", "v")
+    assert client.ask("KEYS", name) == [name.encode()]
+
+
 def test_flushall_gives_memory_back_piece_by_piece() -> None:
     engine = make_engine()
     client = Client(engine)

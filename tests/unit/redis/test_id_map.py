@@ -106,3 +106,38 @@ def test_drop_chunk_lets_go_of_a_bounded_number() -> None:
     assert max(dropped) <= 512
     assert ids.drop_chunk() == 0
     assert ids.memory_usage() < 1000
+
+
+@pytest.mark.parametrize("keys", [1, 512, 513, 3000])
+def test_take_up_to_parts_the_map_in_two(keys: int) -> None:
+    for key in (-1, 0, 10, 511, 512, 513, keys - 1, keys, keys + 10):
+        whole = map_of(keys)
+        taken = whole.take_up_to(key)
+        taken.check_invariants()
+        whole.check_invariants()
+        assert taken.keys() == list(range(min(max(key + 1, 0), keys)))
+        assert taken.keys() + whole.keys() == list(range(keys))
+        assert [whole.get(kept) for kept in whole.keys()] == whole.keys()  # noqa: SIM118 - not a dict
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 700])
+@pytest.mark.parametrize("keys", [1, 512, 3000])
+def test_remove_all_takes_out_what_it_is_told(keys: int, step: int) -> None:
+    for first in (0, 100, 600):
+        whole = map_of(keys)
+        gone = list(range(first, keys, step))
+        whole.remove_all(gone)
+        whole.check_invariants()
+        assert whole.keys() == sorted(set(range(keys)) - set(gone))
+        assert [whole.get(kept) for kept in whole.keys()] == whole.keys()  # noqa: SIM118 - not a dict
+    whole.remove_all(whole.keys())
+    assert len(whole) == 0
+    whole.check_invariants()
+
+
+def map_of(keys: int) -> IdMap:
+    """A map of the numbers below that, each with itself."""
+    made = IdMap()
+    for key in range(keys):
+        made.set(key, key)
+    return made

@@ -68,6 +68,17 @@ def test_any_strings_are_unpacked_as_they_were_packed(strings: list[bytes]) -> N
     assert unpack_untrusted(packed) == strings
 
 
+@given(st.lists(texts, min_size=1), st.data())
+def test_strings_in_front_can_be_left_out(strings: list[bytes], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(strings)))
+    assert pack(strings, start) == pack(strings[start:])
+
+
+@pytest.mark.parametrize("count", [65_534, 65_535, 70_000])
+def test_more_strings_than_the_header_counts(count: int) -> None:
+    assert unpack_untrusted(pack([b"x"] * count)) == [b"x"] * count
+
+
 def test_string_that_spells_an_integer_is_one() -> None:
     out = BytesWriter()
     for text in (b"12", b"012", b"-0", b""):

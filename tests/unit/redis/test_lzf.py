@@ -27,6 +27,11 @@ def test_crc_eight_bytes_at_a_time_is_the_bitwise_one(data: bytes) -> None:
     assert crc64(data, len(data)) & (1 << 64) - 1 == crc
 
 
+@given(st.binary(max_size=50), st.binary(max_size=50))
+def test_crc_goes_on_from_that_of_what_is_before(first: bytes, second: bytes) -> None:
+    assert crc64(second, len(second), crc64(first, len(first))) == crc64(first + second, len(first + second))
+
+
 def test_crc_is_of_the_first_bytes_alone() -> None:
     assert crc64(b"123456789 and more", 9) == crc64(b"123456789", 9)
 
@@ -42,6 +47,16 @@ def test_any_bytes_come_back(data: bytes) -> None:
 def test_compressed_is_no_longer_than_asked_for(data: bytes, limit: int) -> None:
     packed = compress(data, limit)
     assert packed is None or len(packed) <= limit + 1
+
+
+@pytest.mark.parametrize("size", [131_000, 131_072, 400_000])
+def test_any_length_comes_back(size: int) -> None:
+    data = b"".join([b"%d," % (number * 7919) for number in range(size // 8)])[:size]
+    for _ in range(2):
+        packed = compress(data, len(data))
+        assert packed is not None
+        assert decompress_untrusted(packed, len(data)) == data
+        assert compress(b"a short one" * 5, 50) is not None
 
 
 def test_repetition_is_short() -> None:

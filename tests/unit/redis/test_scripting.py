@@ -408,3 +408,20 @@ def test_lua_is_not_there_before_it_is_needed(machine: Machine) -> None:
     assert client.send("SCRIPT", "EXISTS", "x") == b"*1\r\n:0\r\n"
     assert client.send("FUNCTION", "LIST") == b"*0\r\n"
     assert machine.engine.scripts.memory_used() == 0
+
+
+@pytest.mark.parametrize("mode", ["YES", "sync"])
+def test_who_wants_a_debugger_runs_no_script(machine: Machine, mode: str) -> None:
+    client, other = machine.client(), machine.client()
+    sha = client.send("SCRIPT", "LOAD", "return redis.call('SET', 'k', 1)").split(b"\r\n")[1]
+    assert client.send("SCRIPT", "DEBUG", mode) == b"+OK\r\n"
+    for request in (
+        ("EVAL", "redis.call('SET', 'k', 1)", 0),
+        ("EVALSHA", sha, 0),
+        ("EVAL_RO", "return 1", 0),
+    ):
+        assert client.send(*request).startswith(b"-ERR there is no debugger here.")
+    assert client.send("EXISTS", "k") == b":0\r\n"
+    assert other.send("EVAL", "return 1", 0) == b":1\r\n"
+    assert client.send("SCRIPT", "DEBUG", "NO") == b"+OK\r\n"
+    assert client.send("EVAL", "return 1", 0) == b":1\r\n"

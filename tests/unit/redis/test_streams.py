@@ -160,6 +160,27 @@ def test_trim_stops_at_its_limit() -> None:
     assert stream.trim(trimming(TRIM_MAXLEN, 0, approximate=True, limit=5)) == 0
 
 
+@pytest.mark.parametrize("strategy", [TRIM_MAXLEN, TRIM_MINID])
+@pytest.mark.parametrize("to", [5000, 4500, 1234, 7, 0])
+def test_much_that_is_trimmed_is_left_to_the_caller(strategy: int, to: int) -> None:
+    stream = stream_of(5000)
+    trim = trimming(strategy, to if strategy == TRIM_MAXLEN else make_id(5001 - to, 0))
+    assert stream.trim(trim) == 5000 - to
+    assert ids_of(stream) == list(range(5001 - to, 5001))
+    stream.check_invariants()
+    stream.append(6000, 0, [b"field", b"value"], 0)
+    stream.check_invariants()
+    if to > 4000:
+        assert trim.discarded is None  # little: it is gone already
+        return
+    assert trim.discarded is not None
+    trim.discarded.blocks.check_invariants()
+    assert len(trim.discarded) == (5000 - to) // 100 * 100
+    while trim.discarded.release(500) > 0:
+        pass
+    assert len(trim.discarded.blocks) == 0
+
+
 def grouped(stream: Stream, read: int, acknowledged: tuple[int, ...] = ()) -> Group:
     """A group that has read the first entries and acknowledged some."""
     group = Group(make_id(read, 0), UNKNOWN_READ)

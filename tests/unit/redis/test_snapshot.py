@@ -1,0 +1,394 @@
+"""Snapshots of an engine that goes on: what a client gets is what there was at its SYNC, whatever others do."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from appliance.redis import Engine, EngineSettings, Session
+from appliance.redis.blocking import NEVER_US
+from appliance.redis.digest import value_digest
+from appliance.redis.dump import dump
+from appliance.redis.keyspace import NO_EXPIRY, Entry
+from appliance.redis.rdb import ABOUT, END, KEY, LIBRARY, RdbReader
+from appliance.redis.types.streams import Stream
+
+NOW_US = 1_700_000_000_000_000
+S = 1_000_000
+CODE = "#!lua name=l\nredis.register_function('f', function() return 1 end)"
+
+Picture = dict[tuple[int, bytes], tuple[bytes, int]]
+
+
+def encoded(*words: str | bytes | int) -> bytes:
+    texts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
+
+
+class Server:
+    """An engine, sessions by name, and a clock."""
+
+    def __init__(self) -> None:
+        source = random.Random(1)
+        self.engine = Engine(EngineSettings(), source.randbytes)
+        self.now_us = NOW_US
+        self.sessions: dict[str, Session] = {}
+
+    def session(self, name: str) -> Session:
+        if name not in self.sessions:
+            self.sessions[name] = self.engine.create_session(
+                remote="10.0.0.1:1", local="10.0.0.2:2", now_us=self.now_us
+            )
+        return self.sessions[name]
+
+    def say(self, name: str, *words: str | bytes | int) -> bytes:
+        session = self.session(name)
+        session.data_received(encoded(*words), self.now_us)
+        output = b"".join(session.take_output())
+        self.engine.take_pending_sessions()
+        return output
+
+    def do(self, *words: str | bytes | int) -> bytes:
+        return self.say("writer", *words)
+
+    def advance(self, span_us: int) -> None:
+        self.now_us += span_us
+        self.engine.handle_timeouts(self.now_us)
+        self.engine.take_pending_sessions()
+
+    def sync(self, name: str = "client", *words: str) -> bytes:
+        """Ask for a snapshot; what comes at once."""
+        assert self.say(name, "REPLCONF", "rdb-only", 1, "capa", "eof", *words) == b"+OK\r\n"
+        return self.say(name, "SYNC")
+
+    def rest(self, name: str = "client") -> bytes:
+        """All that comes until the client is disconnected."""
+        session = self.sessions[name]
+        got = b""
+        for _ in range(100_000):
+            got += b"".join(session.take_output())
+            if session.is_closing:
+                return got
+            self.advance(2_000)
+        raise AssertionError("no end")
+
+    def picture(self) -> Picture:
+        """What there is now."""
+        now_ms = self.now_us // 1000
+        found: Picture = {}
+        for database in self.engine.databases:
+            for entry in database.entries():
+                if entry.expire_at_ms == NO_EXPIRY or entry.expire_at_ms >= now_ms:
+                    found[database.index, entry.key] = pictured(entry.value, entry.expire_at_ms)
+        return found
+
+
+def pictured(value: object, expire_at_ms: int) -> tuple[bytes, int]:
+    """What a value is, but for the order of what has none."""
+    digest = dump(value) if isinstance(value, Stream) else value_digest(Entry(b"k", value), 0)
+    return digest, expire_at_ms
+
+
+def payload(sent: bytes) -> bytes:
+    """The file in what a client got."""
+    match = re.fullmatch(rb"\n*\$EOF:([0-9a-f]{40})\r\n(.*)\1", sent, re.DOTALL)
+    if match is not None:
+        return match[2]
+    match = re.fullmatch(rb"\n*\$(\d+)\r\n(.*)", sent, re.DOTALL)
+    assert match is not None, sent[:80]
+    assert len(match[2]) == int(match[1])
+    return match[2]
+
+
+def shown(data: bytes, engine: Engine) -> Picture:
+    """What a file shows; a key twice is an error."""
+    reader = RdbReader(data)
+    found: Picture = {}
+    while (kind := reader.next()) != END:
+        if kind == KEY:
+            name = (reader.database, reader.key)
+            assert name not in found
+            found[name] = pictured(reader.value(engine.limits), reader.expire_at_ms)
+    return found
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def fill(server: Server, keys: int) -> None:
+    """Strings, most of them, and some of every type; in three databases; some expire."""
+    for at in range(keys):
+        server.do("SELECT", (0, 0, 0, 3, 15)[at % 5])
+        key = f"key:{at}"
+        kind = at % 40
+        if kind == 0:
+            server.do("RPUSH", key, *range(at % 200 + 1))
+        elif kind == 1:
+            server.do("SADD", key, *[f"m{number}" for number in range(at % 300 + 1)])
+        elif kind == 2:
+            server.do(
+                "ZADD", key, *[word for number in range(at % 200 + 1) for word in (number, f"m{number}")]
+            )
+        elif kind == 3:
+            server.do(
+                "HSET", key, *[word for number in range(at % 300 + 1) for word in (f"f{number}", "v" * 9)]
+            )
+        elif kind == 4:
+            server.do("XADD", key, f"{at + 1}-1", "f", at)
+            server.do("XGROUP", "CREATE", key, "g", 0)
+        elif kind == 5:
+            server.do("SET", key, at, "PX", at * 10 + 5)
+        elif kind == 6:
+            server.do("SETRANGE", key, 9, "x" * at)
+        elif kind == 7:
+            server.do("HSET", key, "a", 1, "b", 2)
+            server.do("HPEXPIRE", key, at * 10 + 5, "FIELDS", 1, "a")
+        else:
+            server.do("SET", key, f"value {at}")
+
+
+def churn(server: Server, source: random.Random, keys: int) -> None:
+    """One command of somebody who writes."""
+    at = source.randrange(keys * 2)
+    key = f"key:{at}"
+    kind = source.randrange(40)
+    server.do("SELECT", (0, 0, 0, 3, 15)[at % 5])
+    if kind < 10:
+        server.do("SET", key, "changed")
+    elif kind < 16:
+        server.do("DEL", key)
+    elif kind < 18:
+        server.do("APPEND", key, "more")
+    elif kind < 22:
+        server.do("RPUSH", key, "more")
+        server.do("SADD", key, "more")
+        server.do("ZADD", key, 5, "more")
+        server.do("HSET", key, "more", 5)
+    elif kind < 24:
+        server.do("XREADGROUP", "GROUP", "g", "me", "STREAMS", key, ">")
+        server.do("XADD", key, "*", "f", 1)
+    elif kind < 26:
+        server.do("EXPIRE", key, 1)
+        server.do("HPEXPIRE", key, 1, "FIELDS", 1, "b")
+    elif kind < 27:
+        server.do("RENAME", key, f"key:{source.randrange(keys)}")
+    elif kind < 28:
+        server.do("COPY", key, f"key:{source.randrange(keys)}", "REPLACE")
+    elif kind < 29:
+        server.do("MOVE", key, 3)
+    elif kind < 30:
+        server.do("INCR", f"number:{at}")
+    elif kind < 31:
+        server.do("SETRANGE", key, 3, "changed")
+    elif kind < 32:
+        server.do("LPOP", key)
+        server.do("SPOP", key)
+    elif kind < 33:
+        server.do("XACK", key, "g", "1-1")
+        server.do("XGROUP", "DESTROY", key, "g")
+    elif kind < 34:
+        server.do("GETSET", key, "got")
+        server.do("PERSIST", key)
+    else:
+        server.do("MSET", key, 1, f"new:{at}", 2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_changes_meanwhile_is_not_in_it(server: Server, seed: int) -> None:
+    source = random.Random(seed)
+    keys = 3000
+    fill(server, keys)
+    if seed % 3 == 1:
+        server.do("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    before = server.picture()
+    sent = server.sync()
+    client = server.session("client")
+    pieces = 0
+    while not client.is_closing:
+        for _ in range(source.randrange(30)):
+            churn(server, source, keys)
+        if pieces == 4:
+            if seed == 2:
+                server.do("FLUSHALL")
+            elif seed == 3:
+                server.do("SWAPDB", 0, 3)
+            elif seed == 4:
+                server.do("SELECT", 0)
+                for at in range(keys):  # so that the table becomes a small one
+                    server.do("DEL", f"key:{at}")
+            elif seed == 5:
+                server.do("SELECT", 0)
+                for at in range(4 * keys):  # so that it grows
+                    server.do("SET", f"grown:{at}", "v")
+        server.advance(1_500)
+        server.engine.cron(server.now_us)
+        part = b"".join(client.take_output())
+        pieces += len(part) > 0
+        sent += part
+    assert pieces > 8
+    assert shown(payload(sent), server.engine) == before
+    assert server.engine.snapshots.next_us == NEVER_US
+    for database in server.engine.databases:
+        database.check_invariants()
+        assert database._table.walk is None
+
+
+def test_flushed_while_a_snapshot_is_under_way_it_is_let_go_of_afterwards(server: Server) -> None:
+    for at in range(5000):
+        server.do("SET", f"key:{at}", "v", "EX", 1000)
+    server.sync()
+    server.do("FLUSHALL")
+    assert len(server.engine.releases) == 0
+    server.rest()
+    assert len(server.engine.releases) == 5000
+    server.advance(1 * S)
+    while not server.engine.releases.is_empty():
+        server.advance(2_000)
+
+
+def test_pieces_are_small(server: Server) -> None:
+    for at in range(20_000):
+        server.do("SET", f"key:{at}", "v" * 100)
+    largest = len(server.sync())
+    session = server.session("client")
+    while not session.is_closing:
+        server.advance(1_500)
+        largest = max(largest, len(b"".join(session.take_output())))
+    assert largest < 100_000
+
+
+def test_a_client_that_does_not_read_is_waited_for_and_then_disconnected(server: Server) -> None:
+    for at in range(2_000):
+        server.do("SET", f"key:{at}", random.Random(at).randbytes(3_000))
+    server.sync()
+    session = server.session("client")
+    for _ in range(1_000):
+        server.advance(2_000)
+    assert (1 << 20) <= session.output_bytes() < (1 << 20) + 500_000
+    server.advance(57 * S)
+    assert "is_closing=False" in repr(session)
+    server.advance(4 * S)
+    assert session.is_closing
+    assert session.is_over_limit
+    assert all(database._table.walk is None for database in server.engine.databases)
+    assert server.engine.snapshots.next_us == NEVER_US
+
+
+def test_a_slow_client_is_not_disconnected(server: Server) -> None:
+    for at in range(1_000):
+        server.do("SET", f"key:{at}", random.Random(at).randbytes(3_000))
+    before = server.picture()
+    sent = server.sync()
+    session = server.session("client")
+    while not session.is_closing:
+        for _ in range(1_000):
+            server.advance(50_000)
+        sent += b"".join(session.take_output())
+    assert shown(payload(sent), server.engine) == before
+
+
+def test_two_clients_get_one_snapshot_after_the_other(server: Server) -> None:
+    fill(server, 2000)
+    before = server.picture()
+    sent = {"one": server.sync("one"), "two": server.sync("two")}
+    assert sent["two"] == b""
+    server.do("SELECT", 0)
+    server.do("SET", "late", "v")
+    sent["one"] += server.rest("one")
+    after = server.picture()
+    sent["two"] += server.rest("two")
+    assert shown(payload(sent["one"]), server.engine) == before
+    assert shown(payload(sent["two"]), server.engine) == after
+    assert (0, b"late") in after
+
+
+def test_one_that_leaves_makes_way(server: Server) -> None:
+    fill(server, 2000)
+    server.sync("one")
+    server.sync("two")
+    server.sync("three")
+    server.session("one").close()
+    server.session("two").close()
+    sent = server.rest("three")
+    assert shown(payload(sent), server.engine) == server.picture()
+
+
+def test_without_the_mark_the_length_comes_first_after_newlines(server: Server) -> None:
+    for at in range(20_000):
+        server.do("SET", f"key:{at}", "v" * 100)
+    before = server.picture()
+    server.say("client", "REPLCONF", "rdb-only", 1)
+    assert server.say("client", "SYNC") == b""
+    session = server.session("client")
+    sent = b""
+    for _ in range(6):
+        server.advance(400_000)
+        sent += b"".join(session.take_output())
+    assert sent == b"\n\n"
+    sent += server.rest()
+    assert shown(payload(sent), server.engine) == before
+
+
+def test_filters(server: Server) -> None:
+    fill(server, 50)
+    server.do("FUNCTION", "LOAD", CODE)
+
+    def kinds(*words: str) -> set[int]:
+        name = "client" + "".join(words)
+        reader = RdbReader(payload(server.sync(name, *words) + server.rest(name)))
+        found = set()
+        while (kind := reader.next()) != END:
+            found.add(kind)
+            if kind == KEY:
+                reader.value(server.engine.limits)
+        return found
+
+    assert kinds() == {ABOUT, LIBRARY, KEY}
+    assert kinds("rdb-filter-only", "functions") == {ABOUT, LIBRARY}
+    assert kinds("rdb-filter-only", "") == {ABOUT}
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "noeviction"])
+def test_use_is_told_where_the_policy_asks_for_it(server: Server, policy: str) -> None:
+    server.do("CONFIG", "SET", "maxmemory-policy", policy)
+    server.do("SET", "k", "v")
+    server.advance(30 * S)
+    reader = RdbReader(payload(server.sync() + server.rest()))
+    while reader.next() != KEY:
+        pass
+    expected = {"allkeys-lru": (30, -1), "allkeys-lfu": (-1, 5), "noeviction": (-1, -1)}[policy]
+    assert (reader.idle_s, reader.frequency) == expected
+
+
+def test_one_who_would_follow_is_refused(server: Server) -> None:
+    refusal = b"-ERR this server has no replicas, only a snapshot after REPLCONF rdb-only 1\r\n"
+    assert server.say("a", "SYNC") == refusal
+    assert server.say("a", "REPLCONF", "listening-port", 7, "capa", "eof", "capa", "psync2") == b"+OK\r\n"
+    assert server.say("a", "PSYNC", "?", -1) == refusal
+    assert server.say("a", "PING") == b"+PONG\r\n"
+    server.say("a", "REPLCONF", "rdb-only", 1, "rdb-channel", 1)
+    assert server.say("a", "SYNC") == refusal
+
+
+def test_psync_is_told_the_name_of_the_stream(server: Server) -> None:
+    server.say("a", "REPLCONF", "rdb-only", 1)
+    sent = server.say("a", "PSYNC", "0" * 40, 77) + server.rest("a")
+    identity = server.engine.replication_id.encode()
+    assert sent.startswith(b"+FULLRESYNC %b 0\r\n$" % identity)
+    assert b"sync_full:1\r\nsync_partial_ok:0\r\nsync_partial_err:1\r\n" in server.do("INFO", "stats")
+
+
+def test_while_it_gets_its_snapshot_a_client_is_a_replica(server: Server) -> None:
+    for at in range(3000):
+        server.do("SET", f"key:{at}", "v")
+    server.sync()
+    shown_clients = server.do("CLIENT", "LIST", "TYPE", "slave")
+    assert b" flags=S " in shown_clients
+    assert shown_clients.count(b"id=") == 1
+    assert server.do("CLIENT", "KILL", "TYPE", "replica") == b":1\r\n"
+    server.advance(2_000)
+    assert all(database._table.walk is None for database in server.engine.databases)
