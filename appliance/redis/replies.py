@@ -132,10 +132,6 @@ PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
 QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
-# Arrays inside of arrays: entries, pairs, points.
-_PREBUILT_ARRAYS: Final = 64
-_ARRAY_HEADERS: Final = [b"*%d\r\n" % count for count in range(_PREBUILT_ARRAYS)]
-
 NO_REPLY: Final = NoReply()
 
 NULL_RESP2: Final = b"$-1\r\n"
