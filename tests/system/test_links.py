@@ -26,6 +26,7 @@ from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
 from tests.support.machine import (
+    NOBODY_ID,
     environment,
     fresh_name,
     namespaces,
@@ -781,7 +782,7 @@ def test_persistent_device_needs_no_capability_and_stays(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "tun"])
 def test_persistent_device_serves_an_ordinary_user(kind: str, nobody: tuple[str, ...]) -> None:
-    with persistent_device(kind, 65534) as (place, prefix):
+    with persistent_device(kind, NOBODY_ID) as (place, prefix):
         told = redtap("doctor", "--json", prefix=(*prefix, *nobody))
         assert told.returncode == 0, told.stderr
         found = {finding["link"]: finding for finding in json.loads(told.stdout)}
@@ -806,7 +807,7 @@ def test_persistent_device_of_another_user_is_refused_in_one_line(nobody: tuple[
         told = json.loads(redtap("doctor", "--json", prefix=(*prefix, *nobody)).stdout)
         (mine,) = [finding for finding in told if finding["link"] == "tap:NAME, tun:NAME"]
         assert not mine["is_usable"]
-        assert mine["text"].endswith("make it as root: ip tuntap add dev NAME mode tap user 65534")
+        assert mine["text"].endswith(f"make it as root: ip tuntap add dev NAME mode tap user {NOBODY_ID}")
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:
