@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DescriptorLink", "Link", "MemoryLink", "PacketLink", "TapLink", "TunLink", "memory_link_pair"]
 
-_MAX_FRAME: Final = 10 + 14 + 65_535
+_MAX_PACKET: Final = 65_535
+_MAX_FRAME: Final = 10 + 14 + _MAX_PACKET
 """virtio_net_hdr, Ethernet header, the largest IPv4 packet: what GSO may hand over in one read."""
 
 _SELECT_LIMIT: Final = 1024
@@ -52,7 +53,8 @@ _SELECT_LIMIT: Final = 1024
 
 _VNET_HEADER: Final = 10
 _ETHERTYPE_IPV4: Final = b"\x08\x00"
-_IPV4_FIRST_BYTES: Final = frozenset(bytes((0x40 | words,)) for words in range(5, 16))
+_FIRST_IPV4: Final = 0x45  # the first byte of an IPv4 packet: 5 to 15 words of header
+_LAST_IPV4: Final = 0x4F
 
 _SOL_PACKET: Final = 263  # linux/if_packet.h
 _PACKET_STATISTICS: Final = 6
@@ -261,6 +263,9 @@ class PacketLink(TapLink):
         return True
 
 
+_TUN_START: Final = _VNET_HEADER + 14
+"""Where the packet is in a frame."""
+
 _TUN_HEADS: Final = 1024
 """Virtio headers remembered; with a thousand sizes of segment there are not many more."""
 
@@ -281,23 +286,49 @@ class TunLink(TapLink):
     ) -> None:
         super().__init__(fd, name=name, mtu=mtu, owns_fd=owns_fd)
         self._ethernet = mac + peer_mac + _ETHERTYPE_IPV4
+        # virtio_net_hdr, the Ethernet header that is always the same, the packet.
+        self._buffer = bytearray(_VNET_HEADER) + self._ethernet + bytes(_MAX_PACKET)
+        self._whole = memoryview(self._buffer)
+        self._parts = [self._whole[:_VNET_HEADER], self._whole[_TUN_START:]]
         self._heads_in: dict[bytes, bytes] = {}
         self._heads_out: dict[bytes, bytes] = {}
 
     def read_batch(self, limit: int) -> list[bytes]:
-        packets = super().read_batch(limit)
-        heads = self._heads_in
+        """As a TAP's; the packet is read behind the header that it lacks, and the whole is copied once."""
         frames: list[bytes] = []
-        for packet in packets:
-            if packet[_VNET_HEADER : _VNET_HEADER + 1] not in _IPV4_FIRST_BYTES:
-                continue  # IPv6, which nobody here speaks
-            found = packet[:_VNET_HEADER]
-            head = heads.get(found)
-            if head is None:
-                head = _moved(found, len(self._ethernet)) + self._ethernet
-                _remember(heads, found, head)
-            frames.append(head + packet[_VNET_HEADER:])
+        buffer = self._buffer
+        whole = self._whole
+        parts = self._parts
+        readv = os.readv
+        fd = self._fd
+        try:
+            for _ in range(limit):
+                count = readv(fd, parts)
+                if count == 0:
+                    if not frames:
+                        raise self._gone("reading", OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+                    break
+                if count <= _VNET_HEADER or not _FIRST_IPV4 <= buffer[_TUN_START] <= _LAST_IPV4:
+                    continue  # IPv6, which nobody here speaks
+                if buffer[0] or buffer[1]:
+                    self._move_head()
+                frames.append(whole[: count + _TUN_START - _VNET_HEADER].tobytes())
+        except BlockingIOError:
+            return frames
+        except OSError as error:
+            if not frames:
+                self._read_failed(error)
         return frames
+
+    def _move_head(self) -> None:
+        """Let the virtio header in the buffer count from the Ethernet header."""
+        heads = self._heads_in
+        found = bytes(self._buffer[:_VNET_HEADER])
+        head = heads.get(found)
+        if head is None:
+            head = _moved(found, _TUN_START - _VNET_HEADER)
+            _remember(heads, found, head)
+        self._buffer[:_VNET_HEADER] = head
 
     def write_batch(self, frames: list[Frame]) -> None:
         heads = self._heads_out

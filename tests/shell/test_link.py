@@ -224,6 +224,24 @@ async def test_tun_packets_get_an_ethernet_header_and_lose_it(tunnel: tuple[TunL
         far.recv(4096)
 
 
+async def test_tun_packets_of_any_length_come_whole_and_the_end_is_told(
+    tunnel: tuple[TunLink, socket.socket],
+) -> None:
+    link, far = tunnel
+    packets = [
+        b"\x45" + bytes([number]) * (length - 1) for number, length in enumerate((65_535, 1, 40, 9000))
+    ]
+    for number, packet in enumerate(packets):
+        far.send((vnet(1, 1, 40, 1460, 20, 16) if number % 2 else bytes(10)) + packet)
+    heads = [bytes(10), vnet(1, 1, 54, 1460, 34, 16)]
+    frames = [heads[number % 2] + ETHERNET_IN + packet for number, packet in enumerate(packets)]
+    assert link.read_batch(3) == frames[:3]
+    far.close()
+    assert link.read_batch(3) == frames[3:]
+    with pytest.raises(HostError, match="the network device tun9 is gone: reading"):
+        link.read_batch(3)
+
+
 async def test_packet_link_that_is_down_waits_and_one_that_is_removed_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
