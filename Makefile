@@ -13,7 +13,7 @@ PURE := $(filter-out 0,$(REDTAP_PURE))
 BUILT := $(VENV)/.stamp-$(if $(PURE),pure,compiled)
 
 # All that can change the compiled modules. The list is a file of its own, so that a deleted module is noticed too.
-SOURCES := $(sort $(shell find appliance/wire appliance/stack appliance/redis appliance/*.py -name "*.py" 2>/dev/null))
+SOURCES := $(sort $(shell find appliance/wire appliance/stack appliance/redis appliance/shell appliance/*.py appliance/bench/canned.py -name "*.py" 2>/dev/null))
 SOURCE_LIST := $(VENV)/.sources
 ifneq ($(wildcard $(VENV)),)
 $(shell echo '$(SOURCES)' | cmp -s - $(SOURCE_LIST) || echo '$(SOURCES)' >$(SOURCE_LIST))

@@ -26,6 +26,7 @@ GROUPS = {
         "appliance/wire/*.py",
         "appliance/stack/**/*.py",
         "appliance/redis/arguments.py",
+        "appliance/redis/chance.py",
         "appliance/redis/client_limits.py",
         "appliance/redis/commands/connection.py",
         "appliance/redis/commands/generic.py",

@@ -77,6 +77,9 @@ def serve_direct(session: Session, data: bytes, pos: i64) -> i64:
     end: i64 = len(data)
     if pos + _KEY_HEADER + _SHORTEST_BULK > end:
         return pos
+    head = read_i64_le(data, pos)
+    if head != _ARRAY_OF_2 and head != _ARRAY_OF_3:
+        return pos  # most of what is neither GET nor SET
     engine = session.engine
     database = session.db
     writer = _writer

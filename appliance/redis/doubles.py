@@ -225,11 +225,17 @@ _POWER_LOW: Final[list[int]] = [significand & _LOW_32 for significand, _ in _POW
 _POWER_EXPONENT: Final[list[int]] = [exponent for _, exponent in _POWERS]
 
 
+_PREBUILT: Final = 1024
+_WHOLE: Final[list[bytes]] = [b"%d" % n for n in range(_PREBUILT)]
+
+
 def double_text(value: float) -> bytes:
     """The text of a double as the server writes it: `3`, `0.1`, `1e+20`, `-0`, `inf`, `nan`."""
     if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
         whole: i64 = int(value)
         if float(whole) == value and (whole != 0 or not _is_negative(value)):
+            if 0 <= whole < _PREBUILT:
+                return _WHOLE[whole]
             return str(whole).encode("ascii")
         if whole == 0 and value == 0.0:
             return b"-0"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.blocking import NEVER_US, BlockedSessions
+from appliance.redis.chance import Chance
 from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
 from appliance.redis.commands.connection import client_capa
@@ -245,8 +246,7 @@ class Engine:
         self._info_providers: dict[str, list[InfoProvider]] = {}
         self._pending: dict[int, Session] = {}
         self._next_session_id = 1
-        # xorshift32 must not start at zero.
-        self._random_state: i64 = int.from_bytes(random_bytes(4), "little") | 1
+        self.chance = Chance(int.from_bytes(random_bytes(4), "little") | 1)
         self.clock.frequency = Frequency(self.random)
         self._sampled_us: i64 = 0
         self._sampled_commands: i64 = 0
@@ -609,13 +609,8 @@ class Engine:
     # Services to handlers -------------------------------------------------------------------------
 
     def random(self) -> int:
-        """A number in 1 .. 2**32 - 1 (Marsaglia's xorshift32): for sampling, not for secrets."""
-        x = self._random_state
-        x ^= (x << 13) & 0xFFFF_FFFF
-        x ^= x >> 17
-        x ^= (x << 5) & 0xFFFF_FFFF
-        self._random_state = x
-        return x
+        """A number in 1 .. 2**32 - 1: for sampling, not for secrets."""
+        return self.chance.draw()
 
     def count_error(self, message: bytes) -> None:
         """An error reply was made. What it counts under is its first word, when that ends soon enough."""

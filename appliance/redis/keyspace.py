@@ -67,6 +67,8 @@ from appliance.redis.values import type_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.redis.chance import Chance
+
 MIN_SLOTS: Final = 16
 SEGMENT_SLOTS: Final = 1 << 14
 _SHIFT: Final = 14
@@ -638,8 +640,10 @@ class Table:
     def take(self, key: bytes) -> object:
         """Take the key out; its Entry or its packed form, or None when there was none."""
         at = self._locate(key, self.hash_of(key))
-        if at == -1:
-            return None
+        return None if at == -1 else self._take_at(at)
+
+    def _take_at(self, at: i64) -> object:
+        """Take out what is in a slot that is not empty, as `_locate` gives it."""
         segment = self._segment_of(at)
         if at >= 0:
             record = segment.records[at & _INNER]
@@ -893,6 +897,27 @@ class Table:
             tag = segment.tags[at & _INNER]
             if tag != 0:
                 return _view(tag, segment.records[at & _INNER])
+
+    def take_random(self, chance: Chance) -> Entry | None:
+        """Take out an entry chosen uniformly: the one that `random_entry` would have given."""
+        if self._used + self._old_used == 0:
+            return None
+        size = self._mask + 1
+        total = size + self._old_length
+        while True:
+            at = chance.draw() % total
+            if at < size:
+                segment = self._segments[at >> _SHIFT]
+                place = at & _INNER
+            else:
+                place = (at - size) & _INNER
+                segment = self._old[(at - size) >> _SHIFT]
+                at = size - 2 - at
+            tag = segment.tags[place]
+            if tag != 0:
+                entry = _view(tag, segment.records[place])
+                self._take_at(at)
+                return entry
 
     def scan(self, cursor: int, out: list[Entry], without_packed: bool = False) -> int:
         """Append the entries of one step of a SCAN to out, for reading only; the next cursor, 0 at the end.

@@ -389,10 +389,13 @@ class Facts:
 # good part of what they cost. Only one call in 64 is timed, and stands for those before it.
 _QUICK_NAMES: Final = (
     "append decr decrby echo exists expire get getdel getset hdel hexists hget hincrby hlen hset incr incrby "
-    "llen lpop lpush pexpire ping publish pttl rpop rpush sadd scard select set setex setnx sismember srem "
-    "strlen ttl type xadd xlen zadd zcard zincrby zrem zscore"
+    "llen lpop lpush pexpire ping publish pttl rpop rpush sadd scard select set setex setnx sismember spop "
+    "srem strlen ttl type xadd xlen zadd zcard zincrby zpopmax zpopmin zrem zscore"
 )
 _QUICK: Final = frozenset(_QUICK_NAMES.split())
+# A request with more words than these is not quick, whatever its command.
+_MOST_QUICK: Final = 64
+_QUICK_WITHOUT_COUNT: Final = frozenset(["lpop", "rpop", "spop", "zpopmax", "zpopmin"])
 SAMPLED_OF: Final = 64
 
 # A parameter says who may use them: looked up the slow way, so that no other command asks.
@@ -425,6 +428,8 @@ class Command:
         self.rejected_calls: i64 = 0
         self.failed_calls: i64 = 0
         self.is_quick = facts.full_name in _QUICK
+        # A quick command with more words than these is timed like any other.
+        self.most_quick_arguments: i64 = 2 if facts.full_name in _QUICK_WITHOUT_COUNT else _MOST_QUICK
         self.is_protected = facts.full_name in _PROTECTED
         self.untimed: i64 = 0  # calls from now on that are not timed
         # Up to the last call that was timed: each stands for the calls since the one before.
@@ -447,13 +452,26 @@ class Command:
         self.untimed = left if left > 0 else i64(0)
 
     def took(self, took_ns: i64, with_histogram: bool) -> None:
-        """A call, counted already, has been timed."""
+        """A call, counted already, has been timed, and stands for those before it that were not."""
         count = self.calls - self._timed_calls
         if count <= 0:
             return
         self._timed_calls = self.calls
-        self._timed_ns += took_ns * count
         self._last_ns = took_ns
+        self._record(took_ns, count, with_histogram)
+
+    def took_alone(self, took_ns: i64, with_histogram: bool) -> None:
+        """A call of a quick command that is not like the others has been timed, and stands for itself."""
+        count = self.calls - self._timed_calls
+        if count <= 0:
+            return
+        self._timed_calls = self.calls
+        if count > 1:
+            self._record(self._last_ns, count - 1, with_histogram)
+        self._record(took_ns, 1, with_histogram)
+
+    def _record(self, took_ns: i64, count: i64, with_histogram: bool) -> None:
+        self._timed_ns += took_ns * count
         if with_histogram:
             if self._histogram is None:
                 self._histogram = Histogram()

@@ -41,7 +41,12 @@ DIGITS: Final[list[bytes]] = [b"%d" % n for n in range(_PREBUILT)]
 # An integer of up to six or seven digits goes out as two prebuilt pieces: `:123` and `456 CR LF`.
 _INTEGER_HEADS: Final[list[bytes]] = [b":%d" % n for n in range(_PREBUILT)]
 _INTEGER_TAILS: Final[list[bytes]] = [b"%03d\r\n" % n for n in range(1000)]
+_THREE_DIGITS: Final[list[bytes]] = [b"%03d" % n for n in range(1000)]
 _TWO_PIECES: Final = _PREBUILT * 1000
+
+_ARRAY: Final = b"*"
+_PREBUILT_ARRAYS: Final = 64
+_ARRAY_HEADERS: Final[list[bytes]] = [b"*%d\r\n" % n for n in range(_PREBUILT_ARRAYS)]
 
 # Arrays from this length on are written into one block as they are walked over: 9 ns per short bulk string
 # instead of 30 with a list of pieces, once the block is made.
@@ -127,10 +132,6 @@ PONG: Final = SimpleString(b"PONG")
 RESET: Final = SimpleString(b"RESET")
 QUEUED: Final = SimpleString(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
-# Arrays inside of arrays: entries, pairs, points.
-_PREBUILT_ARRAYS: Final = 64
-_ARRAY_HEADERS: Final = [b"*%d\r\n" % count for count in range(_PREBUILT_ARRAYS)]
-
 NO_REPLY: Final = NoReply()
 
 NULL_RESP2: Final = b"$-1\r\n"
@@ -141,6 +142,9 @@ def integer_text(value: int) -> bytes:
     """The decimal text of an integer."""
     if 0 <= value < _PREBUILT:
         return DIGITS[value]
+    if 0 <= value < _TWO_PIECES:
+        number: i64 = value
+        return DIGITS[number // 1000] + _THREE_DIGITS[number % 1000]
     return str(value).encode("ascii")
 
 
@@ -221,7 +225,13 @@ class ReplyBuffer:
             else:
                 self._parts.append(b":" + str(reply).encode("ascii") + CRLF)
         elif isinstance(reply, list):
-            self._aggregate(b"*", len(reply), reply, resp3)
+            self._aggregate(_ARRAY, len(reply), reply, resp3)
+        elif isinstance(reply, float):
+            text = double_text(reply)
+            if resp3:
+                self._parts.append(b"," + text + CRLF)
+            else:
+                self.bulk(text)
         else:
             self._rare(reply, resp3)
 
@@ -234,7 +244,10 @@ class ReplyBuffer:
             items: all elements, in order.
             resp3: as in `reply`.
         """
-        header = mark + integer_text(count) + CRLF
+        if mark is _ARRAY and count < _PREBUILT_ARRAYS:
+            header = _ARRAY_HEADERS[count]
+        else:
+            header = mark + integer_text(count) + CRLF
         if len(items) < _BLOCK_LENGTH:
             self._parts.append(header)
             for item in items:
@@ -316,12 +329,6 @@ class ReplyBuffer:
             self._aggregate(b"~" if resp3 else b"*", len(reply.items), reply.items, resp3)
         elif isinstance(reply, Push):
             self._aggregate(b">" if resp3 else b"*", len(reply.items), reply.items, resp3)
-        elif isinstance(reply, float):
-            text = double_text(reply)
-            if resp3:
-                self._parts.append(b"," + text + CRLF)
-            else:
-                self.bulk(text)
         elif isinstance(reply, Verbatim):
             if resp3:
                 self._header(b"=", len(reply.text) + 4)

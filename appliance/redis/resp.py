@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from librt.strings import read_i32_le, read_i64_le
 from mypy_extensions import i64
 
 from appliance.errors import WireError
@@ -49,11 +50,18 @@ _WAIT_BULK: Final = 2  # _chunks hold the first bytes of a bulk string of _bulk_
 
 _BAD_LENGTH: Final = -(1 << 62)
 
+# Headers of bulk strings as integers of four bytes, low byte first, without their digits.
+_ONE_DIGIT: Final = 0x0A0D_0024  # b"$?\r\n"
+_ONE_DIGIT_MASK: Final = 0xFFFF_00FF
+_TWO_DIGITS: Final = 0x0D00_0024  # b"$??\r"
+_TWO_DIGITS_MASK: Final = 0xFF00_00FF
+
 
 # The names of commands that came lately, as objects to use again: a new one would have to be made and hashed
 # for every request. A name's place is made from its bytes; whoever comes to it last stays.
 _LONGEST_KEPT_NAME: Final = 8
 _names: Final[list[bytes]] = [b""] * 256
+_words: Final[list[bytes]] = [bytes(_LONGEST_KEPT_NAME)] * 256  # the same names, filled up with zeros
 _IS_COMPILED: Final = not __file__.endswith(".py")  # interpreted, a slice costs less than all this
 
 
@@ -62,13 +70,16 @@ def _name(data: bytes, pos: i64, length: i64) -> bytes:
     place = (i64(data[pos]) ^ (i64(data[pos + length - 1]) << 3) ^ (length << 5)) & 255
     kept = _names[place]
     if len(kept) == length:
-        index: i64 = 0
-        while kept[index] == data[pos + index]:
-            index += 1
-            if index == length:
+        if pos + _LONGEST_KEPT_NAME <= len(data):
+            # All bytes at once: those behind the name do not count.
+            differs = read_i64_le(data, pos) ^ read_i64_le(_words[place], 0)
+            if differs << (64 - 8 * length) == 0:
                 return kept
+        elif data[pos : pos + length] == kept:
+            return kept
     kept = data[pos : pos + length]
     _names[place] = kept
+    _words[place] = kept.ljust(_LONGEST_KEPT_NAME, b"\0")
     return kept
 
 
@@ -247,7 +258,19 @@ class RequestParser:
             # The common header, `$` and one to four digits without a leading zero, is read right here.
             digits: i64 = 0
             length = 0
-            if pos + 6 < end and data[pos] == _DOLLAR:
+            if pos + 6 < end:
+                if _IS_COMPILED:
+                    head: i64 = i64(read_i32_le(data, pos))
+                    length = (head >> 8 & 255) - _ZERO
+                    if head & _ONE_DIGIT_MASK == _ONE_DIGIT:
+                        if 0 <= length <= 9:
+                            digits = 1
+                    elif head & _TWO_DIGITS_MASK == _TWO_DIGITS and 0 < length <= 9:
+                        ones = (head >> 16 & 255) - _ZERO
+                        if 0 <= ones <= 9:
+                            length = length * 10 + ones
+                            digits = 2
+            if digits == 0 and pos + 6 < end and data[pos] == _DOLLAR:
                 length = data[pos + 1] - _ZERO
                 if 0 <= length <= 9:
                     digits = 1

@@ -157,6 +157,10 @@ class Session:
         self.over_soft_since_us: i64 = 0  # the soft limit of the output, 0 when below
         self.counted_bytes: i64 = 0  # what `maxmemory-clients` has counted this one as
         self._commands: dict[bytes, Command] = engine.registry.by_spelling
+        # The latest command, and its name as the object that it was: the parser gives the same object for the
+        # same name, as long as it keeps it.
+        self._latest_name: bytes = b""
+        self._latest: Command | None = None
         self._replies = ReplyBuffer()
 
     def __repr__(self) -> str:
@@ -196,6 +200,8 @@ class Session:
             mine[command.name] = command
             mine[command.name.upper()] = command
         self._commands = mine
+        self._latest_name = b""
+        self._latest = None
 
     # Input ----------------------------------------------------------------------------------------
 
@@ -309,11 +315,17 @@ class Session:
 
     def execute(self, args: list[bytes]) -> None:
         """Execute one request and append its reply."""
-        command = self._commands.get(args[0])
-        if command is None or command.subcommands is not None:
-            command = self._resolve(args)
-            if command is None:
-                return
+        name = args[0]
+        command = self._latest
+        if command is None or name is not self._latest_name:
+            command = self._commands.get(name)
+            if command is None or command.subcommands is not None:
+                command = self._resolve(args)
+                if command is None:
+                    return
+            else:
+                self._latest = command
+                self._latest_name = name
         if not command.accepts(len(args)):
             self.reject(command, errors.wrong_arity(command.full_name))
             return
@@ -336,7 +348,7 @@ class Session:
         command.calls += 1
         try:
             left = command.untimed
-            if left == 0:
+            if left == 0 or len(args) > command.most_quick_arguments:
                 return self._timed(command, args)
             command.untimed = left - 1
             return command.function(self, args)

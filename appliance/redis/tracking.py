@@ -269,7 +269,7 @@ class Tracking:
             target = named
         if target.resp3:
             self.engine.push(target, b">2\r\n$10\r\ninvalidate\r\n" + what)
-        elif target is not session and target.subscriptions is not None:
+        elif tracked.redirect != 0 and target.subscriptions is not None:  # it may have named itself
             head = b"*3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n" % (len(CHANNEL), CHANNEL)
             self.engine.push(target, head + what)
 

@@ -15,7 +15,7 @@ TRIALS = sorted(path.stem for path in HERE.glob("*.py") if path.stem != "__init_
 
 
 def test_there_are_trials() -> None:
-    assert {"interpreters", "tap_calls", "tap_queues", "trio_costs"} <= set(TRIALS)
+    assert {"interpreters", "packet_ring", "tap_calls", "tap_queues", "trio_costs"} <= set(TRIALS)
 
 
 @pytest.mark.parametrize("name", TRIALS)

@@ -130,7 +130,7 @@ def test_redis_cli_replica_is_refused(own_appliance: RunningAppliance) -> None:
     command = spawn(
         own_appliance.namespace, [*_CLI, "--replica"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    _, errors = command.communicate(timeout=20)
+    _, errors = command.communicate(timeout=60)
     assert command.returncode == 1
     assert b"SYNC with master failed: -ERR this server has no replicas" in errors
 

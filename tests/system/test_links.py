@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import redis
 
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
 from tests.support.machine import (
+    NOBODY_ID,
     environment,
     fresh_name,
     namespaces,
@@ -121,6 +123,67 @@ def test_ping_and_refused_port(linked: RunningAppliance) -> None:
     linked.inside(lambda: assert_echo(ADDRESS))
     with pytest.raises(ConnectionRefusedError):
         linked.connect(port=1)
+
+
+def test_redis_py_session(linked: RunningAppliance) -> None:
+    def session() -> None:
+        with redis.Redis(ADDRESS, PORT, socket_timeout=60, protocol=3) as client:
+            with client.pipeline(transaction=False) as pipe:
+                for number in range(2_000):
+                    pipe.rpush("ordered", number)
+                assert pipe.execute() == list(range(1, 2_001))
+            assert client.lrange("ordered", 0, -1) == [b"%d" % number for number in range(2_000)]
+            with client.pipeline() as pipe:
+                pipe.set("n", 1)
+                pipe.incr("n")
+                assert pipe.execute() == [True, 2]
+            with redis.Redis(ADDRESS, PORT, socket_timeout=60).pubsub() as heard:
+                heard.subscribe("news")
+                assert heard.get_message(timeout=60)["type"] == "subscribe"  # type: ignore[index]
+                assert client.publish("news", b"x" * 100_000) == 1
+                assert heard.get_message(timeout=60)["data"] == b"x" * 100_000  # type: ignore[index]
+            waiting = threading.Thread(target=lambda: got.append(other.blpop(["later"], 60)))
+            got: list[Any] = []
+            other = redis.Redis(ADDRESS, PORT, socket_timeout=120)
+            with other:
+                other.ping()
+                waiting.start()
+                client.rpush("later", b"now")
+                waiting.join(120)
+            assert got == [(b"later", b"now")]
+
+    linked.inside(session)
+
+
+def test_deep_pipelines_of_many_clients_are_answered_in_order(linked: RunningAppliance) -> None:
+    depth = 500
+    clients = [linked.connect(timeout=60) for _ in range(20)]
+    try:
+        for number, client in enumerate(clients):
+            client.sendall(b"".join(request("ECHO", f"{number}-{at}") for at in range(depth)))
+        for number, client in enumerate(clients):
+            words = [f"{number}-{at}" for at in range(depth)]
+            expected = "".join(f"${len(word)}\r\n{word}\r\n" for word in words).encode()
+            assert receive_exactly(client, len(expected)) == expected
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.skipif(needs_program("tshark") != "", reason=needs_program("tshark"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_capture_of_the_appliance_is_whole(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "ours.pcapng"
+    with running_appliance(tmp_path, "--link", kind, "--capture", str(path)) as running:
+        with running.connect() as client:
+            ask(client, request("SET", "a", b"x" * 50_000), b"+OK\r\n")
+            ask(client, request("GET", "a"), b"$50000\r\n" + b"x" * 50_000 + b"\r\n")
+        running.inside(lambda: assert_echo(ADDRESS))
+        frames = running.counters()["frames_in"]
+    rows = _checksums(path, f"ip.addr == {ADDRESS}")
+    assert len(rows) > frames
+    assert {row[1] for row in rows if row[1]} == {"1"}
+    assert {row[2] for row in rows if row[2]} == {"1"}
 
 
 # ---- on links that are there already
@@ -364,47 +427,138 @@ def test_killed_at_any_moment_a_link_taken_over_is_usable_and_put_back(
 # ---- what the peer sees
 
 
+def _checksums(path: Path, which: str) -> list[list[str]]:
+    """Of each frame of a capture: its length, and whether its checksums of TCP and of IP are good ("1")."""
+    fields = "-T fields -e frame.len -e tcp.checksum.status -e ip.checksum.status"
+    checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE"
+    told = sh(f"tshark -r {path} {checks} -Y '{which}' {fields} 2>/dev/null")
+    return [line.split("\t") for line in told.splitlines()]
+
+
+def assert_good_checksums(path: Path, source: str) -> None:
+    """In a capture of `move_300_kb`, frames fit an MTU of 1500 and no checksum is bad."""
+    rows = _checksums(path, f"ip.src == {source}")
+    assert len(rows) > 200
+    assert {row[1] for row in rows if row[1]} == {"1"}
+    assert {row[2] for row in rows if row[2]} == {"1"}
+    assert max(int(row[0]) for row in rows) <= 1514
+
+
+def move_300_kb(running: RunningAppliance) -> None:
+    """There and back."""
+    with running.connect() as client:
+        ask(client, request("SET", "a", b"x" * 300_000), b"+OK\r\n")
+        ask(client, request("GET", "a"), b"$300000\r\n" + b"x" * 300_000 + b"\r\n")
+
+
+@contextmanager
+def captured(place: str, link: str, path: Path) -> Iterator[None]:
+    """tshark on a link while the block runs; at least 300 kB have to come."""
+    capture = inside(
+        place,
+        lambda: subprocess.Popen(
+            ["tshark", "-n", "-q", "-i", link, "-w", str(path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ),
+    )
+    try:
+        assert capture.stderr is not None
+        while b"Capturing" not in (line := capture.stderr.readline()):
+            assert line, "tshark has ended"
+        wait_until(path.exists, "the capture to start")
+        yield
+        wait_until(lambda: path.stat().st_size > 300_000, "the frames in the file")
+        time.sleep(0.3)  # dumpcap writes in its own time; what is looked for is absent anyway
+        capture.send_signal(signal.SIGINT)
+    except BaseException:
+        capture.kill()
+        raise
+    finally:
+        capture.communicate(timeout=60)
+
+
 @pytest.mark.skipif(needs_program("tshark", "ethtool") != "", reason=needs_program("tshark", "ethtool"))
 @pytest.mark.parametrize("kind", SOCKET_KINDS)
 def test_peer_sees_no_bad_checksum(pair: Pair, kind: str, tmp_path: Path) -> None:
     # As a network card without offloads: what leaves is cut to the MTU and has its checksums.
     sh(f"ip netns exec {pair.server} ethtool -K {pair.link} tx off gso off tso off")
     path = tmp_path / "peer.pcapng"
-    with pair.appliance(tmp_path, kind) as running:
-        capture = inside(
-            pair.client,
-            lambda: subprocess.Popen(
-                ["tshark", "-q", "-i", pair.peer, "-w", str(path)],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            ),
+    with pair.appliance(tmp_path, kind) as running, captured(pair.client, pair.peer, path):
+        running.ping()
+        move_300_kb(running)
+    assert_good_checksums(path, "10.78.0.5")
+
+
+@pytest.mark.skipif(needs_program("tshark", "ethtool") != "", reason=needs_program("tshark", "ethtool"))
+@pytest.mark.parametrize("kind", ["tap", *KINDS])
+def test_host_behind_a_router_sees_no_bad_checksum(kind: str, tmp_path: Path) -> None:
+    """On the appliance's own link checksums are left to whoever puts a frame on a wire: here a second link."""
+    host = fresh_name("lh")
+    running = RunningAppliance.start(tmp_path, "--link", kind, "--gateway", "10.77.0.1")
+    try:
+        router = running.namespace
+        sh(
+            f"ip netns add {host}; ip -n {router} link add hop0 type veth peer name hop1 netns {host};"
+            f"ip -n {router} addr add 10.78.0.1/24 dev hop0; ip -n {host} addr add 10.78.0.9/24 dev hop1;"
+            f"ip -n {router} link set hop0 up; ip -n {host} link set hop1 up;"
+            f"ip -n {host} route add 10.77.0.0/24 via 10.78.0.1;"
+            f"ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1;"
+            f"ip netns exec {router} ethtool -K hop0 tx off gso off tso off"
         )
-        assert capture.stderr is not None
-        while b"Capturing" not in capture.stderr.readline():
-            pass
-        wait_until(path.exists, "the capture to start")
-        running.ping()
-        with running.connect() as client:
-            ask(client, request("SET", "a", b"x" * 300_000), b"+OK\r\n")
-            ask(client, request("GET", "a"), b"$300000\r\n" + b"x" * 300_000 + b"\r\n")
-        running.ping()
-        wait_until(lambda: path.stat().st_size > 300_000, "the frames in the file")
-        time.sleep(0.3)  # dumpcap writes in its own time; what is looked for is absent anyway
-        capture.send_signal(signal.SIGINT)
-        capture.communicate(timeout=60)
-    fields = "-T fields -e frame.len -e tcp.checksum.status -e ip.checksum.status"
-    checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE"
-    told = sh(f"tshark -r {path} {checks} -Y 'ip.src == 10.78.0.5' {fields} 2>/dev/null")
-    rows = [line.split("\t") for line in told.splitlines()]
-    assert len(rows) > 200
-    assert {row[1] for row in rows if row[1]} == {"1"}  # good
-    assert {row[2] for row in rows if row[2]} == {"1"}
-    assert max(int(row[0]) for row in rows) <= 1514
+        path = tmp_path / "host.pcapng"
+        with captured(host, "hop1", path):
+            running.namespace = host
+            running.ping()
+            move_300_kb(running)
+        running.namespace = router
+        assert running.stop() == 0
+        assert_good_checksums(path, ADDRESS)
+    finally:
+        running.discard()
+        sh(f"ip netns del {host} || true")
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+@pytest.mark.parametrize("end", ["ours", "theirs"])
+def test_frames_lost_doubled_and_out_of_order_are_made_good(kind: str, end: str, tmp_path: Path) -> None:
+    """A wire in user space beyond the link, which harms what we send, or what the client sends."""
+    client, server = fresh_name("lc"), fresh_name("ls")
+    ends, host = ([server, client], "10.79.0.1") if end == "ours" else ([client, server], "10.79.0.2")
+    weather = ["--delay", "1ms", "--drop-every", "20", "--reorder", "0.05", "--reorder-by", "3ms"]
+    weather += ["--duplicate", "0.02", "--seed", "7"]
+    argv = [sys.executable, "-m", "netns", "wire", *ends, *weather]
+    with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE) as wire:
+        assert wire.stdout is not None
+        try:
+            assert wire.stdout.readline() == b"ready\n"
+            flags = ("--link", f"{kind}:wire0", "--address", "10.79.0.5/24")
+            running = RunningAppliance.start(tmp_path, *flags, place=server, clients=client)
+            running.address = "10.79.0.5"
+            try:
+                value = random.Random(host).randbytes(400_000)
+                with running.connect(timeout=60) as one:
+                    ask(one, request("SET", "a", value), b"+OK\r\n")
+                    ask(one, request("GET", "a"), b"$400000\r\n" + value + b"\r\n")
+                    counts = b"".join(b":%d\r\n" % number for number in range(1, 501))
+                    ask(one, request("INCR", "n") * 500, counts)
+                repeated = running.counters()["segments_retransmitted"]
+                assert running.stop() == 0
+            finally:
+                running.discard()
+            wire.send_signal(signal.SIGINT)
+            harmed = json.loads(wire.stdout.read())["forth"]
+            assert harmed["lost"] > 5
+            if end == "ours":
+                assert repeated > 5
+        finally:
+            wire.kill()
 
 
 FOREIGN_FRAMES: Final = 50_000
 FOREIGN_SECONDS: Final = 3.0
 """A million a minute."""
+FOREIGN_BURST: Final = 100
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -434,24 +588,25 @@ def test_foreign_traffic_costs_next_to_nothing_and_passes_unharmed(kind: str, tm
             sink = inside(server, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             source = inside(client, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             with sink, source:
-                sink.setsockopt(
-                    socket.SOL_SOCKET, 33, 256 << 20
-                )  # SO_RCVBUFFORCE: nothing is lost at the end
+                sink.settimeout(60)
+                sink.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE: a burst is not lost here
                 sink.bind(("10.78.0.2", 9999))
                 source.connect(("10.78.0.2", 9999))
                 before, counters = _cpu_seconds(running.process.pid), running.counters()
                 slept = _times_slept(running.process.pid)
                 started = time.monotonic()
-                for number in range(FOREIGN_FRAMES):
-                    source.send(struct.pack("!I", number))
-                    if number % 500 == 0:
-                        ahead = started + FOREIGN_SECONDS * number / FOREIGN_FRAMES - time.monotonic()
-                        if ahead > 0:
-                            time.sleep(ahead)
+                got: list[int] = []
+                # No more at a time than the queues of the bridge hold, when the machine lets them wait.
+                for first in range(0, FOREIGN_FRAMES, FOREIGN_BURST):
+                    for number in range(first, first + FOREIGN_BURST):
+                        source.send(struct.pack("!I", number))
+                    got += [struct.unpack("!I", sink.recv(16))[0] for _ in range(FOREIGN_BURST)]
+                    ahead = started + FOREIGN_SECONDS * first / FOREIGN_FRAMES - time.monotonic()
+                    if ahead > 0:
+                        time.sleep(ahead)
                 took = time.monotonic() - started
                 spent = _cpu_seconds(running.process.pid) - before
                 woken = _times_slept(running.process.pid) - slept
-                got = [struct.unpack("!I", sink.recv(16))[0] for _ in range(FOREIGN_FRAMES)]
             assert got == list(range(FOREIGN_FRAMES))
             assert running.counters()["frames_in"] - counters["frames_in"] < 10
             # Nobody woke it: it slept no more often than its own timers want, and did not look all the time either.
@@ -627,7 +782,7 @@ def test_persistent_device_needs_no_capability_and_stays(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tap", "tun"])
 def test_persistent_device_serves_an_ordinary_user(kind: str, nobody: tuple[str, ...]) -> None:
-    with persistent_device(kind, 65534) as (place, prefix):
+    with persistent_device(kind, NOBODY_ID) as (place, prefix):
         told = redtap("doctor", "--json", prefix=(*prefix, *nobody))
         assert told.returncode == 0, told.stderr
         found = {finding["link"]: finding for finding in json.loads(told.stdout)}
@@ -652,7 +807,7 @@ def test_persistent_device_of_another_user_is_refused_in_one_line(nobody: tuple[
         told = json.loads(redtap("doctor", "--json", prefix=(*prefix, *nobody)).stdout)
         (mine,) = [finding for finding in told if finding["link"] == "tap:NAME, tun:NAME"]
         assert not mine["is_usable"]
-        assert mine["text"].endswith("make it as root: ip tuntap add dev NAME mode tap user 65534")
+        assert mine["text"].endswith(f"make it as root: ip tuntap add dev NAME mode tap user {NOBODY_ID}")
 
 
 def test_doctor_finds_every_link_here_and_leaves_nothing() -> None:

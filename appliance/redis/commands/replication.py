@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
-_NO_REPLICAS: Final = b"ERR this server has no replicas, only a snapshot after REPLCONF rdb-only 1"
+_NO_REPLICAS: Final = b"this server has no replicas, only a snapshot after REPLCONF rdb-only 1"
 _LONGEST_ADDRESS: Final = 255
 
 
@@ -52,7 +52,8 @@ def _sync(session: Session, args: list[bytes], is_partial: bool) -> object:
     if is_partial:
         integer_argument(args[2])
     if not wanted.is_snapshot_only or wanted.is_channel:
-        raise CommandError(_NO_REPLICAS)
+        # With this word a replica waits for a second before it tries again; with ERR it tries without end.
+        raise CommandError((b"NOMASTERLINK " if is_partial else b"ERR ") + _NO_REPLICAS)
     engine = session.engine
     engine.counters.snapshots_sent += 1
     if is_partial:

@@ -161,7 +161,7 @@ def spop(session: Session, args: list[bytes]) -> object:
     value = _write(session, key)
     if value is None:
         return None
-    member = value.pop_random(session.engine.random)
+    member = value.pop_random(session.engine.chance)
     session.changed(key)
     session.notify(NOTIFY_SET, b"spop", key)
     if len(value) == 0:
@@ -194,10 +194,10 @@ def _spop_many(session: Session, args: list[bytes]) -> object:
         _delete(session, key)
         return SetReply(value.members())
     left = size - count
-    random = session.engine.random
+    chance = session.engine.chance
     popped: list[object] = []
     if value.encoding_id == LISTPACK:
-        chosen = chosen_places(size, count, random)
+        chosen = chosen_places(size, count, session.engine.random)
         members = value.members()
         popped = [members[place] for place in range(len(members)) if chosen[place] == 1]
         for member in popped:
@@ -205,12 +205,12 @@ def _spop_many(session: Session, args: list[bytes]) -> object:
             value.remove(member)
     elif left * _REMAINDER_FACTOR > count:
         while count > 0:
-            popped.append(value.pop_random(random))
+            popped.append(value.pop_random(chance))
             count -= 1
     else:
         kept = Set(session.engine.limits, INTSET if value.encoding_id == INTSET else LISTPACK)
         while left > 0:
-            kept.add(value.pop_random(random))
+            kept.add(value.pop_random(chance))
             left -= 1
         popped = value.members()
         entry.value = kept

@@ -339,6 +339,17 @@ def xadd(session: Session, args: list[bytes]) -> object:
     return _append(session, stream, args, parsed)
 
 
+class _Time:
+    """A time as it stands in an ID; many entries in turn have the same."""
+
+    def __init__(self) -> None:
+        self.ms = -1
+        self.text = b""
+
+
+_latest_time: Final = _Time()
+
+
 def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArguments | None) -> object:
     """Add the entry of an XADD.
 
@@ -385,7 +396,11 @@ def _append(session: Session, stream: Stream, args: list[bytes], parsed: _AddArg
         session.notify(NOTIFY_STREAM, b"xadd", key)
         if trimmed > 0:
             session.notify(NOTIFY_STREAM, b"xtrim", key)
-    return integer_text(ms) + b"-" + integer_text(seq)
+    latest = _latest_time
+    if ms != latest.ms:
+        latest.ms = ms
+        latest.text = integer_text(ms) + b"-"
+    return latest.text + integer_text(seq)
 
 
 def _trim(session: Session, stream: Stream, trim: Trim) -> i64:

@@ -30,6 +30,8 @@ from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.redis.chance import Chance
+
 INTSET: Final = 0
 LISTPACK: Final = 1
 HASHTABLE: Final = 2
@@ -240,10 +242,18 @@ class Set(Collection):
             return integer_text(self._ints[drawn % len(self._ints)])
         return _nth(self._small, drawn % len(self._small))
 
-    def pop_random(self, random: Callable[[], int]) -> bytes:
+    def pop_random(self, chance: Chance) -> bytes:
         """Take a random member out of a set that is not empty."""
-        member = self.random_member(random)
-        self.remove(member)
+        table = self._table
+        if table is not None:
+            entry = table.take_random(chance)
+            assert entry is not None
+            return entry.key
+        drawn = chance.draw()
+        if self.encoding_id == INTSET:
+            return integer_text(self._ints.pop(drawn % len(self._ints)))
+        member = _nth(self._small, drawn % len(self._small))
+        del self._small[member]
         return member
 
     def add_all(self, other: Set) -> None:

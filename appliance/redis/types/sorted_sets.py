@@ -424,6 +424,28 @@ def _remove(node: Node, score: float, name: bytes) -> None:
         node.first = children[0].first
 
 
+def _take_end(node: Node, is_last: bool) -> Member:
+    """Remove the first or last member below a node that has any, and give it."""
+    node.count -= 1
+    if node.is_leaf:
+        members = node.members
+        if is_last:
+            return members.pop()
+        member = members.pop(0)
+        if len(members) > 0:
+            node.first = members[0]
+        return member
+    children = node.children
+    index: i64 = len(children) - 1 if is_last else 0
+    child = children[index]
+    member = _take_end(child, is_last)
+    if _is_small(child):
+        _settle(children, index)
+    if len(children) > 0:
+        node.first = children[0].first
+    return member
+
+
 def _settle(children: list[Node], index: i64) -> None:
     """A child has become small: drop it when it is empty, join it to a neighbour that has room."""
     child = children[index]
@@ -692,12 +714,9 @@ class SortedSet(Collection):
 
     def pop(self, is_last: bool) -> Member:
         """Remove the first or last member of a set that has any, and give it."""
-        node = self._root
-        while not node.is_leaf:
-            node = node.children[-1 if is_last else 0]
-        member = node.members[-1 if is_last else 0]
+        member = _take_end(self._root, is_last)
+        self._lower()
         self._index.discard(member)
-        self._leave(member)
         return member
 
     # Ranges of scores and names -------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_build_with_a_socket_failing_at_any_step_undoes_the_others(run: str) -> 
     whole = FakeKernel()
     build(VETH_KIND, kernel=whole, run_directory=run).close()
     making = whole.steps[: whole.steps.index("delete_link")]
-    assert len(making) == 12
+    assert len(making) == 13
     for number in range(1, len(making) + 1):
         kernel = FakeKernel(fail_at=number)
         before = kernel.picture()

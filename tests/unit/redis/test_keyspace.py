@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from appliance.redis.chance import Chance
 from appliance.redis.keyspace import (
     LONGEST_PACKED_KEY,
     LONGEST_PACKED_VALUE,
@@ -425,6 +426,23 @@ def test_random_entry_reaches_every_key_about_equally() -> None:
     assert len(hits) == 700
     assert max(hits.values()) < 250
     assert Table(SECRET).random_entry(lambda: 0) is None
+
+
+@pytest.mark.parametrize("size", [1, 12, 700, 1300])
+def test_taking_a_random_entry_takes_the_one_that_would_have_been_drawn(size: int) -> None:
+    one, other = filled(size), filled(size)
+    chance, draws = Chance(48271), Chance(48271)
+    for left in range(size, 0, -1):
+        taken = one.take_random(chance)
+        drawn = other.random_entry(draws.draw)
+        assert taken is not None
+        assert drawn is not None
+        assert (taken.key, taken.value) == (drawn.key, drawn.value)
+        assert other.discard(drawn.key)
+        assert len(one) == left - 1
+        assert one.find(taken.key) is None
+        one.check_invariants()
+    assert one.take_random(chance) is None
 
 
 def test_hash_depends_on_the_secret() -> None:

@@ -415,3 +415,32 @@ def test_any_bytes_give_values_or_resp_error(stream: bytes) -> None:
         read_values([stream])
     except RespError:
         pass
+
+
+_SHORT_NAMES = st.lists(st.sampled_from(b"GETgt\0\r\n\xff"), min_size=1, max_size=9).map(bytes)
+
+
+@given(st.lists(_SHORT_NAMES, min_size=1, max_size=30), st.integers(0, 9))
+def test_names_that_share_a_place_are_told_apart(names: list[bytes], padding: int) -> None:
+    """Kept names are compared eight bytes at once, unless the input ends before."""
+    # One by one, so that each is once the last thing of the input; then all in one piece.
+    requests = [[name] for name in names]
+    pieces = [encode_request(request) for request in requests]
+    assert parse_pieces(pieces) == (requests, None)
+    assert parse_pieces([b"".join(pieces) + b"\r\n" * padding]) == (requests, None)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"$3\r\n", b"$03\r\n", b"$+3\r\n", b"$3\rx", b"$12\r\n", b"$0\r\n", b"$00\r\n", b"$1:\r\n", b"$:1\r\n"],
+)
+def test_headers_of_bulk_strings_mean_the_same_alone_and_in_a_stream(header: bytes) -> None:
+    """The short way for headers of one and two digits needs a few bytes more than the header."""
+    body = b"abcdefghijkl"
+    whole = b"*2\r\n$1\r\nx\r\n" + header + body[: 12 if header.startswith(b"$12") else 3] + b"\r\n"
+    if header in (b"$0\r\n", b"$00\r\n"):
+        whole = b"*2\r\n$1\r\nx\r\n" + header + b"\r\n"
+    alone = parse_pieces([whole[at : at + 1] for at in range(len(whole))])
+    assert parse_pieces([whole]) == alone
+    requests, error = parse_pieces([whole + encode_request([b"PING"])])
+    assert (requests[:1], error) == (alone[0], alone[1])

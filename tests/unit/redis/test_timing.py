@@ -70,6 +70,31 @@ def test_each_call_weighs_like_the_last_one_that_was_timed(timed: Timed) -> None
     assert timed.facts("cmdstat_get").startswith("calls=65,usec=6401,")
 
 
+def test_a_long_request_of_a_quick_command_is_timed_and_stands_for_itself(timed: Timed) -> None:
+    members = " ".join(f"m{number}" for number in range(200))
+    timed.step_ns = 1_000
+    timed.say("SADD s m0 m1 m2")
+    timed.say("SPOP s")
+    looks = timed.looks
+    for _ in range(20):
+        timed.say("SADD s m")
+        timed.say("SPOP s")
+    assert timed.looks == looks
+    timed.step_ns = 100_000
+    timed.say("SADD s " + members)
+    timed.say("SPOP s 50")
+    assert timed.looks == looks + 4
+    # 21 short ones of 1 µs each, and a long one.
+    assert timed.facts("cmdstat_sadd").startswith("calls=22,usec=121,")
+    assert timed.facts("cmdstat_spop").startswith("calls=22,usec=121,")
+    looks = timed.looks
+    for _ in range(43):
+        timed.say("SADD s m")
+    assert timed.looks == looks
+    timed.say("SADD s m")
+    assert timed.looks == looks + 2
+
+
 def test_a_low_threshold_has_every_call_timed(timed: Timed) -> None:
     timed.say("GET k")
     timed.say("CONFIG SET slowlog-log-slower-than 999")
