@@ -76,10 +76,10 @@ def _step(part: bytes, timeout_s: float) -> Iterator[None]:
 
 
 class Migrator:
-    """Carries out the migrations of one engine, from `run` on.
+    """Carries out the migrations of one engine, from `run` on; what comes earlier waits for that.
 
     Args:
-        engine: Whose `migrations.port` this is while it runs.
+        engine: Whose `migrations.port` this is, until `run` ends.
         network: The way out.
         after: Called when the engine was told of an outcome: sessions may have something to say.
     """
@@ -91,6 +91,9 @@ class Migrator:
         self._nursery: trio.Nursery | None = None
         # By host and port as clients wrote them, in the order of their last use.
         self._kept: dict[tuple[bytes, int], _Target] = {}
+        # A client may be quicker than the task that `run` is in.
+        self._early: list[Migration] = []
+        engine.migrations.port = self
 
     @property
     def cached_connections(self) -> int:
@@ -101,7 +104,9 @@ class Migrator:
         """Serve until cancelled."""
         try:
             async with trio.open_nursery() as self._nursery:
-                self._engine.migrations.port = self
+                for migration in self._early:
+                    self.start(migration)
+                self._early.clear()
                 await trio.sleep_forever()
         finally:
             self._engine.migrations.port = None
@@ -109,7 +114,9 @@ class Migrator:
 
     def start(self, migration: Migration) -> None:
         """Called by the engine, inside a command."""
-        assert self._nursery is not None
+        if self._nursery is None:
+            self._early.append(migration)
+            return
         self._nursery.start_soon(self._carry_out, migration, name="migration")
 
     def close_idle(self) -> None:

@@ -344,11 +344,11 @@ async def test_the_end_of_the_service_leaves_no_connection_and_no_port(autojump_
         nursery.start_soon(target.run)
         migrator = Migrator(engine, server, lambda: None)
         async with trio.open_nursery() as inner:
-            inner.start_soon(migrator.run)
-            await until(lambda: engine.migrations.port is migrator)
             session = engine.create_session(remote="", local="", now_us=server.clock.unix_now())
             session.data_received(b"MSET a 1 b 2\r\n" + migrate("KEYS", "a"), server.clock.unix_now())
+            inner.start_soon(migrator.run)  # which is in time for what has come before it
             await until(lambda: engine.mode == 0)
+            assert b"".join(session.take_output()).endswith(OK + OK)
             session.data_received(migrate("KEYS", "b", port=PORT), server.clock.unix_now())
             inner.cancel_scope.cancel()
         assert engine.migrations.port is None

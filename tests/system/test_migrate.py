@@ -241,3 +241,24 @@ def test_many_keys_while_others_write_are_moved_once_each(
         sum(map(int, there)) + sum(int(each) for each in here if each is not None)
         == 1000 * len(names) + counted
     )
+
+
+@pytest.mark.parametrize("place", ["alone", "in a transaction", "in a script"])
+def test_the_end_does_not_wait_for_a_silent_target(tmp_path: Path, place: str) -> None:
+    with running_appliance(tmp_path) as running:
+        silent = running.inside(lambda: socket.create_server((CLIENT_ADDRESS, OTHER_PORT)))
+        with silent, running.connect() as client:
+            call(client, "SET", "k", "v")
+            words = ("MIGRATE", CLIENT_ADDRESS, OTHER_PORT, "k", 0, 10 * _PATIENCE_MS)
+            request = encode_request(words)
+            if place == "in a transaction":
+                request = encode_request(("MULTI",)) + request + encode_request(("EXEC",))
+            elif place == "in a script":
+                request = encode_request(("EVAL", "return redis.call(unpack(ARGV))", 0, *words))
+            client.sendall(request)
+            silent.settimeout(PATIENCE_S)
+            target, _ = silent.accept()
+            with target:
+                target.settimeout(PATIENCE_S)
+                assert b"RESTORE" in target.recv(1 << 16)
+                assert running.stop() == 0
