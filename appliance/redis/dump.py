@@ -113,6 +113,7 @@ _PLAIN_NODE: Final = 1
 _PACKED_NODE: Final = 2
 
 _ID_SIZE: Final = 16
+_FAR_FROM_LONG: Final = 1 << 61
 _SMALL_ELEMENT: Final = 2  # bytes of a small integer in a listpack
 
 _PIECE: Final = 1 << 16
@@ -934,8 +935,8 @@ class _StreamReader:
         while at < total:
             if at + 4 > total:
                 raise PayloadError("an entry cut short")
-            ms = (block.ms + _element_integer(data, positions[at + 1])) & U64_MAX
-            seq = (block.seq + _element_integer(data, positions[at + 2])) & U64_MAX
+            ms = _unsigned(block.ms + _element_integer(data, positions[at + 1]))
+            seq = _unsigned(block.seq + _element_integer(data, positions[at + 2]))
             if ms < last_ms or (ms == last_ms and seq <= last_seq):
                 raise PayloadError("IDs out of order")
             last_ms = ms
@@ -1026,6 +1027,12 @@ class _StreamReader:
             nack.consumer = consumer
             consumer.pending.set(entry_id, None)
         return len(consumer.pending)
+
+
+def _unsigned(number: int) -> int:
+    """A sum of 64-bit integers, as the 64 bits that are left of it."""
+    # Nearly all are far from the ends, and long integers are slow.
+    return number if 0 <= number < _FAR_FROM_LONG else number & U64_MAX
 
 
 def _element_integer(data: bytes, at: i64) -> int:

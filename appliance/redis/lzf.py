@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import BytesWriter, read_i32_be, read_i64_le
+from librt.strings import read_i32_be, read_i64_le
 from librt.vecs import vec
 from mypy_extensions import i64, u8
 
@@ -38,7 +38,6 @@ _PADDING: Final = bytes(8)
 # Of the room to write in: what may be written before it is asked whether there is room.
 _MARGIN: Final = 8
 _ROOM_KEPT: Final = 1 << 17
-_WORTH_SLICING: Final = 8
 
 
 class _Scratch:
@@ -69,10 +68,7 @@ def compress(data: bytes, limit: i64) -> bytes | None:
     places = _SCRATCH.places
     start = _SCRATCH.next
     _SCRATCH.next = start + size
-    room = _SCRATCH.room
-    if limit + _MARGIN > _ROOM_KEPT:
-        size_of_room: int = limit + _MARGIN
-        room = vec[u8]([0] * size_of_room)
+    room = _room(limit + _MARGIN)
     padded = data + _PADDING
     # The server is cautious at the end of its room, and that decides whether a short string is compressed at
     # all: `used` is where it would write next, and it asks where it asks.
@@ -177,25 +173,20 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
     if size > end * _BEST_RATIO:
         raise LzfError("a length that cannot be")
     wanted: i64 = size
-    out = BytesWriter()
+    room = _room(wanted)
+    used: i64 = 0
     at: i64 = 0
-    length: i64 = 0
     while at < end:
         control: i64 = data[at]
         at += 1
         if control < _LONGEST_LITERAL:
-            length = control + 1
-            if at + length > end or len(out) + length > wanted:
+            stop = at + control + 1
+            if stop > end or used + control + 1 > wanted:
                 raise LzfError("literals beyond the end")
-            if length >= _WORTH_SLICING:
-                out.write(data[at : at + length])
-                at += length
-                continue
-            while length > 0:
-                literal: i64 = data[at]
-                out.append(u8(literal))
+            while at < stop:
+                room[used] = u8(data[at])
+                used += 1
                 at += 1
-                length -= 1
             continue
         length = control >> 5
         if at + (2 if length == 7 else 1) > end:
@@ -204,16 +195,24 @@ def decompress_untrusted(data: bytes, size: int) -> bytes:
             more: i64 = data[at]
             length += more
             at += 1
-        length += 2
         low: i64 = data[at]
         at += 1
-        source = len(out) - ((control & 0x1F) << 8 | low) - 1
-        if source < 0 or len(out) + length > wanted:
+        source = used - ((control & 0x1F) << 8 | low) - 1
+        stop = used + length + 2
+        if source < 0 or stop > wanted:
             raise LzfError("a match of what is not there")
-        while length > 0:
-            out.append(out[source])
+        while used < stop:  # byte by byte: a match may reach into itself
+            room[used] = room[source]
+            used += 1
             source += 1
-            length -= 1
-    if len(out) != wanted:
+    if used != wanted:
         raise LzfError("another length than said")
-    return out.getvalue()
+    return bytes(room[:used])
+
+
+def _room(size: i64) -> vec[u8]:
+    """Room for that many bytes."""
+    if size <= _ROOM_KEPT:
+        return _SCRATCH.room
+    count: int = size
+    return vec[u8]([0] * count)
