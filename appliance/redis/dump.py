@@ -962,11 +962,15 @@ class _StreamReader:
         end = at + elements
         if end >= total or _element_integer(data, positions[end]) != elements:
             raise PayloadError("an entry of another length than it says")
-        stop = positions[end + 1] if end + 1 < total else len(data) - 1
-        if 0 <= flags <= DELETED | SAME_FIELDS and positions[at + 1] - positions[at] == _SMALL_ELEMENT:
-            entry = data[positions[at] : stop]
+        stop: i64 = len(data) - 1
+        if end + 1 < total:
+            stop = positions[end + 1]
+        begin = positions[at]
+        after_flags = positions[at + 1]
+        if 0 <= flags <= DELETED | SAME_FIELDS and after_flags - begin == _SMALL_ELEMENT:
+            entry = data[begin:stop]
         else:
-            entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[positions[at + 1] : stop]
+            entry = bytes((flags & (DELETED | SAME_FIELDS), 1)) + data[after_flags:stop]
         block.entries.append(entry)
         size: i64 = len(entry)
         block.entries_size += size
