@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.links import LINK
 from tests.support.running import (
     RunningAppliance,
     needs_program,
@@ -111,8 +112,9 @@ def test_tshark_finds_no_fault_in_a_capture(tmp_path: Path, mtu: int, is_compile
     assert fields["tcp.checksum.status"]["1"] > 2 * requests
     for name in _ANALYSIS:
         found = frames - fields[f"tcp.analysis.{name}"][""]
-        # Nothing is lost here, but a machine that stalls for 200 ms makes either side repeat something.
-        allowed = 0 if name.endswith("lost_segment") else frames // 100
+        # Nothing is lost here, but a machine that stalls for 200 ms makes either side repeat something; and a
+        # ring that AF_XDP shares with a veth overflows then, as any card's does.
+        allowed = 0 if name.endswith("lost_segment") and LINK != "xdp" else frames // 100
         assert found <= allowed, name
     # Every note of Wireshark's experts at the level of errors, whatever it is called.
     error = str(0x0080_0000)
