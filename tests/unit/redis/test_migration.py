@@ -77,6 +77,13 @@ class Clients:
         self.over()
         return said
 
+    def asked(self) -> Migration:
+        """The last migration, when all it says has been said to a new connection."""
+        migration = self.port.started[-1]
+        migration.begin(UNSELECTED)
+        all_said(migration)
+        return migration
+
     def advance(self, span_us: int) -> None:
         self.now_us += span_us
         self.engine.handle_timeouts(self.now_us)
@@ -160,9 +167,7 @@ def test_what_the_target_refuses_stays_here(clients: Clients, replies: bytes, er
     """Also what it restored though it refused the password, or the database: it may be elsewhere."""
     clients.say("a", "SET k v")
     clients.say("a", "MIGRATE h 1 k 9 500 AUTH pw")
-    migration = clients.port.started[0]
-    migration.begin(UNSELECTED)
-    all_said(migration)
+    migration = clients.asked()
     for at in range(len(replies)):  # cut anywhere
         assert not migration.is_answered
         migration.receive(replies[at : at + 1])
@@ -222,9 +227,7 @@ def test_a_failure_is_tried_once_more_and_then_told(clients: Clients, part: byte
 def test_a_timeout_is_not_tried_again(clients: Clients) -> None:
     clients.say("a", "SET k v")
     clients.say("a", "MIGRATE h 1 k 0 500")
-    migration = clients.port.started[0]
-    migration.begin(UNSELECTED)
-    all_said(migration)
+    migration = clients.asked()
     assert not migration.failed(READING, timed_out=True)
     clients.over()
     assert clients.got("a") == TIMED_OUT
@@ -233,9 +236,7 @@ def test_a_timeout_is_not_tried_again(clients: Clients) -> None:
 def test_a_target_that_goes_half_way_has_the_keys_it_acknowledged_and_no_other(clients: Clients) -> None:
     clients.say("a", "MSET a 1 b 2 c 3")
     clients.say("a", "MIGRATE h 1 '' 0 500 KEYS a b c")
-    migration = clients.port.started[0]
-    migration.begin(UNSELECTED)
-    all_said(migration)
+    migration = clients.asked()
     migration.receive(b"+OK\r\n+OK\r\n+OK")  # the last line is not whole
     assert not migration.failed(READING)
     clients.over()
@@ -246,9 +247,7 @@ def test_a_target_that_goes_half_way_has_the_keys_it_acknowledged_and_no_other(c
 def test_a_refusal_is_told_rather_than_the_failure_after_it(clients: Clients) -> None:
     clients.say("a", "MSET a 1 b 2")
     clients.say("a", "MIGRATE h 1 '' 0 500 KEYS a b")
-    migration = clients.port.started[0]
-    migration.begin(UNSELECTED)
-    all_said(migration)
+    migration = clients.asked()
     migration.receive(b"+OK\r\n-ERR no\r\n")
     assert not migration.failed(READING)
     clients.over()
@@ -258,9 +257,7 @@ def test_a_refusal_is_told_rather_than_the_failure_after_it(clients: Clients) ->
 def test_bytes_that_nobody_asked_for_spoil_the_connection(clients: Clients) -> None:
     clients.say("a", "SET k v")
     clients.say("a", "MIGRATE h 1 k 0 500")
-    migration = clients.port.started[0]
-    migration.begin(UNSELECTED)
-    all_said(migration)
+    migration = clients.asked()
     migration.receive(b"+OK\r\n+OK\r\n+more")
     assert migration.is_answered
     assert not migration.is_reusable
