@@ -24,6 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
 from netns.packet import PacketSocket, open_packet
+from netns.routes import RTPROT_KERNEL, main_routes, name_congestion_control
 from netns.tap import Tap, open_tap, why_unusable
 from netns.xdp import XdpSocket, open_xdp, other_program
 
@@ -295,9 +296,10 @@ class Kernel:
                 if not default.read().startswith(_PACING):
                     return
             with contextlib.closing(IPRoute()) as ipr:
+                routes = [one for one in main_routes(ipr, _index(ipr, name)) if one["proto"] == RTPROT_KERNEL]
                 for control in _NOT_PACING:
                     try:
-                        _name_congestion_control(ipr, _index(ipr, name), control)
+                        name_congestion_control(ipr, routes, control)
                     except NetlinkError as error:
                         if error.code != errno.EINVAL:
                             raise
@@ -393,10 +395,8 @@ class Kernel:
                     protocol=message["proto"],
                     table=message.get("table") or message["table"],
                 )
-                for message in ipr.get_routes(
-                    family=socket.AF_INET, oif=_index(ipr, name), table=_RT_TABLE_MAIN
-                )
-                if message["proto"] != _RTPROT_KERNEL
+                for message in main_routes(ipr, _index(ipr, name))
+                if message["proto"] != RTPROT_KERNEL
             ]
 
         return self._with_routes(place, read)
@@ -435,28 +435,6 @@ class Kernel:
 
 _PACING: Final = "bbr"  # and its later versions, bbr2 and bbr3
 _NOT_PACING: Final = ("cubic", "reno")
-
-
-def _name_congestion_control(ipr: Any, index: int, control: str) -> None:
-    """Change the IPv4 routes through a link that the kernel made for its addresses to name `control`."""
-    for route in ipr.get_routes(family=socket.AF_INET, oif=index, table=_RT_TABLE_MAIN):
-        if route["proto"] != _RTPROT_KERNEL:
-            continue
-        ipr.route(
-            "change",
-            family=socket.AF_INET,
-            dst=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
-            oif=index,
-            prefsrc=route.get_attr("RTA_PREFSRC"),
-            scope=route["scope"],
-            proto=route["proto"],
-            table=_RT_TABLE_MAIN,
-            metrics={"cc_algo": control},
-        )
-
-
-_RT_TABLE_MAIN: Final = 254  # linux/rtnetlink.h
-_RTPROT_KERNEL: Final = 2
 
 
 def _may_open(device: Any) -> bool:

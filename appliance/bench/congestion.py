@@ -2,7 +2,7 @@
 
 A system's default may pace (BBR does): then the tail of a large request waits for a timer of the client's
 kernel, which says nothing of the server. So the routes of the benchmark's namespaces name Linux's own
-default, cubic, which a route may do where the sysctl of a namespace may not (RTAX_CC_ALGO, rtnetlink(7)).
+default, cubic (`netns/routes.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from appliance.errors import HostError
 from netns.inside import inside
+from netns.routes import main_routes, name_congestion_control
 
 __all__ = ["DEFAULT", "SYSTEM", "pin"]
 
 DEFAULT: Final = "cubic"
 SYSTEM: Final = "system"
-_MAIN: Final = 254
-_IPV4: Final = 2
 
 
 def pin(place: str, name: str) -> None:
@@ -38,18 +37,7 @@ def pin(place: str, name: str) -> None:
 
     def change() -> None:
         with closing(IPRoute()) as kernel:
-            for route in kernel.get_routes(family=_IPV4, table=_MAIN):
-                kernel.route(
-                    "change",
-                    family=_IPV4,
-                    dst=f"{route.get_attr('RTA_DST')}/{route['dst_len']}",
-                    oif=route.get_attr("RTA_OIF"),
-                    prefsrc=route.get_attr("RTA_PREFSRC"),
-                    scope=route["scope"],
-                    proto=route["proto"],
-                    table=_MAIN,
-                    metrics={"cc_algo": name},
-                )
+            name_congestion_control(kernel, main_routes(kernel), name)
 
     try:
         # Not IPRoute's own way into a namespace: that forks.
