@@ -34,6 +34,12 @@ _CLOSURE: Final = 36
 # TEST, RETURN, SETLIST, CLOSE.
 _SETS_NOTHING: Final = frozenset([7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35])
 
+# What gives library functions when it is called: `coroutine.wrap`, `string.gmatch`.
+_MAKERS: Final = frozenset([b"wrap\0", b"gmatch\0", b"gfind\0"])
+_OTHER: Final = 0
+_LIBRARY: Final = 1
+_MAKER: Final = 2
+
 _NIL: Final = 0
 _BOOLEAN: Final = 1
 _NUMBER: Final = 3
@@ -45,6 +51,7 @@ class _Function:
     def __init__(self, start: int, instructions: tuple[int, ...], upvalues: int) -> None:
         self.start = start  # where its instructions are
         self.instructions = instructions
+        self.makers: set[int] = set()  # the constants that name one
         self.upvalues = upvalues
         self.inner: list[_Function] = []
 
@@ -74,7 +81,7 @@ class _Chunk:
         count = self._integer()
         found = _Function(self.at, struct.unpack_from(f"<{count}I", self.code, self.at), upvalues)
         self.at += 4 * count
-        for _ in range(self._integer()):
+        for constant in range(self._integer()):
             kind = self.code[self.at]
             self.at += 1
             if kind == _BOOLEAN:
@@ -82,7 +89,10 @@ class _Chunk:
             elif kind == _NUMBER:
                 self.at += 8
             elif kind != _NIL:
+                before = self.at + 8
                 self._skip_string()
+                if self.code[before : self.at] in _MAKERS:
+                    found.makers.add(constant)
         for _ in range(self._integer()):
             found.inner.append(self.function())
         lines = self._integer()
@@ -95,15 +105,15 @@ class _Chunk:
         return found
 
 
-def _change(function: _Function, upvalues: list[bool], code: bytearray) -> None:
+def _change(function: _Function, upvalues: list[int], code: bytearray) -> None:
     """Make the tail calls of library functions ordinary ones, here and in the functions inside.
 
     Args:
         function: which.
-        upvalues: of each, whether it holds a library function.
+        upvalues: what each holds.
         code: the dump.
     """
-    holds = [False] * 512  # of each register; field B may also name a constant
+    holds = [_OTHER] * 512  # of each register; field B may also name a constant
     i = -1
     while i + 1 < len(function.instructions):
         i += 1
@@ -115,11 +125,13 @@ def _change(function: _Function, upvalues: list[bool], code: bytearray) -> None:
             if holds[a]:
                 place = function.start + 4 * i
                 code[place] = code[place] & 0xC0 | _CALL
-            holds[a] = False
+            holds[a] = _OTHER
+        elif operation == _CALL:
+            holds[a] = _LIBRARY if holds[a] == _MAKER else _OTHER
         elif operation == _CLOSURE:
-            holds[a] = False
+            holds[a] = _OTHER
             inner = function.inner[instruction >> 14]
-            captured: list[bool] = []
+            captured: list[int] = []
             for _ in range(inner.upvalues):  # behind it stands where each is, in the form of an instruction
                 i += 1
                 source = function.instructions[i] >> 23 & 0x1FF
@@ -131,7 +143,10 @@ def _change(function: _Function, upvalues: list[bool], code: bytearray) -> None:
         elif operation == _GETUPVAL:
             holds[a] = upvalues[b]
         elif operation not in _SETS_NOTHING:
-            holds[a] = operation in (_GETGLOBAL, _GETTABLE)
+            holds[a] = _LIBRARY if operation in (_GETGLOBAL, _GETTABLE) else _OTHER
+            # Field C of GETTABLE, from 256 on a constant.
+            if operation == _GETTABLE and (instruction >> 14 & 0x1FF) - 256 in function.makers:
+                holds[a] = _MAKER
 
 
 def without_library_tail_calls(code: bytes) -> bytes:
