@@ -320,7 +320,9 @@ def _open_link(settings: Settings, device: Device) -> Link:
     if isinstance(device, XdpSocket):
         from appliance.shell.xdp_link import XdpLink
 
-        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=device.has_partial_checksums)
+        arp = None if device.arp is None else PacketLink(device.arp.socket, name=name, mtu=mtu)
+        is_veth = device.has_partial_checksums
+        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=is_veth, beside=arp)
     if device.kind == "tun":
         mac = settings.mac_or_default()
         return TunLink(device.fd, name=name, mtu=mtu, mac=mac, peer_mac=_PEER_MAC, owns_fd=False)

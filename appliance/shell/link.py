@@ -79,6 +79,8 @@ class Link(ABC):
         self.mtu = mtu
         self.frames_dropped = 0
         """Frames given to `write_batch` that the device did not take."""
+        self.beside: Link | None = None
+        """Another way in, for the few frames that do not come by this one; nothing is written to it."""
 
     def counters(self) -> dict[str, int]:
         """What the link has counted itself, and what the kernel has for it; for people."""
