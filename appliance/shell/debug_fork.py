@@ -148,6 +148,7 @@ class DebugForks:
             raise
         if pid == 0:
             try:
+                here.close()
                 _become_copy(there.fileno())
                 return _Copy(there)
             except BaseException:

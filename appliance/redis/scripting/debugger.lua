@@ -160,8 +160,10 @@ local function evaluate(code)
     sethook(thread, sandbox.on_count, "", sandbox.hook_count)
     local ok, value = co_resume(thread)
     if not ok then
-        local text = type(value) == "table" and rawget(value, "err") or value
-        host.log("<error> " .. tostring(text))
+        if type(value) == "table" then
+            value = rawget(value, "err") or text_of(value)
+        end
+        host.log("<error> " .. tostring(value))
     elseif co_status(thread) == "suspended" then
         host.log("<error> attempt to yield across metamethod/C-call boundary")
     else
@@ -171,8 +173,9 @@ end
 
 local ACTIONS = {print = print_variable, print_all = print_variables, trace = trace, eval = evaluate}
 
-local function converse()
+local function converse(stopped)
     while true do
+        sandbox.look_after(stopped) -- SCRIPT KILL may have come in what was evaluated, or while we waited
         local name, argument = host.next_action()
         local action = ACTIONS[name]
         if action then
@@ -180,6 +183,7 @@ local function converse()
         elseif name == "fail" then
             error({err = argument}, 0)
         else
+            sandbox.look_after(stopped)
             return
         end
     end
@@ -208,7 +212,6 @@ return function(event, line)
         sandbox.look_after(info.func)
     end
     if info.source == SOURCE and host.stops(event == "count", info.currentline) then
-        converse()
-        sandbox.look_after(info.func) -- it may have been killed meanwhile
+        converse(info.func)
     end
 end
