@@ -82,9 +82,16 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
         else:
             place, mode = f"in namespace {settings.netns}", "namespace"
 
+        is_known = False
+
         def on_ready(ready: Ready) -> None:
             from appliance._build import build_kind
 
+            nonlocal is_known
+            if is_known:  # after DEBUG RESTART; who read the line may have gone
+                _say(f"ready again on {ready.address}:{ready.port}")
+                return
+            is_known = True
             click.echo(
                 f"redtap: ready on {ready.address}:{ready.port}, {place}, {build_kind()} build, "
                 f"control socket {ready.control_path}"
