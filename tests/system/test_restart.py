@@ -337,3 +337,24 @@ def test_an_address_that_was_taken_over_is_kept_in_a_restart_and_given_back_afte
         sh(f"{cli} debug panic 2>&1 || true")
         assert appliance.process.wait(PATIENCE_S) == -signal.SIGABRT
     assert picture(container) == before
+
+
+def test_a_live_view_goes_on_after_a_restart(served: RunningAppliance) -> None:
+    command = [
+        sys.executable, "-m", "appliance", "top", "--control", served.control_path, "--count", "3", "--interval", "0.5",
+    ]  # fmt: skip
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as top:
+        until(
+            lambda: served.control("INFO", "clients") != "" and _clients_of(served) > 1,
+            what="it has connected",
+        )
+        served.inside(lambda: end_by(redis.Redis(ADDRESS, PORT, retry=None), "RESTART"))
+        out, errors = top.communicate(timeout=PATIENCE_S)
+    assert (top.returncode, errors) == (0, b"")
+    assert b"redtap" in out
+
+
+def _clients_of(appliance: RunningAppliance) -> int:
+    reply = appliance.control("CLIENT", "LIST")
+    assert isinstance(reply, str)
+    return reply.count("addr=control:0")
