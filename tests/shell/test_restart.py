@@ -6,6 +6,7 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 import trio
 
 from appliance.errors import ConfigError, Reset
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from appliance.shell.tcp_stream import TcpStream
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> None:
+    """Not where an earlier test of the command line has sent it, which may be closed."""
+    structlog.reset_defaults()
 
 
 def settings(**given: int | str) -> EngineSettings:
