@@ -43,10 +43,12 @@ class RedisArguments:
     Attributes:
         file: name of a redis.conf, "-" for standard input, None for none.
         lines: parameters, each with its values.
+        standard_input: what came by it; it can be read only once.
     """
 
     file: str | None = None
     lines: list[list[str]] = field(default_factory=list)
+    standard_input: bytes | None = None
 
 
 def split_arguments(arguments: list[str], flags: Mapping[str, bool]) -> tuple[list[str], RedisArguments]:
@@ -136,7 +138,7 @@ class RedisConf:
         reader = ConfigReader(configuration, _found, names)
         try:
             if arguments.file is not None:
-                name, content = _content_of(arguments.file)
+                name, content = _content_of(arguments)
                 self.path = None if arguments.file == "-" else name
                 self.source = name
                 reader.read_file(name, content)
@@ -179,9 +181,12 @@ class RedisConf:
         )
 
 
-def _content_of(name: str) -> tuple[str, bytes]:
+def _content_of(arguments: RedisArguments) -> tuple[str, bytes]:
+    name = arguments.file or "-"
     if name == "-":
-        return "standard input", sys.stdin.buffer.read()
+        if arguments.standard_input is None:
+            arguments.standard_input = sys.stdin.buffer.read()
+        return "standard input", arguments.standard_input
     try:
         with open(name, "rb") as file:
             return name, file.read()

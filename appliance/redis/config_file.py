@@ -238,8 +238,9 @@ def _shown(text: bytes) -> str:
 class _Rewriting:
     """The lines of a file on their way to the next one."""
 
-    def __init__(self, old: bytes | None, configuration: Configuration) -> None:
+    def __init__(self, old: bytes | None, configuration: Configuration, is_whole: bool) -> None:
         self.configuration = configuration
+        self.is_whole = is_whole
         self.lines: list[bytes] = []
         self.places: dict[bytes, list[int]] = {}  # lines of each parameter that are not used yet
         self.is_signed = False
@@ -267,7 +268,7 @@ class _Rewriting:
         places = self.places.get(name)
         if places:
             self.lines[places.pop(0)] = line
-        elif is_wanted:
+        elif is_wanted or (self.is_whole and name != b"bind"):  # which the server then leaves out
             if not self.is_signed:
                 self.lines.append(_SIGNATURE)
                 self.is_signed = True
@@ -284,9 +285,13 @@ class _Rewriting:
         return b"".join(line + b"\n" for line in kept)
 
 
-def rewritten(old: bytes | None, configuration: Configuration) -> bytes:
-    """A file that says what the parameters are now, made from the one that was there, if any."""
-    file = _Rewriting(old, configuration)
+def rewritten(old: bytes | None, configuration: Configuration, is_whole: bool = False) -> bytes:
+    """A file that says what the parameters are now, made from the one that was there, if any.
+
+    Args:
+        is_whole: write all parameters, not only those that were there or are not at their default.
+    """
+    file = _Rewriting(old, configuration, is_whole)
     for parameter in configuration.parameters():
         name = parameter.name
         if name in configuration.left_alone:

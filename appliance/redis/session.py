@@ -169,6 +169,7 @@ class Session:
         self._latest_name: bytes = b""
         self._latest: Command | None = None
         self._replies = ReplyBuffer()
+        self._withheld: ReplyBuffer | None = None  # of an EXEC that may be interrupted
 
     def __repr__(self) -> str:
         return (
@@ -619,6 +620,13 @@ class Session:
         self._append(reply)
         self.engine.mark_pending(self)
 
+    def end_silently(self) -> None:
+        """The server is about to end: execute nothing any more, and keep to yourself what was not taken."""
+        self._replies.clear()
+        if self._withheld is not None:
+            self._withheld.clear()
+        self.park()
+
     def execute_held(self, args: list[bytes]) -> None:
         """Execute the request that this session was parked with, if any, and what it has sent since."""
         self.mode &= ~PARKED
@@ -652,19 +660,35 @@ class Session:
         """A key this session watches was touched."""
         self.mode |= SPOILED
 
+    def withhold(self) -> None:
+        """Nothing of what is emitted from now on leaves before `let_out`: the command may be interrupted."""
+        self._withheld = ReplyBuffer()
+
+    def let_out(self) -> None:
+        """What was withheld follows what is there already."""
+        withheld = self._withheld
+        assert withheld is not None
+        self._withheld = None
+        for part in withheld.take():
+            self._replies.raw(part)
+
+    def _emitted(self) -> ReplyBuffer:
+        withheld = self._withheld
+        return self._replies if withheld is None else withheld
+
     def emit(self, reply: object) -> None:
         """Append one of several replies of the command being executed, unless CLIENT REPLY says not to."""
         if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.reply(reply, self.resp3)
+            self._emitted().reply(reply, self.resp3)
 
     def emit_push(self, reply: object) -> None:
         """The same for a reply that is a push, which CLIENT REPLY does not suppress."""
-        self._replies.reply(reply, self.resp3)
+        self._emitted().reply(reply, self.resp3)
 
     def emit_array_header(self, count: int) -> None:
         """Append the head of an array whose items follow by `emit`."""
         if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.raw(b"*%d\r\n" % count)
+            self._emitted().raw(b"*%d\r\n" % count)
 
     def unsubscribe_all(self) -> None:
         """Listen to nothing any more, without a word to the client."""
