@@ -44,6 +44,7 @@ from appliance.redis.engine_modes import (
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
+from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import (
     ADMIN,
@@ -506,6 +507,14 @@ class Session:
         engine.dirty += count
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
+
+    def drop(self, key: bytes) -> bool:
+        """Delete a key and tell of it, as DEL does; whether it was there."""
+        if not self.db.delete(key):
+            return False
+        self.changed(key)
+        self.notify(NOTIFY_GENERIC, b"del", key)
+        return True
 
     def count_changes(self, count: i64 = 1) -> None:
         """Count changes towards the next save that leave the key what it was for WATCH (XACK)."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.integers import parse_integer
 from appliance.redis.replies import OK
 from appliance.redis.session import DEBUG_FORKED, DEBUG_HERE, NO_DEBUG
 
@@ -91,14 +90,6 @@ def eval_ro(session: Session, args: list[bytes]) -> object:
 
 def evalsha_ro(session: Session, args: list[bytes]) -> object:
     return _run_cached(_evalsha_ro, session, args)
-
-
-def keys_of_script(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
-    """The keys of EVAL and FCALL, which say how many they are."""
-    count = parse_integer(args[2]) if len(args) > 2 else None
-    if count is None or count < 0 or count > len(args) - 3:
-        raise CommandError(b"ERR Invalid arguments specified for command")
-    return [(key, ["RW", "access", "update"]) for key in args[3 : 3 + count]]
 
 
 def load(session: Session, args: list[bytes]) -> object:
