@@ -135,6 +135,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.can_redirect = False  # as Valkey's clients say
         self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
