@@ -418,6 +418,8 @@ async def _until_told(ready: Ready) -> None:
 
     # Ignored ones stay ignored, as nohup wants it.
     wanted = [n for n in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(n) is not signal.SIG_IGN]
+    if not wanted:  # `nohup redtap serve &` in a script: its shell has SIGQUIT ignored
+        await trio.sleep_forever()
     with trio.open_signal_receiver(*wanted) as signals:
         async for _ in signals:
             return

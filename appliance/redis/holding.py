@@ -57,10 +57,6 @@ class Holding:
             return self._stalled_until_us
         return self.paused_until_us if self.is_paused else NEVER_US
 
-    @property
-    def held_count(self) -> int:
-        return len(self._held)
-
     # CLIENT PAUSE ---------------------------------------------------------------------------------
 
     def pause(self, until_us: i64, pauses_all: bool) -> None:

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -46,11 +44,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ControlServer",
     "bound_control_socket",
-    "default_control_path",
     "encode_request",
 ]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _HELP: Final = (
     "REDTAP <subcommand>. Subcommands are:",
@@ -62,22 +58,6 @@ _HELP: Final = (
     "STOP -- shut down gracefully.",
     "HELP -- this text.",
 )
-
-
-def default_control_path(name: str) -> str:
-    """`/run/redtap/<name>.sock` for root, the same below `$XDG_RUNTIME_DIR` for others.
-
-    Raises:
-        ValueError: The name does not fit into a file name.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name of letters, digits, '_', '.' and '-'")
-    base = (
-        Path("/run")
-        if os.geteuid() == 0
-        else Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/redtap-{os.geteuid()}")
-    )
-    return str(base / "redtap" / f"{name}.sock")
 
 
 def encode_request(arguments: list[bytes]) -> bytes:

@@ -31,7 +31,7 @@ from appliance.redis.engine import Engine
 from appliance.shell.addresses import format_address
 from appliance.shell.capture import CapturedLink, CaptureWriter
 from appliance.shell.clock import Clock
-from appliance.shell.control import ControlServer, bound_control_socket, default_control_path
+from appliance.shell.control import ControlServer, bound_control_socket
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import settle_again, settled
@@ -95,7 +95,7 @@ async def serve(
     name: str = "redtap",
     port: int = 6379,
     echo_port: int = 0,
-    control_path: str | os.PathLike[str] | None = None,
+    control_path: str | os.PathLike[str],
     capture_path: str | os.PathLike[str] | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     grace_s: float = 2.0,
@@ -118,10 +118,10 @@ async def serve(
         link: An open link; it is not closed here.
         interface_config: Addresses, MTU and limits; `vnet_header` must be the link's.
         engine_settings: For the Redis engine, which is made here.
-        name: Of this appliance; it names the default control socket.
+        name: Of this appliance, for people.
         port: TCP port of the Redis service.
         echo_port: TCP port of an echo service beside it; 0 for none.
-        control_path: Unix socket; None is `control.default_control_path(name)`.
+        control_path: Unix socket, made here and removed at the end.
         capture_path: A pcapng file to write every frame to; None for none.
         random_bytes: For the engine (hash keys, sampling); a seeded one makes a run repeatable.
         grace_s: Seconds between FIN and RST at shutdown.
@@ -143,7 +143,7 @@ async def serve(
     """
     clock = Clock()
     engine = _new_engine(engine_settings, random_bytes)
-    path = os.fspath(control_path) if control_path is not None else default_control_path(name)
+    path = os.fspath(control_path)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)
     stop = trio.Event()

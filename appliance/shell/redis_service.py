@@ -14,6 +14,7 @@ import trio
 from appliance.errors import LocalProtocolError
 from appliance.shell.addresses import format_address
 from appliance.shell.clock import trio_time
+from appliance.shell.debug_fork import DebugForks
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
 from appliance.shell.migrator import Migrator
@@ -165,14 +166,19 @@ class RedisService:
         self.lingering: set[RedisConnection] = self._acceptor.lingering
         """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._migrator = Migrator(engine, network, self._after_handlers)
+        self._debug_forks = DebugForks(engine, self._after_handlers)
         self.pump.add_step_hook(self._after_handlers)
         engine.configuration.on_change("port", self._move)
         engine.configuration.on_change("bind", self._check_addresses)
 
     async def run(self) -> None:
-        """Housekeeping of the connections, and those that MIGRATE makes; `run_cron` is the engine's."""
+        """Housekeeping of the connections, those that MIGRATE makes, and copies for debugging scripts.
+
+        `run_cron` is the engine's.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._migrator.run, name="migrator")
+            nursery.start_soon(self._debug_forks.run, name="debug forks")
             await self._keep_house()
 
     async def _keep_house(self) -> None:
@@ -312,13 +318,15 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
     sending = trio.Lock()
 
     async def write_what_others_cause(scope: trio.CancelScope) -> None:
-        while not session.is_closing:
-            await owner.has_output.wait()
-            async with sending:
-                output = session.take_output()
-                if output:
-                    await stream.send_all(b"".join(output))
-        scope.cancel()
+        while True:
+            if session.has_output():
+                async with sending:
+                    await stream.send_all(b"".join(session.take_output()))
+            elif session.is_closing:
+                scope.cancel()
+                return
+            else:
+                await owner.has_output.wait()  # what comes while we send is seen above
 
     try:
         async with stream, trio.open_nursery() as nursery:
@@ -345,6 +353,9 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
                         sending.release()
                 while session.kept_bytes > INPUT_LIMIT and not session.is_closing:
                     await owner.has_room.wait()
+            if session.is_closing:
+                async with sending:  # and not before the other task has sent what it took
+                    await stream.send_all(b"".join(session.take_output()))
             nursery.cancel_scope.cancel()
     except* trio.BrokenResourceError:
         pass
