@@ -142,6 +142,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.can_redirect = False  # as Valkey's clients say
         self.debug_mode: i64 = NO_DEBUG
         self.dialogue: Dialogue | None = None  # while a script is debugged: gets the input
         self.touching: i64 = engine.touching  # for Clock.touching
