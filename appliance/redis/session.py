@@ -63,6 +63,7 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.scripting.debugger import Dialogue
     from appliance.redis.snapshot import ReplicaState
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
@@ -83,6 +84,11 @@ NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would bl
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
 REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then
+
+# What SCRIPT DEBUG has said: how EVAL runs.
+NO_DEBUG: Final = 0
+DEBUG_HERE: Final = 1  # SYNC
+DEBUG_FORKED: Final = 2  # YES
 
 # With a piece of input as large as this the limit on unfinished requests is looked at, with such a message
 # that on unsent replies.
@@ -136,7 +142,8 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
-        self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
+        self.debug_mode: i64 = NO_DEBUG
+        self.dialogue: Dialogue | None = None  # while a script is debugged: gets the input
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
@@ -222,6 +229,10 @@ class Session:
         self.last_interaction_us = now_us
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
+            dialogue = self.dialogue
+            if dialogue is not None:
+                dialogue.feed(data if start == 0 else data[start:])
+                return
             self._keep(data if start == 0 else data[start:])
             if self.engine.mode & CLIENTS_LIMITED:
                 self.engine.client_limits.count(self)
@@ -626,6 +637,17 @@ class Session:
             self.go_on()
         self.engine.mark_pending(self)
 
+    def hold_dialogue(self, dialogue: Dialogue) -> None:
+        """Execute nothing more: what the client says from now on is for `dialogue`, until `end_dialogue`."""
+        self.dialogue = dialogue
+        self.park()
+
+    def end_dialogue(self) -> None:
+        """All is said: close, once it is sent."""
+        self.dialogue = None
+        self.is_closing = True
+        self.engine.mark_pending(self)
+
     def discard_transaction(self) -> None:
         """Leave MULTI, if in it, and watch nothing any more."""
         self.queued = []
@@ -737,14 +759,18 @@ class Session:
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 
     def script_over(self, reply: object, error: CommandError | None) -> None:
-        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error."""
+        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error.
+
+        A session that is closing gets it only if the end of a dialogue is why.
+        """
         self.mode &= ~PARKED
         if error is not None:
             command = self.last_command
             if command is not None:
                 command.failed_calls += 1
             reply = self._failure(error.message)
-        if not self.is_closing:
+        if not self.is_closing or self.dialogue is not None:
+            self.dialogue = None
             self._append(reply)
             self.engine.mark_pending(self)
 
@@ -830,6 +856,10 @@ class Session:
         """Wait for nothing, watch nothing, listen to nothing."""
         if self.mode == 0 and len(self.watched) == 0:
             return
+        dialogue = self.dialogue
+        if dialogue is not None:
+            self.dialogue = None
+            dialogue.feed(b"")
         waiting = self.waiting
         if waiting is not None:
             if self.mode & PARKED:

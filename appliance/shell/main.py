@@ -28,11 +28,12 @@ from appliance.shell.addresses import format_address
 from appliance.shell.capture import CapturedLink, CaptureWriter
 from appliance.shell.clock import Clock
 from appliance.shell.control import ControlServer, bound_control_socket
+from appliance.shell.debug_fork import DebugForks
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import settled
 from appliance.shell.network import open_network
-from appliance.shell.redis_service import RedisService, run_cron
+from appliance.shell.redis_service import RedisService, dispatch_pending, run_cron
 
 if TYPE_CHECKING:
     import socket
@@ -202,6 +203,7 @@ class _Running:
         async with trio.open_nursery() as nursery:
             if catch_signals:
                 await nursery.start(self._watch_signals, grace_scope)
+            await nursery.start(DebugForks(engine, partial(dispatch_pending, engine)).run)
             nursery.start_soon(self._run_cron, network.clock, name="cron")
             nursery.start_soon(service.run, name="redis service")
             nursery.start_soon(control.serve, server, name="control socket")

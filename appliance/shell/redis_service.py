@@ -289,13 +289,15 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
     sending = trio.Lock()
 
     async def write_what_others_cause(scope: trio.CancelScope) -> None:
-        while not session.is_closing:
-            await owner.has_output.wait()
-            async with sending:
-                output = session.take_output()
-                if output:
-                    await stream.send_all(b"".join(output))
-        scope.cancel()
+        while True:
+            if session.has_output():
+                async with sending:
+                    await stream.send_all(b"".join(session.take_output()))
+            elif session.is_closing:
+                scope.cancel()
+                return
+            else:
+                await owner.has_output.wait()  # what comes while we send is seen above
 
     try:
         async with stream, trio.open_nursery() as nursery:
@@ -322,6 +324,9 @@ async def serve_session(session: Session, engine: Engine, stream: trio.abc.Strea
                         sending.release()
                 while session.kept_bytes > INPUT_LIMIT and not session.is_closing:
                     await owner.has_room.wait()
+            if session.is_closing:
+                async with sending:  # and not before the other task has sent what it took
+                    await stream.send_all(b"".join(session.take_output()))
             nursery.cancel_scope.cancel()
     except* trio.BrokenResourceError:
         pass

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.redis.engine import Engine
+    from appliance.redis.scripting.debugger import Debugger
 
 # Flags of a script or function.
 NO_WRITES: Final = 1 << 0
@@ -154,6 +155,7 @@ class Runtime:
         self.session.mode = NO_BLOCKING
         self.context = Context(b"", 0, False, False)
         self.crash: BaseException | None = None
+        self._debugger: Debugger | None = None
         # Errors inside the reply of the script: there is one that it made, so many are of commands.
         self.has_inner_error = False
         self.inner_failures: i64 = 0
@@ -240,6 +242,18 @@ class Runtime:
             self._is_extended = True
             self.lua.set_max_memory(2 * self._hard_limit)
         return self._memory_used() < self._hard_limit
+
+    # Debugging ------------------------------------------------------------------------------------
+
+    def start_debugging(self, debugger: Debugger) -> None:
+        """Let `debugger` watch the next script, until `stop_debugging`."""
+        debugger.call = self.call
+        self._debugger = debugger
+        self.entries[b"start_debugging"](_source("debugger.lua"), self._table(debugger.services()))
+
+    def stop_debugging(self) -> None:
+        self._debugger = None
+        self.entries[b"stop_debugging"]()
 
     # Compiling and running ------------------------------------------------------------------------
 
@@ -344,6 +358,9 @@ class Runtime:
 
     def _raise_crash(self) -> None:
         crash = self.crash
+        debugger = self._debugger
+        if crash is None and debugger is not None:
+            crash = debugger.crash
         if crash is not None:
             self.crash = None
             raise crash
@@ -415,6 +432,8 @@ class Runtime:
 
     def _fail(self, message: bytes) -> object:
         self.engine.count_error(message)
+        if self._debugger is not None:
+            self._debugger.log_error(message.removeprefix(b"ERR "))
         return message, _ERROR
 
     def _call(self, arguments: tuple[object, ...]) -> object:
@@ -426,6 +445,8 @@ class Runtime:
         args = self._request(arguments)
         if args is None:
             return self._fail(_WRONG_ARGUMENT)
+        if self._debugger is not None:
+            self._debugger.log_request(args)
         registry = self.engine.registry
         command = registry.by_spelling.get(args[0])
         if command is None or command.subcommands is not None:
@@ -458,6 +479,8 @@ class Runtime:
         reply = self.session.call(command, args)
         if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
             self.engine.monitors.feed(self.session, args, b"lua")
+        if self._debugger is not None:
+            self._debugger.log_reply(reply, self.session.resp3)
         if isinstance(reply, bytes):
             if len(reply) > _SMALL_REPLY and not self.has_room(len(reply)):
                 return b"not enough memory", _NO_MEMORY
