@@ -222,11 +222,19 @@ class Session:
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
             self._keep(data if start == 0 else data[start:])
+            if count >= _LARGE_PIECE:
+                self.engine.client_limits.check_query(self)
             if self.engine.mode & CLIENTS_LIMITED:
                 self.engine.client_limits.count(self)
             return
-        self.parser.feed(data, start)
-        self._execute_all(self.parser)
+        parser = self.parser
+        if parser.is_in_bulk() or self.queued_bytes != 0:
+            # What these bytes make whole counts before it is executed.
+            self.engine.client_limits.check_arriving(self, count)
+            if self.is_closing:
+                return
+        parser.feed(data, start)
+        self._execute_all(parser)
         if count >= _LARGE_PIECE:
             self.engine.client_limits.check_query(self)
 

@@ -32,7 +32,7 @@ from appliance.redis.session import (
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
 
-_QUEUED_BYTES: Final = 24  # of a command after MULTI, besides its arguments
+_QUEUED_BYTES: Final = 8  # of an argument of a command after MULTI, besides its text
 _TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 
@@ -242,12 +242,12 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     if session.is_no_touch:
         flags += "T"
     command = session.last_command
-    argv_bytes = 0
+    argv_bytes = session.parser.pending_arguments()
     if session is viewer and args is not None:
         argv_bytes = sum([len(arg) for arg in args])
     elif session.waiting is not None:
         argv_bytes = sum([len(arg) for arg in session.waiting.args])
-    multi_bytes = sum([_QUEUED_BYTES + sum([len(arg) for arg in each]) for _, each in session.queued])
+    multi_bytes = sum([sum([_QUEUED_BYTES + len(arg) for arg in each]) for _, each in session.queued])
     unsent = int(session.unsent_bytes)
     memory = session.engine.client_limits.memory_of(session)
     pending = session.parser.pending_bytes() + session.kept_bytes
