@@ -25,7 +25,7 @@ from appliance.config import LINKS, runtime_directory
 from appliance.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from appliance.config import Settings
     from appliance.shell.link import Link
@@ -54,7 +54,11 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
         _say(notice)
     from netns.undo import held_signals
 
-    with held_signals() as arrived, _build_for_serve(settings) as built:
+    with (
+        _control_directory(settings.control_path(), is_private=os.geteuid() != 0),
+        held_signals() as arrived,
+        _build_for_serve(settings) as built,
+    ):
         for note in built.notes:
             _say(note)
         found = _as_found(built)
@@ -111,11 +115,16 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     if "log_level" not in settings.given:
         settings = replace(settings, log_level="warning")  # standard error is the command's
     _configure_logs(settings)
-    if rootless:
-        _check_private(os.path.dirname(control_path))
-        from netns.rootless import enter
+    with _control_directory(control_path, is_private=rootless):
+        if rootless:
+            from netns.rootless import enter
 
-        enter(needs_device=settings.link_kind in ("tap", "tun"))
+            enter(needs_device=settings.link_kind in ("tap", "tun"))
+        return _run_command(settings, rootless, command)
+
+
+def _run_command(settings: Settings, rootless: bool, command: tuple[str, ...]) -> int:
+    """Run `command` beside an appliance; its exit status."""
     status = 1
     from netns.undo import held_signals
 
@@ -157,7 +166,6 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
                     _say(
                         f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
                     )
-    _remove_if_empty(os.path.dirname(control_path))
     return status
 
 
@@ -187,25 +195,35 @@ def _client_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _check_private(directory: str) -> None:
-    """A directory below /tmp could be another user's trap: theirs are the sockets in it, then."""
-    for path in (os.path.dirname(directory), directory):
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            if path.startswith("/tmp/"):
-                os.mkdir(path, 0o700)
-            continue
-        if path.startswith("/tmp/") and found.st_uid != os.geteuid():
-            raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+@contextlib.contextmanager
+def _control_directory(control_path: str, *, is_private: bool) -> Iterator[None]:
+    """Where the control socket will lie: gone after the block unless in use, however the block ends.
 
-
-def _remove_if_empty(directory: str) -> None:
-    """Remove the directory of the control socket, and the one round it in /tmp, unless in use."""
-    for path in (directory, os.path.dirname(directory)):
-        if os.path.basename(path).startswith("redtap"):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+    Args:
+        is_private: the directory may have to be made below /tmp, where it could be another user's trap:
+            theirs are the sockets in it, then.
+    """
+    if not is_private:
+        yield
+        return
+    directory = os.path.dirname(control_path)
+    outer = os.path.dirname(directory)
+    try:
+        for path in (outer, directory):
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                if path.startswith("/tmp/"):
+                    os.mkdir(path, 0o700)
+                continue
+            if path.startswith("/tmp/") and found.st_uid != os.geteuid():
+                raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+        yield
+    finally:
+        for path in (directory, outer):
+            if os.path.basename(path).startswith("redtap"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
 
 
 def _topology(settings: Settings) -> Topology:
@@ -302,7 +320,9 @@ def _open_link(settings: Settings, device: Device) -> Link:
     if isinstance(device, XdpSocket):
         from appliance.shell.xdp_link import XdpLink
 
-        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=device.has_partial_checksums)
+        arp = None if device.arp is None else PacketLink(device.arp.socket, name=name, mtu=mtu)
+        is_veth = device.has_partial_checksums
+        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=is_veth, beside=arp)
     if device.kind == "tun":
         mac = settings.mac_or_default()
         return TunLink(device.fd, name=name, mtu=mtu, mac=mac, peer_mac=_PEER_MAC, owns_fd=False)

@@ -42,8 +42,8 @@ from appliance.errors import ApplianceError
 from appliance.redis import listpack as lp
 from appliance.redis.crc64 import crc64
 from appliance.redis.doubles import double_text
+from appliance.redis.entry import NO_EXPIRY
 from appliance.redis.integers import U64_MAX, parse_integer
-from appliance.redis.keyspace import NO_EXPIRY
 from appliance.redis.lzf import LzfError, compress, decompress_untrusted
 from appliance.redis.replies import integer_text
 from appliance.redis.types.hashes import HASHTABLE as HASH_HASHTABLE, LISTPACK as HASH_LISTPACK, Hash

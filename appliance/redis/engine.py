@@ -39,10 +39,8 @@ from appliance.redis.keyspace import (
     TOUCH_NOT,
     Clock,
     Database,
-    Entry,
     KeyspaceObserver,
     KeyspaceStats,
-    Table,
 )
 from appliance.redis.migration import Migrations
 from appliance.redis.monitor import Monitors
@@ -61,6 +59,8 @@ from appliance.redis.watch import WatchRegistry
 
 if TYPE_CHECKING:
     from appliance.redis.config_file import ConfigStore
+    from appliance.redis.entry import Entry
+    from appliance.redis.hash_table import Table
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.blocking import NEVER_US
-from appliance.redis.keyspace import NO_EXPIRY, Entry, Table, TableWalk, idle_s
+from appliance.redis.entry import NO_EXPIRY, Entry, idle_s
+from appliance.redis.hash_table import Table, TableWalk
 from appliance.redis.rdb import UNKNOWN, RdbWriter
 from appliance.redis.session import REPLICA
 from appliance.redis.types.streams import Stream

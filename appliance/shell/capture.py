@@ -158,6 +158,8 @@ class CapturedLink(Link):
         self._link = link
         self._writer = writer
         self._clock = clock
+        if link.beside is not None:
+            self.beside = CapturedLink(link.beside, writer, clock)
 
     def counters(self) -> dict[str, int]:
         return self._link.counters()

@@ -404,6 +404,7 @@ def test_rootless_without_the_device_says_which_of_the_two_is_missing(nobody: tu
         f"redtap: rootless is not possible here: /dev/net/tun: user {NOBODY_ID} may not open it "
         "(as root: modprobe tun; chmod 0666 /dev/net/tun)\n"
     )
+    assert not os.path.exists(f"/tmp/redtap-{NOBODY_ID}")
 
 
 @_ROOTLESS

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import dump, errors, reload
 from appliance.redis.arguments import integer_argument
 from appliance.redis.digest import data_digest, value_digest
+from appliance.redis.entry import idle_s
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
-from appliance.redis.keyspace import idle_s
 from appliance.redis.parameters import parse_memory
 from appliance.redis.replies import (
     CRLF,

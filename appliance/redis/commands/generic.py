@@ -14,15 +14,16 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument, range_argument
 from appliance.redis.commands.sampling import cursor_argument
+from appliance.redis.entry import NO_EXPIRY, PACKED, Entry, idle_s
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match, is_literal
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import NO_EXPIRY, PACKED, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
 
 if TYPE_CHECKING:
+    from appliance.redis.keyspace import Database
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 

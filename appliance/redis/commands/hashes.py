@@ -38,10 +38,10 @@ from appliance.redis.commands.sampling import (
     drawn_places,
     scan_entries,
 )
+from appliance.redis.entry import NO_EXPIRY, Entry
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
-from appliance.redis.keyspace import NO_EXPIRY, Entry
 from appliance.redis.longdouble import LongDouble, parse_long_double
 from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH
 from appliance.redis.replies import OK, Map, integer_text

@@ -31,7 +31,7 @@ from appliance.redis.replies import SetReply
 from appliance.redis.types.sets import HASHTABLE, INTSET, LISTPACK, Set, intset_capacity, set_for
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.entry import Entry
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 

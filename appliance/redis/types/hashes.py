@@ -2,7 +2,7 @@
 
     listpack      few short fields and values         dict, in the order of insertion
     listpackex    the same, where a field expires     dict, and a dict of expire times
-    hashtable     everything else                     Table of keyspace.py, and a heap of what expires
+    hashtable     everything else                     Table of hash_table.py, and a heap of what expires
 
 A hash goes from listpack to listpackex when a command wants to set an expire time, from either to hashtable
 when something is added that they have no room for, and never back.
@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.entry import NO_EXPIRY, Entry
+from appliance.redis.hash_table import Table
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import NO_EXPIRY, Entry, Table
 from appliance.redis.types.collection import Collection, EncodingLimits
 from appliance.redis.types.expiry_heap import ExpiryHeap
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size

@@ -2,7 +2,7 @@
 
     intset      members that are all canonical 64-bit integers    sorted list of int
     listpack    few short members                                 dict, in the order of insertion
-    hashtable   everything else                                   Table of keyspace.py
+    hashtable   everything else                                   Table of hash_table.py
 
 A set goes from intset to listpack or hashtable, and from listpack to hashtable, when a member is added that
 the encoding has no room for; it never comes back by removing members. The commands that store a result, and
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.hash_table import Table
 from appliance.redis.integers import parse_integer
-from appliance.redis.keyspace import Table
 from appliance.redis.replies import integer_text
 from appliance.redis.types.collection import Collection, EncodingLimits
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size

@@ -11,7 +11,7 @@ from appliance.redis import Engine, EngineSettings, Session
 from appliance.redis.blocking import NEVER_US
 from appliance.redis.digest import value_digest
 from appliance.redis.dump import dump
-from appliance.redis.keyspace import NO_EXPIRY, Entry
+from appliance.redis.entry import NO_EXPIRY, Entry
 from appliance.redis.rdb import ABOUT, END, KEY, LIBRARY, RdbReader
 from appliance.redis.types.streams import Stream
 
