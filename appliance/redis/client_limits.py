@@ -151,7 +151,7 @@ class ClientLimits:
     def _check_idle(self, session: Session, now_us: i64) -> None:
         if self.timeout_us == 0 or now_us - session.last_interaction_us <= self.timeout_us:
             return
-        if session.mode & (PARKED | SUBSCRIBED | MONITORING) == 0 and not session.is_privileged:
+        if session.mode & (PARKED | SUBSCRIBED | MONITORING | REPLICA) == 0 and not session.is_privileged:
             self.close(session, "closing an idle client")
 
     def close(self, session: Session, reason: str) -> None:
