@@ -540,7 +540,6 @@ class ValueParser:
         self._stack: list[_Frame] = []
         self._blob_mark = 0
         self._blob_length = -1
-        self._chunks_wanted = 0
         self.has_value = False  # whether the last next_value() gave one (which may be None)
 
     def feed(self, data: bytes) -> None:

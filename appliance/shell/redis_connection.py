@@ -223,6 +223,13 @@ class RedisConnection(StepHandler):
                 self.output = None
                 self.connection.abort()
 
+    def reset(self) -> None:
+        """RST, and nothing of what was still to be said."""
+        self._over()
+        if not self.connection.is_closed:
+            self.output = None
+            self.connection.abort()
+
     # ---- inside
 
     def _read(self, connection: Connection) -> None:

@@ -14,7 +14,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_task
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.clock import Clock
 from appliance.shell.link import MemoryLink
-from appliance.shell.redis_service import RedisService, run_cron, serve_redis_stream
+from appliance.shell.redis_service import RedisService, dispatch_pending, run_cron, serve_redis_stream
 from appliance.stack.timebase import NEVER
 from tests.shell.support import EPOCH_US, SERVER, ask, lose_all, receive_exactly, two_networks, until
 from tests.support.packets import Packet, parse
@@ -275,6 +275,25 @@ async def test_redis_over_a_stream_ends_with_its_peer(autojump_clock: MockClock)
         nursery.start_soon(serve_redis_stream, engine, far, Clock(EPOCH_US))
         await ask(near, b"PING\r\n", b"+PONG\r\n")
         await near.aclose()
+    assert engine.sessions == {}
+
+
+async def test_messages_that_come_while_one_is_being_sent_follow_it(autojump_clock: MockClock) -> None:
+    engine = new_engine()
+    near, far = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_redis_stream, engine, far, Clock(EPOCH_US))
+        await ask(near, b"PING\r\n", b"+PONG\r\n")
+        (session,) = engine.sessions.values()
+        for message in (b"+one\r\n", b"+two\r\n", b"+three\r\n"):
+            session.push(message)
+            engine.mark_pending(session)
+            dispatch_pending(engine)
+            await wait_all_tasks_blocked()  # in the middle of sending the first one
+        session.is_closing = True
+        engine.mark_pending(session)
+        dispatch_pending(engine)
+        assert await rest_of(near) == b"+one\r\n+two\r\n+three\r\n"
     assert engine.sessions == {}
 
 

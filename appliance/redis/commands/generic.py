@@ -126,9 +126,7 @@ def _expire(session: Session, args: list[bytes], base_ms: int, seconds: bool, na
     if entry is None or not _expire_condition_holds(conditions, entry, when):
         return 0
     if when <= session.clock.now_ms:
-        db.delete(args[1])
-        session.changed(args[1])
-        session.notify(NOTIFY_GENERIC, b"del", args[1])
+        session.drop(args[1])
     else:
         db.set_expiry(entry, when)
         session.changed(args[1])

@@ -552,13 +552,16 @@ def info(session: Session, args: list[bytes]) -> object:
     engine = session.engine
     command = session.last_command
     assert command is not None
-    command.calls -= 1
-    engine.commands_executed -= 1
+    counted = [command, *engine.commands_under_way()]
+    for each in counted:
+        each.calls -= 1
+    engine.commands_executed -= len(counted)
     try:
         return _shown(engine, args)
     finally:
-        command.calls += 1
-        engine.commands_executed += 1
+        for each in counted:
+            each.calls += 1
+        engine.commands_executed += len(counted)
 
 
 def _shown(engine: Engine, args: list[bytes]) -> Verbatim:

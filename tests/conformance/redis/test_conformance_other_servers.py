@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.redis_pair import Pair, RealServer
+from appliance.redis.config import Configuration
+from appliance.redis.config_file import ConfigReader
+from appliance.redis.quoting import quote
+from tests.support.redis_pair import Pair, RealServer, encode_request, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,3 +149,28 @@ def test_what_all_servers_agree_on(
     finally:
         wanted.close()
         other.close()
+
+
+def test_a_file_with_every_parameter_of_theirs_is_read(other_server: RealServer) -> None:
+    with other_server.connect() as connection:
+        flat = read_value(connection, encode_request(("CONFIG", "GET", "*")))
+    assert isinstance(flat, list)
+    values = dict(zip(flat[::2], flat[1::2], strict=True))
+    reader = ConfigReader(Configuration({}), lambda _pattern: [], [])
+    several = (
+        b"save",
+        b"client-output-buffer-limit",
+        b"oom-score-adj-values",
+        b"bind",
+        b"replicaof",
+        b"slaveof",
+    )
+    lines = [
+        name + b" " + (value if name in several else quote(value))
+        for name, value in values.items()
+        if value or name not in several
+    ]
+    reader.read_file("theirs.conf", b"\n".join(lines))
+    assert reader.notices == []
+    for name in reader.given & set(values):
+        assert reader.configuration.text(name.decode()) == values[name], name
