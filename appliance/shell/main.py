@@ -32,7 +32,6 @@ from appliance.shell.addresses import format_address
 from appliance.shell.capture import CapturedLink, CaptureWriter
 from appliance.shell.clock import Clock
 from appliance.shell.control import ControlServer, bound_control_socket
-from appliance.shell.debug_fork import DebugForks
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import settle_again, settled

@@ -37,7 +37,7 @@ from appliance.redis.session import (
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
 
-_QUEUED_BYTES: Final = 24  # of a command after MULTI, besides its arguments
+_QUEUED_BYTES: Final = 8  # of an argument of a command after MULTI, besides its text
 
 
 def ping(session: Session, args: list[bytes]) -> object:
@@ -230,12 +230,12 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     age = max(0, now_us - session.created_us) // 1_000_000
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
     command = session.last_command
-    argv_bytes = 0
+    argv_bytes = session.parser.pending_arguments()
     if session is viewer and args is not None:
         argv_bytes = sum([len(arg) for arg in args])
     elif session.waiting is not None:
         argv_bytes = sum([len(arg) for arg in session.waiting.args])
-    multi_bytes = sum([_QUEUED_BYTES + sum([len(arg) for arg in each]) for _, each in session.queued])
+    multi_bytes = sum([sum([_QUEUED_BYTES + len(arg) for arg in each]) for _, each in session.queued])
     unsent = int(session.unsent_bytes)
     memory = session.engine.client_limits.memory_of(session)
     pending = session.parser.pending_bytes() + session.kept_bytes
