@@ -37,8 +37,10 @@ GROUPS = {
         "appliance/redis/denials.py",
         "appliance/redis/doubles.py",
         "appliance/redis/engine.py",
+        "appliance/redis/entry.py",
         "appliance/redis/frequency.py",
         "appliance/redis/glob.py",
+        "appliance/redis/hash_table.py",
         "appliance/redis/holding.py",
         "appliance/redis/integers.py",
         "appliance/redis/keyspace.py",
@@ -64,6 +66,7 @@ GROUPS = {
     ],
     "redtap_types": [
         "appliance/redis/bits.py",
+        "appliance/redis/client_filter.py",
         "appliance/redis/commands/*.py",
         "appliance/redis/crc64.py",
         "appliance/redis/dump.py",

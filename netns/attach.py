@@ -7,8 +7,8 @@ Nothing of the link is changed unless its address is taken over. Then the kernel
                               └── socket (address A, MAC M) ── stack
 
 The random MAC makes the kernel ignore what we answer (it is for another station), also where it forwards;
-frames to M arrive because the socket is a promiscuous one. As in `netns.takeover`, what the link looked like
-is written down before anything is touched and restored on every way out, after a kill by the next start.
+frames to M arrive because the socket is a promiscuous one. What the link looked like is restored on every way
+out (netns.borrowed).
 
 Source:  packet(7); Linux net/packet/af_packet.c, drivers/net/tun.c.
 Needs:   CAP_NET_RAW for a packet socket, CAP_NET_ADMIN and CAP_BPF too for XDP, CAP_NET_ADMIN for taking
@@ -20,13 +20,19 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from netns.build import _Built, _died, _require, _unlink_all
+from netns.borrowed import (
+    LinkBefore,
+    lock_link,
+    namespace_inode,
+    no_such_link,
+    restore_leftover,
+    step_aside,
+)
 from netns.errors import NameInUse, TopologyError
 from netns.kernel import Kernel
-from netns.ownership import RUN_DIRECTORY, acquire
-from netns.takeover import _Before, _namespace_inode, _random_mac, _restore_leftover, _set_mac
+from netns.ownership import RUN_DIRECTORY, dead_owner, unlink_paths
 from netns.topology import DEVICE_KINDS, TakeoverTopology
-from netns.undo import Steps
+from netns.undo import Built, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
 _NEEDED = {"packet": ["CAP_NET_RAW"], "xdp": ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"]}
 
 
-class BuiltAttached(_Built):
+class BuiltAttached(Built):
     """A link in use.
 
     Attributes:
@@ -59,7 +65,7 @@ class BuiltAttached(_Built):
         topology: AttachedTopology,
         device: Device,
         link: Link,
-        before: _Before | None,
+        before: LinkBefore | None,
     ) -> None:
         super().__init__(steps, notes)
         self.topology = topology
@@ -92,46 +98,36 @@ def build_attached(
         taken: dict[str, Any] = {}
         ownership = None
         if not topology.address or kind == "xdp":  # a link has room for one program
-            ownership = steps.take(
-                f"lock {name}",
-                lambda: acquire(_lock_name(name, place), run_directory),
-                f"lock on {name}",
-                lambda held: held.release(),
-            )
+            ownership = lock_link(steps, name, place, run_directory)
             taken = ownership.found
         link = _find(kernel, topology, place)
         if ownership is not None:
-            note = _restore_leftover(kernel, place, TakeoverTopology(name), link, taken)
+            note = restore_leftover(kernel, place, TakeoverTopology.bridge, link, taken)
             if note:
                 notes.append(note)
                 link = _find(kernel, topology, place)
-            if taken.get("xdp") == [_namespace_inode(place), link.index]:
+            if taken.get("xdp") == [namespace_inode(place), link.index]:
                 steps.take(f"detach XDP from {name}", lambda: kernel.detach_xdp(place, name))
-                notes.append(f"detached the XDP program of {name}, left behind by {_died(taken)}")
-            _unlink_all(taken.get("paths") or ())
+                notes.append(f"detached the XDP program of {name}, left behind by {dead_owner(taken)}")
+            unlink_paths(taken)
         if topology.address:
             _refuse_shared_address(kernel, topology, place)
         if not link.is_up:
             raise TopologyError(f"use {name}", f"it is down: ip link set {name} up")
 
-        before: _Before | None = None
+        before: LinkBefore | None = None
         address, mac = topology.address, topology.mac
         record: dict[str, Any] = {"paths": list(companions)}
         if ownership is not None and not address:
-            before = _Before(link.index, link.mac, kernel.addresses(place, name), kernel.routes(place, name))
-            if not before.addresses:
-                raise TopologyError(f"take over {name}", "it has no IPv4 address")
-            if len(before.addresses) > 1:
-                others = ", ".join(map(str, before.addresses[1:]))
-                notes.append(f"{name} has more addresses than one: {others} will not answer")
+            before = LinkBefore.read(kernel, place, link, notes)
             address, mac = before.addresses[0].address, before.mac
-            record["takeover"] = {**before.as_json(), "inode": _namespace_inode(place)}
+            record["takeover"] = before.record(place)
         if ownership is not None:
             ownership.record(record)
 
         def note_program() -> None:
             assert ownership is not None
-            ownership.record({**record, "xdp": [_namespace_inode(place), link.index]})
+            ownership.record({**record, "xdp": [namespace_inode(place), link.index]})
 
         device = steps.take(
             f"open {kind} {name}",
@@ -140,17 +136,8 @@ def build_attached(
             lambda opened: opened.close(),
         )
         if before is not None:
-            found = before
-            # Noted before it is done: a flush that fails half-way is put right as well.
-            steps.undo.push(f"addresses of {name}", lambda: found.restore_addresses(kernel, place, name))
-            steps.take(f"flush {name}", lambda: kernel.flush_addresses(place, name))
-            steps.undo.push(f"MAC of {name}", lambda: _set_mac(kernel, place, name, found.mac))
-            steps.take(f"change the MAC of {name}", lambda: _set_mac(kernel, place, name, _random_mac()))
+            step_aside(steps, kernel, place, name, before)
         return BuiltAttached(steps, notes, topology, device, link, before)
-
-
-def _lock_name(name: str, place: Place) -> str:
-    return f"takeover-{name}" if place is None else f"takeover-{place.replace('/', '_')}-{name}"
 
 
 def _check_possible(kernel: Kernel, topology: AttachedTopology, place: Place) -> None:
@@ -162,7 +149,7 @@ def _check_possible(kernel: Kernel, topology: AttachedTopology, place: Place) ->
     needed = list(_NEEDED[topology.kind])
     if not topology.address and "CAP_NET_ADMIN" not in needed:
         needed.append("CAP_NET_ADMIN")
-    _require(kernel, needed if place is None else [*needed, "CAP_SYS_ADMIN"])
+    kernel.require(needed if place is None else [*needed, "CAP_SYS_ADMIN"])
 
 
 def _find(kernel: Kernel, topology: AttachedTopology, place: Place) -> Link:
@@ -173,8 +160,7 @@ def _find(kernel: Kernel, topology: AttachedTopology, place: Place) -> Link:
         if kind in DEVICE_KINDS:
             remedy = f"no such link; make it as root: ip tuntap add dev {name} mode {kind} user NAME"
             raise TopologyError(doing, remedy)
-        others = ", ".join(entry.name for entry in kernel.links(place) if entry.name != "lo")
-        raise TopologyError(doing, f"no such link; there is {others or 'none'}")
+        raise no_such_link(kernel, place, doing)
     if kind in DEVICE_KINDS and link.kind != "tun":
         raise TopologyError(doing, f"it is no {kind.upper()}, but of kind {link.kind or 'device'}")
     if name == "lo":

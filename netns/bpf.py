@@ -3,6 +3,8 @@
     IPv4 to our address, ARP that asks for it or claims it -> the socket of the queue they came by
     all else                                               -> the kernel, as if nobody were here
 
+A neighbour that announces itself is among the rest: it concerns the kernel too (netns.xdp hears a copy).
+
 Source:  bpf(2); Linux include/uapi/linux/bpf.h; Documentation/bpf/standardization/instruction-set.rst,
          Documentation/bpf/map_xskmap.rst.
 Life:    a program that is attached by a link of bpf (Linux 5.9) leaves its place when the link's last

@@ -18,21 +18,19 @@ A namespace made by `redtap netns up` is marked as kept: it is used and left sta
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from netns.errors import MissingPrivilege, NameInUse, TopologyError
+from netns.errors import NameInUse, TopologyError
 from netns.inside import Place, spawn
 from netns.kernel import Kernel
-from netns.ownership import RUN_DIRECTORY, Ownership, acquire, orphans
+from netns.ownership import RUN_DIRECTORY, Ownership, acquire, dead_owner, orphans, unlink_paths
 from netns.topology import SOCKET_KINDS
-from netns.undo import Steps
+from netns.undo import Built, Steps
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Sequence
-    from types import TracebackType
+    from collections.abc import Sequence
 
     from netns.packet import PacketSocket
     from netns.tap import Tap
@@ -45,38 +43,7 @@ if TYPE_CHECKING:
 _NAMESPACE_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
 
-class _Built:
-    """What was built, and the way back."""
-
-    def __init__(self, steps: Steps, notes: list[str]) -> None:
-        self._undo = steps.undo
-        self.notes = notes
-
-    def close(self) -> None:
-        """Undo everything, last first. Safe to call again.
-
-        Raises:
-            TopologyError: something could not be removed; everything else was.
-        """
-        undone, failed = self._undo.run()
-        if failed:
-            raise TopologyError("remove everything", "some steps could not be undone", undone, failed)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except TopologyError as failure:
-            if exc is None:
-                raise
-            exc.add_note(str(failure))  # the first error is the one to show
-
-
-class BuiltTopology(_Built):
+class BuiltTopology(Built):
     """A `Topology` that stands.
 
     Attributes:
@@ -117,7 +84,7 @@ class BuiltTopology(_Built):
         return spawn(self.place, argv, **options)
 
 
-class BuiltVeth(_Built):
+class BuiltVeth(Built):
     """A `VethTopology` that stands."""
 
     def __init__(self, steps: Steps, notes: list[str], topology: VethTopology) -> None:
@@ -162,30 +129,13 @@ class _OwnedNamespace:
         ownership.release(keep=self.kept)
 
 
-def _require(kernel: Kernel, capabilities: Sequence[str]) -> None:
-    missing = kernel.missing_capabilities(capabilities)
-    if missing:
-        raise MissingPrivilege(missing)
-
-
-def _died(found: dict[str, Any]) -> str:
-    return f"a redtap that died (pid {found.get('pid', 'unknown')})"
-
-
-def _belongs_to(found: dict[str, Any], inode: int) -> bool:
+def belongs_to(found: dict[str, Any], inode: int) -> bool:
     """Whether the namespace with this inode is the one the record speaks of.
 
     A record without an inode is an intent: its owner had seen that the name was free and died at once.
     Inode 0 is the bare mount point, which only a death between two calls leaves behind.
     """
     return bool(found) and (found.get("inode") in (None, inode) or inode == 0)
-
-
-def _unlink_all(paths: Iterable[Any]) -> None:
-    for path in paths:
-        if isinstance(path, str):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
 
 
 def sweep(kernel: Kernel, run_directory: str = RUN_DIRECTORY, *, except_for: Sequence[str] = ()) -> list[str]:
@@ -202,13 +152,13 @@ def sweep(kernel: Kernel, run_directory: str = RUN_DIRECTORY, *, except_for: Seq
             continue
         name = found.get("namespace")
         inode = kernel.namespace_inode(name) if isinstance(name, str) else None
-        if isinstance(name, str) and inode is not None and _belongs_to(found, inode):
+        if isinstance(name, str) and inode is not None and belongs_to(found, inode):
             if found.get("kept"):
                 orphan.release(keep=True)
                 continue
             kernel.remove_namespace(name)
-            notes.append(f"removed namespace {name}, left behind by {_died(found)}")
-        _unlink_all(found.get("paths") or ())
+            notes.append(f"removed namespace {name}, left behind by {dead_owner(found)}")
+        unlink_paths(found)
         orphan.release()
     return notes
 
@@ -224,7 +174,7 @@ def _own_namespace(
     found = ownership.found
     inode = kernel.namespace_inode(name)
     if inode is not None:
-        if not _belongs_to(found, inode):
+        if not belongs_to(found, inode):
             raise NameInUse(
                 f"namespace {name} exists and is not redtap's",
                 f"choose another --netns, or remove it: ip netns del {name}",
@@ -235,8 +185,8 @@ def _own_namespace(
             notes.append(f"using namespace {name}, kept by `redtap netns up`")
         else:
             steps.take(f"remove the stale namespace {name}", lambda: kernel.remove_namespace(name))
-            notes.append(f"removed namespace {name}, left behind by {_died(found)}")
-    _unlink_all(found.get("paths") or ())
+            notes.append(f"removed namespace {name}, left behind by {dead_owner(found)}")
+    unlink_paths(found)
     owned.record(ownership)
     if not owned.was_there:
         owned.inode = steps.take(
@@ -367,7 +317,7 @@ def build(
     """
     kernel = kernel or Kernel()
     with Steps() as steps:
-        _require(kernel, _NAMESPACE_CAPABILITIES)
+        kernel.require(_NAMESPACE_CAPABILITIES)
         problem = None if topology.kind in SOCKET_KINDS else kernel.device_problem()
         if problem is not None:
             raise problem
@@ -391,7 +341,7 @@ def build_private(topology: Topology, *, kernel: Kernel | None = None) -> BuiltT
     """
     kernel = kernel or Kernel()
     with Steps() as steps:
-        _require(kernel, ("CAP_NET_ADMIN",))
+        kernel.require(("CAP_NET_ADMIN",))
         steps.take("bring the loopback up", lambda: kernel.set_link(None, "lo", up=True))
         device = _add_device(steps, kernel, topology, None, was_there=False)
         return BuiltTopology(steps, [], topology, device, None)
@@ -411,7 +361,7 @@ def build_veth(
     """Build two namespaces joined by a veth pair; undone as in `build`."""
     kernel = kernel or Kernel()
     with Steps() as steps:
-        _require(kernel, _NAMESPACE_CAPABILITIES)
+        kernel.require(_NAMESPACE_CAPABILITIES)
         names = [topology.client_namespace, topology.server_namespace]
         notes = sweep(kernel, run_directory, except_for=names)
         for name in names:
@@ -432,11 +382,11 @@ def build_veth(
 
 def build_bridge(
     topology: BridgeTopology, *, kernel: Kernel | None = None, run_directory: str = RUN_DIRECTORY
-) -> _Built:
+) -> Built:
     """Build a bridge with a station on each of its ports; undone as in `build`."""
     kernel = kernel or Kernel()
     with Steps() as steps:
-        _require(kernel, _NAMESPACE_CAPABILITIES)
+        kernel.require(_NAMESPACE_CAPABILITIES)
         middle = topology.namespace
         names = [middle, *(station.namespace for station in topology.stations)]
         notes = sweep(kernel, run_directory, except_for=names)
@@ -449,7 +399,7 @@ def build_bridge(
         for number, station in enumerate(topology.stations):
             _plug_in(steps, kernel, topology, station, f"port{number}")
         steps.take(f"bring {bridge} up", lambda: kernel.set_link(middle, bridge, mtu=topology.mtu, up=True))
-        return _Built(steps, notes)
+        return Built(steps, notes)
 
 
 def _plug_in(steps: Steps, kernel: Kernel, topology: BridgeTopology, station: Station, port: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from netns.errors import MissingPrivilege, RootlessUnavailable, TopologyError, one_line
+from netns.errors import RootlessUnavailable, TopologyError, one_line
 from netns.kernel import Kernel
 from netns.rootless import why_not_rootless
 
@@ -67,12 +67,6 @@ def _finding(link: str, attempt: Callable[[], str]) -> Finding:
         return Finding(link, False, one_line(exc))
 
 
-def _require(kernel: Kernel, *capabilities: str) -> None:
-    missing = kernel.missing_capabilities(capabilities)
-    if missing:
-        raise MissingPrivilege(missing)
-
-
 def _may_make_namespaces(kernel: Kernel) -> bool:
     return not kernel.missing_capabilities(["CAP_SYS_ADMIN"])
 
@@ -99,11 +93,11 @@ def _try_device(kernel: Kernel, kind: str) -> str:
     problem = kernel.device_problem()
     if problem is not None:
         raise problem
-    _require(kernel, "CAP_NET_ADMIN")
+    kernel.require(["CAP_NET_ADMIN"])
     if not _may_make_namespaces(kernel):
         if kind == "tap":
             return "only with --takeover LINK: a namespace would need CAP_SYS_ADMIN"
-        _require(kernel, "CAP_SYS_ADMIN")
+        kernel.require(["CAP_SYS_ADMIN"])
     with _namespace(kernel) as place:
         kernel.open_tap(place, _LINK, vnet_header=True, offloads=True, kind=kind).close()
     return "in a namespace" + (", or with --takeover LINK" if kind == "tap" else "")
@@ -121,7 +115,7 @@ def _look_for_persistent(kernel: Kernel) -> str:
 
 
 def _try_packet(kernel: Kernel) -> str:
-    _require(kernel, "CAP_NET_RAW")
+    kernel.require(["CAP_NET_RAW"])
     if not _may_make_namespaces(kernel):
         kernel.open_packet(None, "lo", mac=_MAC, address=_ADDRESS).close()
         return "only on a link that is there: packet:LINK with --address, or --takeover LINK"
@@ -131,8 +125,8 @@ def _try_packet(kernel: Kernel) -> str:
 
 
 def _try_xdp(kernel: Kernel) -> str:
-    _require(kernel, "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF")
-    _require(kernel, "CAP_SYS_ADMIN")  # without it there is no trying
+    kernel.require(["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"])
+    kernel.require(["CAP_SYS_ADMIN"])  # without it there is no trying
     with _pair(kernel) as place, ExitStack() as stack:
         opened = kernel.open_xdp(
             place, _LINK, address=_ADDRESS, mtu=_MTU, queue=None, is_veth=True, before_netlink=lambda: None

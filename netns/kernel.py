@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pyroute2 import IPRoute, netns as kernel_netns
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netns.errors import MissingPrivilege
 from netns.inside import RUN_NETNS, Place, in_thread, inside, place_path
 from netns.packet import PacketSocket, open_packet
 from netns.routes import RTPROT_KERNEL, main_routes, name_congestion_control
@@ -97,6 +98,12 @@ class Kernel:
                     effective = int(line.split()[1], 16)
                     return [name for name in wanted if not effective >> _CAPABILITY_BITS[name] & 1]
         return []
+
+    def require(self, capabilities: Sequence[str]) -> None:
+        """Raise MissingPrivilege unless all of them are in our effective set."""
+        missing = self.missing_capabilities(capabilities)
+        if missing:
+            raise MissingPrivilege(missing)
 
     def device_problem(self) -> MissingDevice | None:
         """Why no TAP can be opened here, with the remedy; None when one can."""

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from netns.build import _belongs_to, _require, build
+from netns.build import belongs_to, build
 from netns.errors import TopologyError
 from netns.kernel import Kernel, Link
 from netns.ownership import RUN_DIRECTORY, acquire, is_owned, read_record
@@ -79,14 +79,14 @@ def down(name: str, *, kernel: Kernel | None = None, run_directory: str = RUN_DI
     """
     kernel = kernel or Kernel()
     check_namespace_name(name)
-    _require(kernel, ("CAP_SYS_ADMIN",))
+    kernel.require(("CAP_SYS_ADMIN",))
     try:
         ownership = acquire(name, run_directory)
     except OSError as exc:
         raise TopologyError(f"lock the name {name}", exc) from exc
     found = ownership.found
     inode = kernel.namespace_inode(name)
-    if inode is None or not _belongs_to(found, inode):
+    if inode is None or not belongs_to(found, inode):
         ownership.release(keep=inode is not None and bool(found))
         why = "there is no such namespace" if inode is None else "it is not redtap's; see: ip netns del"
         raise TopologyError(f"take down {name}", why)
@@ -115,7 +115,7 @@ def show(*, kernel: Kernel | None = None, run_directory: str = RUN_DIRECTORY) ->
     for name in names:
         found = read_record(name, run_directory)
         inode = kernel.namespace_inode(name)
-        if inode is None or not _belongs_to(found, inode):
+        if inode is None or not belongs_to(found, inode):
             continue
         if is_owned(name, run_directory):
             state = "in use"

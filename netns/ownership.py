@@ -100,6 +100,19 @@ def _parse(text: bytes) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def dead_owner(found: dict[str, Any]) -> str:
+    """Who left behind what the record speaks of, for messages."""
+    return f"a redtap that died (pid {found.get('pid', 'unknown')})"
+
+
+def unlink_paths(found: dict[str, Any]) -> None:
+    """Unlink the files of an owner that is dead."""
+    for path in found.get("paths") or ():
+        if isinstance(path, str):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 def read_record(name: str, run_directory: str = RUN_DIRECTORY) -> dict[str, Any]:
     """The record of `name` as it is now, {} without one. For showing; holds nothing."""
     try:

@@ -47,6 +47,7 @@ _VLAN_TAG_PRESENT: Final = 0xFFFF_F000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRES
 
 _ETHERTYPE_IPV4: Final = 0x0800
 _ETHERTYPE_ARP: Final = 0x0806
+_NO_MAC: Final = bytes(6)
 _WHOLE: Final = 0x4_0000
 
 _DROP: Final = "drop"
@@ -119,7 +120,7 @@ class PacketSocket:
         self.socket.close()
 
 
-def join_promiscuous(sock: socket.socket, name: str) -> None:
+def _join_promiscuous(sock: socket.socket, name: str) -> None:
     """Let frames to any MAC address reach the link `name`, for as long as the AF_PACKET socket is open."""
     membership = struct.pack("=iHH8s", socket.if_nametoindex(name), _PACKET_MR_PROMISC, 0, b"")
     sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
@@ -135,9 +136,23 @@ def open_packet(name: str, *, mac: bytes, address: str, promiscuous: bool = True
     Raises:
         OSError: no such link, or CAP_NET_RAW is missing.
     """
+    return _open(name, filter_program(mac, address), _ETH_P_ALL, promiscuous)
+
+
+def open_arp(name: str, *, address: str) -> PacketSocket:
+    """Open a socket that hears what a host has to hear of ARP, and nothing else; every MAC is let in.
+
+    On a port of a bridge it hears nothing: ARP is for the bridge there.
+
+    Raises:
+        OSError: no such link, or CAP_NET_RAW is missing.
+    """
+    return _open(name, filter_program(_NO_MAC, address), _ETHERTYPE_ARP, True)
+
+
+def _open(name: str, program: bytes, protocol: int, promiscuous: bool) -> PacketSocket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
-        program = filter_program(mac, address)
         held = ctypes.create_string_buffer(program, len(program))
         descriptor = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(held))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, descriptor)
@@ -150,12 +165,12 @@ def open_packet(name: str, *, mac: bytes, address: str, promiscuous: bool = True
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
         if promiscuous:
-            join_promiscuous(sock, name)
-        sock.bind((name, _ETH_P_ALL))
+            _join_promiscuous(sock, name)
+        sock.bind((name, protocol))
     except BaseException:
         sock.close()
         raise
     return PacketSocket(sock, name)
 
 
-__all__ = ["PacketSocket", "filter_program", "join_promiscuous", "open_packet"]
+__all__ = ["PacketSocket", "filter_program", "open_arp", "open_packet"]

@@ -5,8 +5,7 @@
 
 A sibling container resolves our name to A, asks for A's MAC and gets M as ever; nothing has to be announced,
 and neither the engine nor the siblings notice. eth0 needs another MAC because a bridge keeps frames to the
-MACs of its own ports for the kernel. What the link looked like is read first, written down before anything
-is touched, and restored on every way out; after a kill it is restored from the record at the next start.
+MACs of its own ports for the kernel. What the link looked like is restored on every way out (netns.borrowed).
 
 Source:  Linux Documentation/networking/bridge.rst; net/bridge/br_fdb.c (local entries).
 Needs:   CAP_NET_ADMIN and /dev/net/tun; no namespace is made.
@@ -16,29 +15,31 @@ Note:    from inside, the kernel no longer has A, so the container cannot reach 
 
 from __future__ import annotations
 
-import errno
-import os
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from netns.build import _Built, _died, _require, _unlink_all
-from netns.errors import NameInUse, TopologyError
-from netns.inside import Place, place_path
-from netns.kernel import Address, Kernel, Link, Route
-from netns.ownership import RUN_DIRECTORY, acquire
-from netns.undo import Steps
+from netns.borrowed import (
+    LinkBefore,
+    lock_link,
+    no_such_link,
+    random_mac,
+    restore_leftover,
+    step_aside,
+)
+from netns.errors import TopologyError
+from netns.kernel import Kernel
+from netns.ownership import RUN_DIRECTORY, unlink_paths
+from netns.undo import Built, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from netns.inside import Place
+    from netns.kernel import Link
     from netns.tap import Tap
     from netns.topology import TakeoverTopology
 
-_LOCALLY_ADMINISTERED: Final = 0x02
-_MULTICAST: Final = 0x01
 
-
-class BuiltTakeover(_Built):
+class BuiltTakeover(Built):
     """A link taken over.
 
     Attributes:
@@ -58,7 +59,7 @@ class BuiltTakeover(_Built):
         topology: TakeoverTopology,
         tap: Tap,
         link: Link,
-        before: _Before,
+        before: LinkBefore,
     ) -> None:
         super().__init__(steps, notes)
         self.topology = topology
@@ -72,91 +73,6 @@ class BuiltTakeover(_Built):
     def device(self) -> Tap:
         """The TAP, by the name that the other builders' results have for what the stack gets."""
         return self.tap
-
-
-class _Before:
-    """How a link was before it was taken over: enough to put it back."""
-
-    def __init__(self, index: int, mac: bytes, addresses: list[Address], routes: list[Route]) -> None:
-        self.index = index
-        self.mac = mac
-        self.addresses = addresses
-        self.routes = routes
-
-    def gateway(self) -> str:
-        """Of the default route with the best metric."""
-        defaults = [route for route in self.routes if route.prefix_length == 0 and route.gateway]
-        return min(defaults, key=lambda route: route.metric).gateway if defaults else ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "mac": self.mac.hex(),
-            "addresses": [asdict(address) for address in self.addresses],
-            "routes": [asdict(route) for route in self.routes],
-        }
-
-    @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> _Before:
-        return cls(
-            facts["index"],
-            bytes.fromhex(facts["mac"]),
-            [Address(**address) for address in facts["addresses"]],
-            [Route(**route) for route in facts["routes"]],
-        )
-
-    def restore_addresses(self, kernel: Kernel, place: Place, link: str) -> None:
-        """Addresses, then routes: a gateway must be on a network we have. Those present are left alone."""
-        present = {(entry.address, entry.prefix_length) for entry in kernel.addresses(place, link)}
-        for entry in self.addresses:
-            if (entry.address, entry.prefix_length) not in present:
-                kernel.add_address(place, link, entry.address, entry.prefix_length, entry.broadcast)
-        # Routes on the link before those through a gateway that such a route leads to.
-        for route in sorted(self.routes, key=lambda entry: bool(entry.gateway)):
-            kernel.add_route(place, link, route)
-
-
-def _random_mac() -> bytes:
-    mac = bytearray(os.urandom(6))
-    mac[0] = mac[0] & ~_MULTICAST | _LOCALLY_ADMINISTERED
-    return bytes(mac)
-
-
-def _set_mac(kernel: Kernel, place: Place, link: str, mac: bytes) -> None:
-    try:
-        kernel.set_link(place, link, mac=mac)
-    except Exception as exc:
-        if exc.args[:1] != (errno.EBUSY,):
-            raise
-        # Some drivers change the MAC of a link only while it is down.
-        kernel.set_link(place, link, up=False)
-        kernel.set_link(place, link, mac=mac)
-        kernel.set_link(place, link, up=True)
-
-
-def _namespace_inode(place: Place) -> int:
-    return os.stat("/proc/self/ns/net" if place is None else place_path(place)).st_ino
-
-
-def _restore_leftover(
-    kernel: Kernel, place: Place, topology: TakeoverTopology, link: Link, found: dict[str, Any]
-) -> str:
-    """Put the link back as a dead owner found it; a sentence when there was something to do, else ""."""
-    taken = found.get("takeover")
-    bridge = kernel.find_link(place, topology.bridge)
-    if not isinstance(taken, dict) or taken.get("inode") != _namespace_inode(place):
-        if bridge is not None:
-            raise NameInUse(f"link {topology.bridge} exists and is not ours", "remove it: ip link del")
-        return ""
-    before = _Before.from_json(taken)
-    if before.index != link.index:
-        return ""
-    if bridge is not None:
-        kernel.delete_link(place, topology.bridge)
-    _set_mac(kernel, place, link.name, before.mac)
-    kernel.set_link(place, link.name, up=True)
-    before.restore_addresses(kernel, place, link.name)
-    return f"restored {link.name}, taken over by {_died(found)}"
 
 
 def build_takeover(
@@ -176,42 +92,29 @@ def build_takeover(
     kernel = kernel or Kernel()
     name, tap_name, bridge = topology.link, topology.tap, topology.bridge
     with Steps() as steps:
-        _require(kernel, ("CAP_NET_ADMIN",) if place is None else ("CAP_NET_ADMIN", "CAP_SYS_ADMIN"))
+        kernel.require(("CAP_NET_ADMIN",) if place is None else ("CAP_NET_ADMIN", "CAP_SYS_ADMIN"))
         problem = kernel.device_problem()
         if problem is not None:
             raise problem
         notes: list[str] = []
-        lock_name = f"takeover-{name}" if place is None else f"takeover-{place.replace('/', '_')}-{name}"
-        ownership = steps.take(
-            f"lock {name}",
-            lambda: acquire(lock_name, run_directory),
-            f"lock on {name}",
-            lambda held: held.release(),
-        )
+        ownership = lock_link(steps, name, place, run_directory)
         link = kernel.find_link(place, name)
         if link is None:
-            others = ", ".join(entry.name for entry in kernel.links(place) if entry.name != "lo")
-            raise TopologyError(f"take over {name}", f"no such link; there is {others or 'none'}")
-        note = _restore_leftover(kernel, place, topology, link, ownership.found)
+            raise no_such_link(kernel, place, f"take over {name}")
+        note = restore_leftover(kernel, place, bridge, link, ownership.found)
         if note:
             notes.append(note)
             link = kernel.find_link(place, name) or link
-        _unlink_all(ownership.found.get("paths") or ())
+        unlink_paths(ownership.found)
 
-        before = _Before(link.index, link.mac, kernel.addresses(place, name), kernel.routes(place, name))
-        if not before.addresses:
-            raise TopologyError(f"take over {name}", "it has no IPv4 address")
+        before = LinkBefore.read(kernel, place, link, notes)
         if link.master:
             raise TopologyError(f"take over {name}", "it belongs to a bridge or a bond already")
-        if len(before.addresses) > 1:
-            others = ", ".join(map(str, before.addresses[1:]))
-            notes.append(f"{name} has more addresses than one: {others} will not answer")
-        taken = {**before.as_json(), "inode": _namespace_inode(place)}
-        ownership.record({"takeover": taken, "paths": list(companions)})
+        ownership.record({"takeover": before.record(place), "paths": list(companions)})
 
         steps.take(
             f"create bridge {bridge}",
-            lambda: kernel.create_bridge(place, bridge, _random_mac()),
+            lambda: kernel.create_bridge(place, bridge, random_mac()),
             f"bridge {bridge}",
             lambda _: kernel.delete_link(place, bridge),
         )
@@ -231,11 +134,7 @@ def build_takeover(
                 place, tap_name, mtu=link.mtu, queue_length=topology.queue_length, master=bridge, up=True
             ),
         )
-        # Noted before it is done: a flush that fails half-way is put right as well.
-        steps.undo.push(f"addresses of {name}", lambda: before.restore_addresses(kernel, place, name))
-        steps.take(f"flush {name}", lambda: kernel.flush_addresses(place, name))
-        steps.undo.push(f"MAC of {name}", lambda: _set_mac(kernel, place, name, before.mac))
-        steps.take(f"change the MAC of {name}", lambda: _set_mac(kernel, place, name, _random_mac()))
+        step_aside(steps, kernel, place, name, before)
         steps.take(
             f"put {name} into {bridge}",
             lambda: kernel.set_link(place, name, master=bridge, up=True),

@@ -30,6 +30,7 @@ TUN_F_TSO4: Final = 0x02  # … and TCP segments larger than the MTU, for IPv4
 TUN_F_TSO6: Final = 0x04  # … and for IPv6
 
 VNET_HEADER_LENGTH: Final = 10
+"""Bytes of `struct virtio_net_hdr` before each frame."""
 
 
 class Tap:

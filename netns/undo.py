@@ -146,3 +146,34 @@ class Steps:
             exc.not_undone += failed
         elif isinstance(exc, Exception):
             raise TopologyError(self._doing, exc, undone, failed) from exc
+
+
+class Built:
+    """What was built, and the way back."""
+
+    def __init__(self, steps: Steps, notes: list[str]) -> None:
+        self._undo = steps.undo
+        self.notes = notes
+
+    def close(self) -> None:
+        """Undo everything, last first. Safe to call again.
+
+        Raises:
+            TopologyError: something could not be removed; everything else was.
+        """
+        undone, failed = self._undo.run()
+        if failed:
+            raise TopologyError("remove everything", "some steps could not be undone", undone, failed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except TopologyError as failure:
+            if exc is None:
+                raise
+            exc.add_note(str(failure))  # the first error is the one to show

@@ -4,6 +4,8 @@ Per queue there is one socket with an area of chunks (UMEM) and four rings: the 
 the fill ring and finds frames in the receive ring; it puts frames into the transmit ring and finds chunks
 that are done with in the completion ring. Moving a frame costs no system call; what does it is
 appliance/shell/xdp_link.py. Only what is for our address comes here (netns.bpf); the kernel has the rest.
+Of that, ARP by which neighbours announce themselves concerns both: a packet socket beside the rings hears a
+copy, and lets frames to any MAC address in.
 
 Source:  Linux Documentation/networking/af_xdp.rst, xsk-tx-metadata.rst; include/uapi/linux/if_xdp.h.
 Frames:  Ethernet. Received ones are complete, but a frame from the far end of a veth pair, which never was
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from netns.bpf import attach_xdp, create_socket_map, load_xdp, put_socket, xdp_program
 from netns.errors import NameInUse
-from netns.packet import join_promiscuous
+from netns.packet import PacketSocket, open_arp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +187,7 @@ class XdpSocket:
 
     Attributes:
         queues: one or more.
+        arp: hears what the program leaves to the kernel of ARP that concerns us too.
         name: of the link.
         has_partial_checksums: it is an end of a veth pair, so frames may never have had a whole one.
     """
@@ -197,7 +200,7 @@ class XdpSocket:
         self.name = name
         self.queues = queues
         self.has_partial_checksums = has_partial
-        self.promiscuous: socket.socket | None = None
+        self.arp: PacketSocket | None = None
         self.unattached = -1
         """Descriptor of the program when the kernel knows no links of bpf, until `attached_by`."""
         self._detach: Callable[[], None] | None = None
@@ -216,8 +219,8 @@ class XdpSocket:
         self._descriptors = []
         for queue in self.queues:
             queue.close()
-        if self.promiscuous is not None:
-            self.promiscuous.close()
+        if self.arp is not None:
+            self.arp.close()
 
     def attached_by(self, detach: Callable[[], None]) -> None:
         """Somebody has attached `unattached`; `detach` takes it away again."""
@@ -288,8 +291,7 @@ def open_xdp(
                 raise
             opened.queues.append(bound)
             put_socket(map_fd, number, bound.socket.fileno())
-        opened.promiscuous = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        join_promiscuous(opened.promiscuous, name)
+        opened.arp = open_arp(name, address=address)
         try:
             # Beyond the driver the far end of a veth pair would go on sending segments of up to 64 KiB.
             opened._descriptors.append(attach_xdp(program_fd, interface, may_be_generic=not is_veth))

@@ -24,7 +24,6 @@ _MIB: Final = 1024 * 1024
 _RANDOM_KEYS: Final = 1_000_000
 
 MAIN_PEERS: Final = ("redtap", "redis-server", "kernel", "uvloop")
-OPPONENTS: Final = ("redtap", "redis-server")
 EVERYBODY: Final = ("redtap", "redis-server", "redtap-pure", "kernel", "uvloop", "fakeredis", "floor")
 
 

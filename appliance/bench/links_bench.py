@@ -14,8 +14,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.table import Table
-
 from appliance import __version__
 from appliance._build import build_kind
 from appliance.bench.cases import case_named
@@ -23,11 +21,13 @@ from appliance.bench.cores import described
 from appliance.bench.machine import Steadiness, machine_facts
 from appliance.bench.measure import measure_rounds
 from appliance.bench.peers import LINK_PEERS, Peers
-from appliance.bench.report import as_data, format_ms, format_rate, format_ratio, medians_of, ratio
+from appliance.bench.report import add_medians, as_data, medians_of, medians_table, ratio
 from appliance.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rich.table import Table
 
     from appliance.bench.cases import Case
     from appliance.bench.cores import Cores
@@ -116,29 +116,8 @@ def links_row(case: Case, measured: dict[str, list[Measurement]]) -> dict[str, A
 
 def links_table(summary: dict[str, Any]) -> Table:
     """Every case over every kind."""
-    made = Table(title=f"medians of {summary['rounds']} rounds; ratios are to the TAP's; {summary['pinned']}")
-    made.add_column("case")
-    made.add_column("link")
-    for name in (
-        "requests/s",
-        "ratio (range, scatter)",
-        "of best",
-        "p50 p99 ms",
-        "CPU µs/request\nserver + load",
-    ):
-        made.add_column(name, justify="right")
+    title = f"medians of {summary['rounds']} rounds; ratios are to the TAP's; {summary['pinned']}"
+    made = medians_table(title, "link", "p50 p99 ms")
     for row in summary["links"]:
-        for number, (kind, medians) in enumerate(row["medians"].items()):
-            one = row["ratios"].get(kind)
-            made.add_row(
-                row["case"] if number == 0 else "",
-                kind,
-                format_rate(medians),
-                format_ratio(one) if one else "",
-                f"{one['best']:.2f}" if one else "",
-                f"{format_ms(medians['p50_ms'])} {format_ms(medians['p99_ms'])}",
-                f"{medians['server_user_us']:.1f}+{medians['server_system_us']:.1f} + "
-                f"{medians['load_user_us'] + medians['load_system_us']:.1f}",
-                end_section=number == len(row["medians"]) - 1,
-            )
+        add_medians(made, row, {kind: kind for kind in row["medians"]}, row["ratios"], (50, 99))
     return made

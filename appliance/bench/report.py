@@ -136,35 +136,66 @@ def format_rate(medians: dict[str, Any]) -> str:
 
 def table(summary: dict[str, Any]) -> Table:
     """Every case with every peer: rates, our ratios, latencies, processor time."""
-    made = Table(
-        title=f"medians of {summary['rounds']} rounds; ratios are redtap's to the peer's; "
+    title = (
+        f"medians of {summary['rounds']} rounds; ratios are redtap's to the peer's; "
         f"kernels use {summary['congestion_control']}; {summary['pinned']}"
     )
+    made = medians_table(title, "peer", "p50 … p99.99 ms")
+    for row in summary["cases"]:
+        names = {name: f"{name} {summary['peers'].get(name, '')}".strip() for name in row["medians"]}
+        ratios = {name: found["rps"] for name, found in row["ratios"].items()}
+        add_medians(made, row, names, ratios, PERCENTILES)
+    return made
+
+
+def medians_table(title: str, servers: str, percentiles: str) -> Table:
+    """An empty table for `add_medians`.
+
+    Args:
+        servers: what the servers that are compared are to each other.
+        percentiles: which of the latencies are shown.
+    """
+    made = Table(title=title)
     made.add_column("case")
-    made.add_column("peer")
+    made.add_column(servers)
     for name in (
         "requests/s",
         "ratio (range, scatter)",
         "of best",
-        "p50 … p99.99 ms",
+        percentiles,
         "CPU µs/request\nserver + load",
     ):
         made.add_column(name, justify="right")
-    for row in summary["cases"]:
-        for number, (name, medians) in enumerate(row["medians"].items()):
-            one = row["ratios"].get(name, {}).get("rps")
-            made.add_row(
-                row["case"] if number == 0 else "",
-                f"{name} {summary['peers'].get(name, '')}".strip(),
-                format_rate(medians),
-                format_ratio(one) if one else "",
-                f"{one['best']:.2f}" if one else "",
-                " ".join(format_ms(medians[f"p{part:g}_ms"]) for part in PERCENTILES),
-                f"{medians['server_user_us']:.1f}+{medians['server_system_us']:.1f} + "
-                f"{medians['load_user_us'] + medians['load_system_us']:.1f}",
-                end_section=number == len(row["medians"]) - 1,
-            )
     return made
+
+
+def add_medians(
+    made: Table,
+    row: dict[str, Any],
+    names: dict[str, str],
+    ratios: dict[str, dict[str, Any]],
+    percentiles: Sequence[float],
+) -> None:
+    """Add one case: a line for each server.
+
+    Args:
+        row: the case's name, and the medians of each server.
+        names: how each server is called.
+        ratios: of requests a second, by server; the one they are to has none.
+    """
+    for number, (server, medians) in enumerate(row["medians"].items()):
+        one = ratios.get(server)
+        made.add_row(
+            row["case"] if number == 0 else "",
+            names[server],
+            format_rate(medians),
+            format_ratio(one) if one else "",
+            f"{one['best']:.2f}" if one else "",
+            " ".join(format_ms(medians[f"p{part:g}_ms"]) for part in percentiles),
+            f"{medians['server_user_us']:.1f}+{medians['server_system_us']:.1f} + "
+            f"{medians['load_user_us'] + medians['load_system_us']:.1f}",
+            end_section=number == len(row["medians"]) - 1,
+        )
 
 
 def memory_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -4,6 +4,10 @@ The topology is built before trio runs and undone after it has ended. Between th
 tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. From
 before the building until after the undoing no signal tears anything: one that no task listens to is kept by
 `held_signals`, ends what has not begun, and acts when all is undone.
+
+DEBUG RESTART changes nothing of that: the topology stays, and the server on it begins anew. DEBUG SEGFAULT
+and its kin end `serve` as SIGTERM does, and when all is undone the process dies by their signal; `exec` ends
+with the status of its command, as always.
 """
 
 from __future__ import annotations
@@ -11,23 +15,33 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import secrets
 import signal
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
 import click
 
 from appliance.cli.options import ALL, setting_options, settle
-from appliance.cli.redis_conf import RedisArguments, RedisConf, RedisConfCommand, redis_arguments
+from appliance.cli.redis_conf import (
+    SHARED,
+    RedisArguments,
+    RedisConf,
+    RedisConfCommand,
+    redis_arguments,
+)
 from appliance.config import LINKS, runtime_directory
 from appliance.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from appliance.config import Settings
+    from appliance.redis.engine import EngineSettings
+    from appliance.redis.process_end import ProcessEnd
     from appliance.shell.link import Link
     from appliance.shell.main import Ready
     from netns.attach import BuiltAttached
@@ -47,14 +61,19 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
     REDIS_CONF is read as redis-server reads it (- for standard input), and so is every --PARAMETER of
     redis-server that is no option below.
     """
-    conf = RedisConf(redis_arguments(ctx))
+    arguments = redis_arguments(ctx)
+    conf = RedisConf(arguments)
     settings = settle(flags, conf.shared())
     _configure_logs(settings)
-    for notice in conf.notices:
+    for notice in conf.notices_on(settings):
         _say(notice)
     from netns.undo import held_signals
 
-    with held_signals() as arrived, _build_for_serve(settings) as built:
+    with (
+        _control_directory(settings.control_path(), is_private=os.geteuid() != 0),
+        held_signals() as arrived,
+        _build_for_serve(settings) as built,
+    ):
         for note in built.notes:
             _say(note)
         found = _as_found(built)
@@ -67,9 +86,16 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
         else:
             place, mode = f"in namespace {settings.netns}", "namespace"
 
+        is_known = False
+
         def on_ready(ready: Ready) -> None:
             from appliance._build import build_kind
 
+            nonlocal is_known
+            if is_known:  # after DEBUG RESTART; who read the line may have gone
+                _say(f"ready again on {ready.address}:{ready.port}")
+                return
+            is_known = True
             click.echo(
                 f"redtap: ready on {ready.address}:{ready.port}, {place}, {build_kind()} build, "
                 f"control socket {ready.control_path}"
@@ -81,7 +107,25 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
             "tap": built.device.name,
             "link": built.device.kind,
         }
-        _run(settings, built.device, facts, arrived, on_ready=on_ready, beside=_until_told, conf=conf)
+
+        def renew() -> EngineSettings:
+            again = RedisConf(arguments)
+            now = settle(flags, again.shared())
+            changed = {name: getattr(now, name) for name in SHARED}
+            return again.engine_settings(replace(settings, **changed))
+
+        end = _run(
+            settings,
+            built.device,
+            facts,
+            arrived,
+            on_ready=on_ready,
+            beside=_until_told,
+            settings_of_engine=conf.engine_settings(settings),
+            renew=renew,
+        )
+    if end is not None:
+        _die(end)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -111,11 +155,16 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
     if "log_level" not in settings.given:
         settings = replace(settings, log_level="warning")  # standard error is the command's
     _configure_logs(settings)
-    if rootless:
-        _check_private(os.path.dirname(control_path))
-        from netns.rootless import enter
+    with _control_directory(control_path, is_private=rootless):
+        if rootless:
+            from netns.rootless import enter
 
-        enter(needs_device=settings.link_kind in ("tap", "tun"))
+            enter(needs_device=settings.link_kind in ("tap", "tun"))
+        return _run_command(settings, rootless, command)
+
+
+def _run_command(settings: Settings, rootless: bool, command: tuple[str, ...]) -> int:
+    """Run `command` beside an appliance; its exit status."""
     status = 1
     from netns.undo import held_signals
 
@@ -146,8 +195,23 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
             "tap": built.device.name,
             "link": built.device.kind,
         }
+
+        def renew() -> EngineSettings:
+            return _plain_engine_settings(settings)
+
         try:
-            _run(settings, built.device, facts, arrived, beside=run_command, catch_signals=False)
+            end = _run(
+                settings,
+                built.device,
+                facts,
+                arrived,
+                beside=run_command,
+                catch_signals=False,
+                settings_of_engine=renew(),
+                renew=renew,
+            )
+            if end is not None:
+                _say(f"ended by {end.how} of {end.asked_by}")
         finally:
             if rootless or not built.is_kept:
                 from appliance.cli.children import end_leftovers
@@ -157,8 +221,28 @@ def exec_command(rootless: bool, command: tuple[str, ...], **flags: str | None) 
                     _say(
                         f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
                     )
-    _remove_if_empty(os.path.dirname(control_path))
     return status
+
+
+def _plain_engine_settings(settings: Settings) -> EngineSettings:
+    return RedisConf(RedisArguments()).engine_settings(settings)
+
+
+def _die(end: ProcessEnd) -> NoReturn:
+    """End as redis-server would have: whoever started us is to see that signal."""
+    number = signal.Signals[end.signal]
+    _say(f"ended by {end.how} of {end.asked_by}")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    # An image of this process would explain nothing, and would be left behind.
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    # Still here: no signal of its own kills the first process of a container. This status says the same.
+    os._exit(128 + number)
 
 
 def _say(text: str) -> None:
@@ -187,25 +271,35 @@ def _client_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _check_private(directory: str) -> None:
-    """A directory below /tmp could be another user's trap: theirs are the sockets in it, then."""
-    for path in (os.path.dirname(directory), directory):
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            if path.startswith("/tmp/"):
-                os.mkdir(path, 0o700)
-            continue
-        if path.startswith("/tmp/") and found.st_uid != os.geteuid():
-            raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+@contextlib.contextmanager
+def _control_directory(control_path: str, *, is_private: bool) -> Iterator[None]:
+    """Where the control socket will lie: gone after the block unless in use, however the block ends.
 
-
-def _remove_if_empty(directory: str) -> None:
-    """Remove the directory of the control socket, and the one round it in /tmp, unless in use."""
-    for path in (directory, os.path.dirname(directory)):
-        if os.path.basename(path).startswith("redtap"):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+    Args:
+        is_private: the directory may have to be made below /tmp, where it could be another user's trap:
+            theirs are the sockets in it, then.
+    """
+    if not is_private:
+        yield
+        return
+    directory = os.path.dirname(control_path)
+    outer = os.path.dirname(directory)
+    try:
+        for path in (outer, directory):
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                if path.startswith("/tmp/"):
+                    os.mkdir(path, 0o700)
+                continue
+            if path.startswith("/tmp/") and found.st_uid != os.geteuid():
+                raise HostError(f"{path}: belongs to another user: set XDG_RUNTIME_DIR, or give --control")
+        yield
+    finally:
+        for path in (directory, outer):
+            if os.path.basename(path).startswith("redtap"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
 
 
 def _topology(settings: Settings) -> Topology:
@@ -302,7 +396,9 @@ def _open_link(settings: Settings, device: Device) -> Link:
     if isinstance(device, XdpSocket):
         from appliance.shell.xdp_link import XdpLink
 
-        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=device.has_partial_checksums)
+        arp = None if device.arp is None else PacketLink(device.arp.socket, name=name, mtu=mtu)
+        is_veth = device.has_partial_checksums
+        return XdpLink(device.queues, name=name, mtu=mtu, has_partial_checksums=is_veth, beside=arp)
     if device.kind == "tun":
         mac = settings.mac_or_default()
         return TunLink(device.fd, name=name, mtu=mtu, mac=mac, peer_mac=_PEER_MAC, owns_fd=False)
@@ -322,6 +418,8 @@ async def _until_told(ready: Ready) -> None:
 
     # Ignored ones stay ignored, as nohup wants it.
     wanted = [n for n in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(n) is not signal.SIG_IGN]
+    if not wanted:  # `nohup redtap serve &` in a script: its shell has SIGQUIT ignored
+        await trio.sleep_forever()
     with trio.open_signal_receiver(*wanted) as signals:
         async for _ in signals:
             return
@@ -336,9 +434,14 @@ def _run(
     beside: Callable[[Ready], Awaitable[None]],
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
-    conf: RedisConf | None = None,
-) -> None:
-    """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already."""
+    settings_of_engine: EngineSettings,
+    renew: Callable[[], EngineSettings],
+) -> ProcessEnd | None:
+    """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already.
+
+    Returns:
+        How the process is to end, when DEBUG has ended it.
+    """
     import trio
 
     from appliance.shell.main import serve as serve_appliance
@@ -360,7 +463,6 @@ def _run(
         random_bytes=random_bytes,
         neighbor=NeighborConfig(only_mac=_PEER_MAC) if device.kind == "tun" else None,
     )
-    engine_settings = (conf or RedisConf(RedisArguments())).engine_settings(settings)
     keep_freed_memory()
     is_running = False
 
@@ -370,11 +472,11 @@ def _run(
             is_running = True
             await beside(ready)
 
-    async def main() -> None:
-        await serve_appliance(
+    async def main() -> ProcessEnd | None:
+        return await serve_appliance(
             link,
             interface_config,
-            engine_settings,
+            settings_of_engine,
             name=settings.netns,
             port=settings.port,
             control_path=settings.control_path(),
@@ -385,11 +487,14 @@ def _run(
             facts=facts,
             on_ready=on_ready,
             beside=beside_unless_stopped,
+            renew=renew,
         )
 
+    end: ProcessEnd | None = None
     if not arrived:
-        trio.run(main)
+        end = trio.run(main)
         if is_running and catch_signals:
             # It has ended, by a signal or otherwise: one more, as impatient people send them, changes
             # nothing, and the exit status must not depend on whether it came just before the end or after.
             arrived.clear()
+    return end

@@ -19,7 +19,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis.doubles import shortest_text
-from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.entry import NO_EXPIRY
 from appliance.redis.types.hashes import Hash
 from appliance.redis.types.lists import ListValue
 from appliance.redis.types.sets import Set
@@ -28,7 +28,8 @@ from appliance.redis.types.streams import Stream
 from appliance.redis.values import string_text
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Database, Entry
+    from appliance.redis.entry import Entry
+    from appliance.redis.keyspace import Database
 
 _SIZE: Final = 20
 NOTHING: Final = bytes(_SIZE)

@@ -7,7 +7,7 @@ one, its record.
 
 Taken are the requests that need no question asked:
 
-    GET key          of a key that is packed (keyspace.py), or that is not there
+    GET key          of a key that is packed (hash_table.py), or that is not there
     SET key value    of a new key or a packed one, with a value that is kept packed and is no integer
 
 in array form, with the name in any mixture of cases, and whole. The first request that is anything else ends
@@ -28,12 +28,7 @@ from typing import TYPE_CHECKING, Final
 from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i32_le
 from mypy_extensions import i32, i64
 
-from appliance.redis.keyspace import (
-    ABSENT,
-    LONGEST_PACKED_KEY,
-    LONGEST_PACKED_VALUE,
-    UNKNOWN,
-)
+from appliance.redis.hash_table import ABSENT, LONGEST_PACKED_KEY, LONGEST_PACKED_VALUE, UNKNOWN
 from appliance.redis.replies import NULL_RESP2, NULL_RESP3
 from appliance.redis.values import INTEGER_TEXT_LIMIT
 

@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.entry import NO_EXPIRY, idle_s
 from appliance.redis.frequency import HIGHEST
-from appliance.redis.keyspace import NO_EXPIRY, idle_s
 from appliance.redis.types.collection import Collection
 from appliance.redis.values import StringBuffer
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
-    from appliance.redis.keyspace import Database, Entry
+    from appliance.redis.entry import Entry
+    from appliance.redis.keyspace import Database
 
 # A key with its entry, its slot and the slot's share of those that are empty; less for a string, which as a
 # rule is packed into one record with its key.

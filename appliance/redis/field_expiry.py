@@ -16,7 +16,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from appliance.redis.keyspace import Entry
+from appliance.redis.entry import Entry
 from appliance.redis.types.expiry_heap import ExpiryHeap
 from appliance.redis.types.hashes import NEVER, Hash
 

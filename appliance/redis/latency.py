@@ -110,12 +110,10 @@ class Samples:
         self.moments: deque[tuple[int, int]] = deque()  # seconds, milliseconds it took
         self.longest_ms: int = 0
         self.total: int = 0
-        self.sum_ms: int = 0
 
     def add(self, now_s: int, took_ms: int) -> None:
         self.longest_ms = max(self.longest_ms, took_ms)
         self.total += 1
-        self.sum_ms += took_ms
         if len(self.moments) > 0 and self.moments[-1][0] == now_s:
             # One per second: the worst.
             if took_ms > self.moments[-1][1]:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.redis import dump
 from appliance.redis.engine_modes import SCRIPT_BUSY
+from appliance.redis.entry import NO_EXPIRY
 from appliance.redis.errors import CommandError
-from appliance.redis.keyspace import NO_EXPIRY
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import NO_REPLY, OK
 

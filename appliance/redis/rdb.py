@@ -39,7 +39,7 @@ from appliance.redis.dump import (
     write_string,
     write_value,
 )
-from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.entry import NO_EXPIRY
 
 if TYPE_CHECKING:
     from appliance.redis.types.collection import EncodingLimits

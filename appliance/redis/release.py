@@ -22,7 +22,8 @@ from mypy_extensions import i64
 from appliance.redis.types.collection import NOTHING_LEFT, Collection
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry, Table
+    from appliance.redis.entry import Entry
+    from appliance.redis.hash_table import Table
 
 # Redis's lazy freeing draws the same line: below it the detour costs more than it saves.
 WORTH_DELAYING: Final = 64

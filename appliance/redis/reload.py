@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.redis.dump import PayloadError
+from appliance.redis.entry import CLOCK_MASK, NO_EXPIRY, idle_s
 from appliance.redis.errors import CommandError
-from appliance.redis.keyspace import CLOCK_MASK, NO_EXPIRY, idle_s
 from appliance.redis.rdb import END, KEY, LIBRARY, UNKNOWN, RdbReader, RdbWriter
 
 if TYPE_CHECKING:

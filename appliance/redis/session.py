@@ -44,6 +44,7 @@ from appliance.redis.engine_modes import (
 )
 from appliance.redis.errors import CommandError
 from appliance.redis.keyspace import TOUCH_NOT
+from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.pubsub import Subscriptions, remove_listener
 from appliance.redis.registry import (
     ADMIN,
@@ -62,6 +63,7 @@ from appliance.redis.resp import RequestParser
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine
     from appliance.redis.keyspace import Clock, Database, KeyspaceObserver
+    from appliance.redis.scripting.debugger import Dialogue
     from appliance.redis.snapshot import ReplicaState
     from appliance.redis.tracking import Tracked
     from appliance.redis.watch import WatchedKey
@@ -81,7 +83,12 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
-REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then
+REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then, or when a command of its own is answered
+
+# What SCRIPT DEBUG has said: how EVAL runs.
+NO_DEBUG: Final = 0
+DEBUG_HERE: Final = 1  # SYNC
+DEBUG_FORKED: Final = 2  # YES
 
 # With a piece of input as large as this the limit on unfinished requests is looked at, with such a message
 # that on unsent replies.
@@ -135,7 +142,9 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
-        self.wants_debugger = False  # SCRIPT DEBUG YES, or SYNC
+        self.can_redirect = False  # as Valkey's clients say
+        self.debug_mode: i64 = NO_DEBUG
+        self.dialogue: Dialogue | None = None  # while a script is debugged: gets the input
         self.touching: i64 = engine.touching  # for Clock.touching
         self.last_command: Command | None = None
         self.commands_executed: i64 = 0
@@ -162,6 +171,7 @@ class Session:
         self._latest_name: bytes = b""
         self._latest: Command | None = None
         self._replies = ReplyBuffer()
+        self._withheld: ReplyBuffer | None = None  # of an EXEC that may be interrupted
 
     def __repr__(self) -> str:
         return (
@@ -221,12 +231,23 @@ class Session:
         self.last_interaction_us = now_us
         self.bytes_in += count
         if self.mode & (PARKED | BEHIND) != 0:
+            dialogue = self.dialogue
+            if dialogue is not None:
+                dialogue.feed(data if start == 0 else data[start:])
+                return
             self._keep(data if start == 0 else data[start:])
+            if count >= _LARGE_PIECE:
+                self.engine.client_limits.check_query(self)
             if self.engine.mode & CLIENTS_LIMITED:
                 self.engine.client_limits.count(self)
             return
-        self.parser.feed(data, start)
-        self._execute_all(self.parser)
+        parser = self.parser
+        if parser.is_in_bulk() or self.queued_bytes != 0:
+            # What these bytes make whole counts before it is executed.
+            if not self.engine.client_limits.takes(self, count):
+                return
+        parser.feed(data, start)
+        self._execute_all(parser)
         if count >= _LARGE_PIECE:
             self.engine.client_limits.check_query(self)
 
@@ -445,7 +466,7 @@ class Session:
                 + b"in this context",
             )
             return False
-        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+        if mode & (MONITORING | REPLICA) and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if self.engine.mode & PAUSED:
@@ -494,6 +515,14 @@ class Session:
         engine.dirty += count
         if engine.interest != 0:
             engine.key_changed(self.db.index, key)
+
+    def drop(self, key: bytes) -> bool:
+        """Delete a key and tell of it, as DEL does; whether it was there."""
+        if not self.db.delete(key):
+            return False
+        self.changed(key)
+        self.notify(NOTIFY_GENERIC, b"del", key)
+        return True
 
     def count_changes(self, count: i64 = 1) -> None:
         """Count changes towards the next save that leave the key what it was for WATCH (XACK)."""
@@ -608,6 +637,13 @@ class Session:
         self._append(reply)
         self.engine.mark_pending(self)
 
+    def end_silently(self) -> None:
+        """The server is about to end: execute nothing any more, and keep to yourself what was not taken."""
+        self._replies.clear()
+        if self._withheld is not None:
+            self._withheld.clear()
+        self.park()
+
     def execute_held(self, args: list[bytes]) -> None:
         """Execute the request that this session was parked with, if any, and what it has sent since."""
         self.mode &= ~PARKED
@@ -615,6 +651,17 @@ class Session:
             self.execute(args)
         if self.mode & PARKED == 0 and not self.is_closing:
             self.go_on()
+        self.engine.mark_pending(self)
+
+    def hold_dialogue(self, dialogue: Dialogue) -> None:
+        """Execute nothing more: what the client says from now on is for `dialogue`, until `end_dialogue`."""
+        self.dialogue = dialogue
+        self.park()
+
+    def end_dialogue(self) -> None:
+        """All is said: close, once it is sent."""
+        self.dialogue = None
+        self.is_closing = True
         self.engine.mark_pending(self)
 
     def discard_transaction(self) -> None:
@@ -630,19 +677,40 @@ class Session:
         """A key this session watches was touched."""
         self.mode |= SPOILED
 
+    def withhold(self) -> None:
+        """Nothing of what is emitted from now on leaves before `let_out`: the command may be interrupted."""
+        self._withheld = ReplyBuffer()
+
+    def let_out(self) -> None:
+        """What was withheld follows what is there already."""
+        withheld = self._withheld
+        assert withheld is not None
+        self._withheld = None
+        for part in withheld.take():
+            self._replies.raw(part)
+
+    def _emitted(self) -> ReplyBuffer:
+        withheld = self._withheld
+        return self._replies if withheld is None else withheld
+
     def emit(self, reply: object) -> None:
         """Append one of several replies of the command being executed, unless CLIENT REPLY says not to."""
         if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.reply(reply, self.resp3)
+            self.emit_push(reply)
 
     def emit_push(self, reply: object) -> None:
         """The same for a reply that is a push, which CLIENT REPLY does not suppress."""
-        self._replies.reply(reply, self.resp3)
+        if self.mode & REPLICA:
+            self._answered_beside_snapshot()
+        else:
+            self._emitted().reply(reply, self.resp3)
 
     def emit_array_header(self, count: int) -> None:
         """Append the head of an array whose items follow by `emit`."""
-        if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.raw(b"*%d\r\n" % count)
+        if self.mode & REPLICA:
+            self._answered_beside_snapshot()
+        elif self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
+            self._emitted().raw(b"*%d\r\n" % count)
 
     def unsubscribe_all(self) -> None:
         """Listen to nothing any more, without a word to the client."""
@@ -687,10 +755,18 @@ class Session:
 
     def push(self, wire: bytes) -> None:
         """Append a message; CLIENT REPLY does not suppress those."""
-        if not self.is_closing:
+        if self.mode & REPLICA:
+            if not self.is_closing:
+                self._answered_beside_snapshot()
+        elif not self.is_closing:
             self._replies.raw(wire)
             if len(wire) >= _LARGE_PIECE:
                 self.engine.client_limits.check_output(self, self.clock.now_us)
+
+    def push_snapshot(self, wire: bytes) -> None:
+        """Append a part of the snapshot that this session gets."""
+        if not self.is_closing:
+            self._replies.raw(wire)
 
     def try_again(self, waiting: Waiting) -> None:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
@@ -728,14 +804,18 @@ class Session:
         self.give_up(self._failure(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))
 
     def script_over(self, reply: object, error: CommandError | None) -> None:
-        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error."""
+        """The script, or the MIGRATE, this session has been parked for is over: its reply, or its error.
+
+        A session that is closing gets it only if the end of a dialogue is why.
+        """
         self.mode &= ~PARKED
         if error is not None:
             command = self.last_command
             if command is not None:
                 command.failed_calls += 1
             reply = self._failure(error.message)
-        if not self.is_closing:
+        if not self.is_closing or self.dialogue is not None:
+            self.dialogue = None
             self._append(reply)
             self.engine.mark_pending(self)
 
@@ -756,11 +836,21 @@ class Session:
         """Append a reply unless CLIENT REPLY says not to; then let SKIP take effect or wear off."""
         mode = self.mode
         if mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.reply(reply, self.resp3)
+            self._say(reply)
         if mode & (REPLY_SKIP | REPLY_SKIP_NEXT) != 0:
             self.mode = mode & ~(REPLY_SKIP | REPLY_SKIP_NEXT)
             if mode & REPLY_SKIP_NEXT:
                 self.mode |= REPLY_SKIP
+
+    def _say(self, reply: object) -> None:
+        """Append a reply, which is the end of a session that gets a snapshot: it may not be answered."""
+        if self.mode & REPLICA == 0:
+            self._replies.reply(reply, self.resp3)
+        elif reply is not NO_REPLY:
+            self._answered_beside_snapshot()
+
+    def _answered_beside_snapshot(self) -> None:
+        self.engine.client_limits.close(self, "closing a client that was answered during its snapshot")
 
     def take_output(self) -> list[bytes]:
         """Reply bytes since the last call: usually one element, [] when there are none.
@@ -821,6 +911,10 @@ class Session:
         """Wait for nothing, watch nothing, listen to nothing."""
         if self.mode == 0 and len(self.watched) == 0:
             return
+        dialogue = self.dialogue
+        if dialogue is not None:
+            self.dialogue = None
+            dialogue.feed(b"")
         waiting = self.waiting
         if waiting is not None:
             if self.mode & PARKED:

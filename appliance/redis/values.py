@@ -24,7 +24,7 @@ from appliance.redis.replies import integer_text
 from appliance.redis.types.collection import Collection
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.entry import Entry
 
 # The server puts key, string and expire time into one block of 64 bytes when they fit: its own
 # headers leave 41.

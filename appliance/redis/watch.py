@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.entry import NO_EXPIRY
 
 if TYPE_CHECKING:
     from appliance.redis.engine import Engine

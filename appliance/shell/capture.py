@@ -87,7 +87,6 @@ class CaptureWriter:
             self._file: BinaryIO | None = open(self.path, "wb", buffering=_BUFFER_BYTES)  # noqa: SIM115
         except OSError as error:
             raise HostError(f"cannot write the capture {self.path}: {error.strerror}") from error
-        self.frames_written = 0
         header = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1)
         header += _option(_SHB_USERAPPL, b"redtap") + _option(_OPT_END, b"")
         interface = struct.pack("<HHI", _LINKTYPE_ETHERNET, 0, 0)
@@ -117,7 +116,6 @@ class CaptureWriter:
             + options
             + _PACKET_TAIL.pack(_EPB_FLAGS, 4, direction, _OPT_END, total)
         )
-        self.frames_written += 1
 
     def flush(self) -> None:
         """Let readers of the file see all of it."""
@@ -158,6 +156,8 @@ class CapturedLink(Link):
         self._link = link
         self._writer = writer
         self._clock = clock
+        if link.beside is not None:
+            self.beside = CapturedLink(link.beside, writer, clock)
 
     def counters(self) -> dict[str, int]:
         return self._link.counters()

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -46,11 +44,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ControlServer",
     "bound_control_socket",
-    "default_control_path",
     "encode_request",
 ]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _HELP: Final = (
     "REDTAP <subcommand>. Subcommands are:",
@@ -62,22 +58,6 @@ _HELP: Final = (
     "STOP -- shut down gracefully.",
     "HELP -- this text.",
 )
-
-
-def default_control_path(name: str) -> str:
-    """`/run/redtap/<name>.sock` for root, the same below `$XDG_RUNTIME_DIR` for others.
-
-    Raises:
-        ValueError: The name does not fit into a file name.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name of letters, digits, '_', '.' and '-'")
-    base = (
-        Path("/run")
-        if os.geteuid() == 0
-        else Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/redtap-{os.geteuid()}")
-    )
-    return str(base / "redtap" / f"{name}.sock")
 
 
 def encode_request(arguments: list[bytes]) -> bytes:
@@ -160,7 +140,8 @@ class ControlServer:
         on_stop: Callable[[], None],
     ) -> None:
         self._network = network
-        self._engine = engine
+        self.engine = engine
+        """Of clients that connect from now on."""
         self._status = status
         self._on_stop = on_stop
 
@@ -172,11 +153,12 @@ class ControlServer:
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         clock = self._network.clock
-        session = self._engine.create_session(
+        engine = self.engine
+        session = engine.create_session(
             remote="control:0", local="control:0", now_us=clock.unix_now(), is_privileged=True
         )
         session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth", "allow_busy"])])
-        await serve_session(session, self._engine, stream, clock)
+        await serve_session(session, engine, stream, clock)
 
     def _redtap(self, _session: Session, request: list[bytes]) -> object:
         return self.answer(request)

@@ -22,8 +22,9 @@ from appliance import __version__
 from appliance.errors import HostError
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.clock import Clock
+from appliance.shell.debug_fork import DebugForks
 from appliance.shell.groups import ungrouped
-from appliance.shell.redis_service import run_cron, serve_redis_stream
+from appliance.shell.redis_service import dispatch_pending, run_cron, serve_redis_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ async def serve_on_kernel(
         )
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(DebugForks(engine, partial(dispatch_pending, engine)).run)
         nursery.start_soon(partial(trio.serve_listeners, serve_client, listeners))
         on_ready(listeners[0].socket.getsockname()[1])
         await run_cron(engine, clock)

@@ -53,8 +53,7 @@ _SELECT_LIMIT: Final = 1024
 
 _VNET_HEADER: Final = 10
 _ETHERTYPE_IPV4: Final = b"\x08\x00"
-_FIRST_IPV4: Final = 0x45  # the first byte of an IPv4 packet: 5 to 15 words of header
-_LAST_IPV4: Final = 0x4F
+_ETHERTYPE_IPV6: Final = b"\x86\xdd"
 
 _SOL_PACKET: Final = 263  # linux/if_packet.h
 _PACKET_STATISTICS: Final = 6
@@ -80,6 +79,8 @@ class Link(ABC):
         self.mtu = mtu
         self.frames_dropped = 0
         """Frames given to `write_batch` that the device did not take."""
+        self.beside: Link | None = None
+        """Another way in, for the few frames that do not come by this one; nothing is written to it."""
 
     def counters(self) -> dict[str, int]:
         """What the link has counted itself, and what the kernel has for it; for people."""
@@ -266,6 +267,8 @@ class PacketLink(TapLink):
 _TUN_START: Final = _VNET_HEADER + 14
 """Where the packet is in a frame."""
 
+_TUN_ETHERTYPE: Final = slice(_TUN_START - 2, _TUN_START)
+
 _TUN_HEADS: Final = 1024
 """Virtio headers remembered; with a thousand sizes of segment there are not many more."""
 
@@ -275,7 +278,8 @@ class TunLink(TapLink):
     """A TUN: IP packets without Ethernet.
 
     The stack's frames have an Ethernet header; here it is put before each packet that comes and taken off
-    each frame that goes. Nobody on such a link asks for a MAC address: the stack is told the peer's.
+    each frame that goes. Nobody on such a link asks for a MAC address: the stack is told the peer's. What
+    comes and is not IPv4 is the stack's to turn away and to count, as on every link.
 
     Args:
         mac, peer_mac: of the stack and of whoever is at the other end; any two.
@@ -308,10 +312,11 @@ class TunLink(TapLink):
                     if not frames:
                         raise self._gone("reading", OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
                     break
-                if count <= _VNET_HEADER or not _FIRST_IPV4 <= buffer[_TUN_START] <= _LAST_IPV4:
-                    continue  # IPv6, which nobody here speaks
                 if buffer[0] or buffer[1]:
                     self._move_head()
+                if buffer[_TUN_START] >> 4 == 6 and count > _VNET_HEADER:
+                    frames.append(self._as_ipv6(count))
+                    continue
                 frames.append(whole[: count + _TUN_START - _VNET_HEADER].tobytes())
         except BlockingIOError:
             return frames
@@ -319,6 +324,14 @@ class TunLink(TapLink):
             if not frames:
                 self._read_failed(error)
         return frames
+
+    def _as_ipv6(self, count: int) -> bytes:
+        """The frame in the buffer with the Ethernet type of what it carries."""
+        buffer = self._buffer
+        buffer[_TUN_ETHERTYPE] = _ETHERTYPE_IPV6
+        frame = self._whole[: count + _TUN_START - _VNET_HEADER].tobytes()
+        buffer[_TUN_ETHERTYPE] = _ETHERTYPE_IPV4
+        return frame
 
     def _move_head(self) -> None:
         """Let the virtio header in the buffer count from the Ethernet header."""

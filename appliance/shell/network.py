@@ -140,6 +140,8 @@ async def open_network(
             network = Network(link, interface, clock or Clock(), nursery, busy_poll_us=busy_poll_us)
             pump = network.pump
             nursery.start_soon(pump.run, name="pump")
+            if link.beside is not None:
+                nursery.start_soon(pump.run_beside, link.beside, name="pump beside")
             nursery.start_soon(pump.run_flusher, name="flusher")
             nursery.start_soon(pump.run_keeper, name="keeper")
             interface.bring_up(network.clock.now())

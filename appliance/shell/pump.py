@@ -3,7 +3,7 @@
 Everything that happens to an interface happens in one synchronous step (stepper.py): feed what arrived with
 one `now`, call the handlers of the connections that became ready, write all output at once, look whose
 deadline moved. Nothing in a step awaits, so no task ever sees a half-done one. Three things start a step:
-frames (`run`), a deadline (`keep_time`), and a task that used a stream (`flush`, `flush_soon`).
+frames (`run`, `run_beside`), a deadline (`keep_time`), and a task that used a stream (`flush`, `flush_soon`).
 
 Why handlers are called and not woken: a trio task wake-up measured 2.7 µs, more than a whole compiled
 Redis request. A stream's handler wakes its task; the Redis service does its work inside the call.
@@ -31,12 +31,14 @@ Spinning:   to sleep and to be woken costs about as much as a request (a core th
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from appliance.errors import HostError
 from appliance.shell.clock import trio_time
-from appliance.shell.stepper import DETACHED, ConnectionPort, Stepper
+from appliance.shell.stepper import BATCH_FRAMES, DETACHED, ConnectionPort, Stepper
 from appliance.shell.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -172,6 +174,16 @@ class Pump(Stepper):
                     turn_ends = clock_now() + _TURN_US
                 else:
                     break
+
+    async def run_beside(self, link: Link) -> None:
+        """Read and step for ever, for `Link.beside`: by it come few frames, and none that is in a hurry."""
+        with suppress(HostError):  # the link itself says so
+            while True:
+                await link.wait_readable()
+                now = self.clock.now()
+                for frame in link.read_batch(BATCH_FRAMES):
+                    self.interface.receive_frame(frame, now)
+                self.flush()
 
     def _wait_in_thread(self, link: Link, turn_ends: int) -> bool:
         """Wait a little in the thread itself; whether there is something to read.

@@ -47,6 +47,7 @@ from appliance.wire.fields import read_u16, read_u32
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from appliance.shell.link import Link
     from appliance.stack.interface import Frame
 
 __all__ = ["QueueRings", "XdpLink"]
@@ -439,10 +440,17 @@ class XdpLink(DescriptorLink):
     Args:
         queues: As `netns.xdp.XdpQueue` describes them; they stay the caller's to close.
         has_partial_checksums: The link is an end of a veth pair.
+        beside: Hears the ARP that the kernel gets and that concerns us too.
     """
 
     def __init__(
-        self, queues: Sequence[Any], *, name: str, mtu: int, has_partial_checksums: bool = False
+        self,
+        queues: Sequence[Any],
+        *,
+        name: str,
+        mtu: int,
+        has_partial_checksums: bool = False,
+        beside: Link | None = None,
     ) -> None:
         self._rings: list[QueueRings] = [QueueRings(queue, has_partial_checksums) for queue in queues]
         first = self._rings[0]
@@ -464,6 +472,7 @@ class XdpLink(DescriptorLink):
             gso=False,
             owns_fd=False,
         )
+        self.beside = beside
 
     def counters(self) -> dict[str, int]:
         counters = {"frames_dropped": self.frames_dropped}
@@ -548,6 +557,8 @@ class XdpLink(DescriptorLink):
         super().close()
         if self._epoll is not None:
             self._epoll.close()
+        if self.beside is not None:
+            self.beside.close()
 
     def _has_frames(self) -> bool:
         return any([rings.has_frames() for rings in self._rings])  # noqa: C419 - a list compiles better

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis.engine import Engine, EngineSettings
-from appliance.redis.keyspace import Table
+from appliance.redis.hash_table import Table
 from appliance.redis.replies import ReplyBuffer
 from appliance.redis.resp import RequestParser
 from appliance.stack.interface import Interface, InterfaceConfig

@@ -17,7 +17,7 @@ from appliance.errors import HostError
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.redis.replies import Map
 from appliance.redis.resp import ValueParser
-from appliance.shell.control import ControlServer, bound_control_socket, default_control_path, encode_request
+from appliance.shell.control import ControlServer, bound_control_socket, encode_request
 from appliance.shell.redis_service import RedisService
 from tests.shell.support import SERVER, ask, lose_all, memory_link_pair, two_networks
 
@@ -212,17 +212,3 @@ def test_successor_at_the_same_path_is_not_removed(tmp_path: Path) -> None:
 def test_path_too_long_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="too long"), bound_control_socket(tmp_path / ("x" * 120)):
         pass
-
-
-def test_default_path_by_name_and_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_control_path("lab-1") == "/run/redtap/lab-1.sock"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    assert default_control_path("lab-1") == "/run/user/1000/redtap/lab-1.sock"
-
-
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
-def test_names_that_are_no_file_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="name"):
-        default_control_path(name)

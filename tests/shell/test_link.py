@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.errors import HostError
 from appliance.shell.link import PacketLink, TapLink, TunLink, memory_link_pair
+from tests.support.peer import make_interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,10 +204,11 @@ def vnet(flags: int, gso: int, header_length: int, gso_size: int, start: int, of
 async def test_tun_packets_get_an_ethernet_header_and_lose_it(tunnel: tuple[TunLink, socket.socket]) -> None:
     link, far = tunnel
     far.send(vnet(0, 0, 0, 0, 0, 0) + IPV4)
-    far.send(vnet(0, 0, 0, 0, 0, 0) + b"\x60" + bytes(39))  # IPv6
+    far.send(vnet(0, 0, 0, 0, 0, 0) + b"\x60" + bytes(39))
     far.send(vnet(1, 1, 40, 1460, 20, 16) + IPV4)
     assert link.read_batch(8) == [
         bytes(10) + ETHERNET_IN + IPV4,
+        bytes(10) + ETHERNET_IN[:12] + b"\x86\xdd\x60" + bytes(39),
         # Offsets count from the start of the Ethernet frame, as on a TAP.
         vnet(1, 1, 54, 1460, 34, 16) + ETHERNET_IN + IPV4,
     ]
@@ -222,6 +224,19 @@ async def test_tun_packets_get_an_ethernet_header_and_lose_it(tunnel: tuple[TunL
     far.setblocking(False)
     with pytest.raises(BlockingIOError):
         far.recv(4096)
+
+
+async def test_tun_packets_that_are_no_ipv4_are_counted_by_the_stack(
+    tunnel: tuple[TunLink, socket.socket],
+) -> None:
+    link, far = tunnel
+    interface = make_interface(mac=MAC, vnet_header=True)
+    for packet in (b"\x60" + bytes(39), b"", b"\x44" + bytes(30), bytes(40)):
+        far.send(bytes(10) + packet)
+    for frame in link.read_batch(8):
+        interface.receive_frame(frame, 0)
+    counters = interface.counters
+    assert (counters.dropped_unknown_ethertype, counters.dropped_malformed) == (1, 3)
 
 
 async def test_tun_packets_of_any_length_come_whole_and_the_end_is_told(

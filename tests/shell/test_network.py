@@ -103,6 +103,22 @@ async def test_half_open_connection_has_a_task_until_it_is_given_up(autojump_clo
         assert child_tasks(server) == 0
 
 
+async def test_frames_come_in_beside_the_link_until_that_way_is_gone(autojump_clock: MockClock) -> None:
+    near_link, far_link = memory_link_pair()
+    far_link.beside, outside = memory_link_pair()
+    mac, address = b"\2\0\0\0\0\x99", bytes((10, 0, 0, 1))
+    announcement = b"\0\1\x08\0\6\4\0\1" + mac + address + bytes(6) + address
+    async with two_networks(links=(near_link, far_link)) as (client, server):
+        await connect(client, server, server.listen_tcp(7))
+        outside.write_batch([bytes(10) + b"\xff" * 6 + mac + b"\x08\x06" + announcement])
+        await trio.sleep(0.001)
+        assert [mac for _, mac, _ in server.interface.neighbors()] == [mac]
+        assert "pump beside" in {task.name for task in server.pump.nursery.child_tasks}
+        far_link.beside.close()
+        await trio.sleep(0.001)
+        assert "pump beside" not in {task.name for task in server.pump.nursery.child_tasks}
+
+
 async def test_lost_segment_is_sent_again_after_the_rto(autojump_clock: MockClock) -> None:
     near_link, far_link = memory_link_pair()
     async with two_networks(links=(near_link, far_link)) as (client, server):

@@ -14,11 +14,18 @@ ends the reply.
 """
 
 from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable
 from random import Random
 
 Request = tuple[bytes, ...]
+
+
+def _listed(text: str, between: str | None = None) -> list[str]:
+    return text.split(between)
+
+
 # Rendering: `R` makes text of any values, `P` of what a function gives or raises. On one line: the others' numbers
 # stand in the errors.
 _RENDER = """local O={} local T=tostring local function V(v,d) local k=type(v)
@@ -31,56 +38,61 @@ local a,b,c,t,u,f,g,s,n,co=1,'x',nil,{3,1,2},{x=1,y={2}},function(...) return ..
     "\n", " "
 )
 _END = "return O"
-_NUMBERS = (
+_NUMBERS = _listed(
     "0 1 2 3 -1 -2 7 10 0.5 1.5 -0.5 2.9 -3.1 255 256 65535 65536 2^31 2^31-1 -2^31 2^32 2^53 2^53+2 -2^53 2^63 -2^63 "
     "1e15 1e16 1e17 1e100 1e308 -1e308 1e-5 1e-310 0.1 1/3 1/0 -1/0 0/0 -0 100 1000 31 32 33 64 -32 1e14 123456789012 "
     "3.14159265358979 1e21 5e-324 4294967295 0x10 0xff 2^52 99999999999999999999"
-).split()
-_SMALL = "0 1 2 3 4 5 -1 -2 -3 10 1.5 -0".split()
-_STRINGS = (
+)
+_SMALL = _listed("0 1 2 3 4 5 -1 -2 -3 10 1.5 -0")
+_STRINGS = _listed(
     r"'' 'a' 'x' 'abc' 'hello world' '10' ' 10 ' '0x1F' '1e3' '-5' '3.5' 'nan' 'inf' '\0' 'a\0b' '\255\254' 'A%d' '%' "
     r"'a.b' 'a\nb' 'a\rb' '\\' '\"' '[' ']' 'é' 'foo bar  baz' 'key=value, k2=v2' 'THE (quick) fox' ' ' '0' '-0' '1 ' "
     r"'9007199254740993' '12345678901234567890' 'true' 'nil' 'null' '\1\2\3\4\5\6\7\8' '\127\128' 'ERR x' '-ERR x' "
-    r"string.rep('x',40) string.rep('ab',100) '/' 'a\tb'"
-).split(" ")
+    r"string.rep('x',40) string.rep('ab',100) '/' 'a\tb'",
+    " ",
+)
 _STRINGS = [text for text in _STRINGS if text.count("'") != 1] + ["'hello world'", "' 10 '", "'a b'", "' '"]
-_PATTERNS = (
+_PATTERNS = _listed(
     "'a' 'b' '.' '%a' '%d+' '%s*' '(%w+)' '(.)(.)' '^a' 'c$' '.-' 'a*' '[a-c]' '[^a]' '[]]' '[^]]' '%b()' '%f[%w]' '()' "
     "'(a' 'a)' '[a' '%' '%1' '(.)%1' '%b' '%f' '%z' '[%a_][%w_]*' '%D' '[a-]' '[%]' '^' '$' '' '(%w+)=(%w+)' 'x?' 'l+' "
     "'((a)(b))' '%g' '%x' '[%d.]' '(()' '%2' '[a-%z]' '[z-a]' '^^a' 'a$b' '(.-)%s' '.+' '(.*)' '%.' '[[]' '%%' '(.)(.)%2%1'"
-).split()
-_REPLACEMENTS = (
-    "'' 'X' '%1' '%0%0' '%2' '%' '%%' '<%1>' '%9' '%a' {a='A',x=1,b=false} f tostring nil 5 true".split()
 )
-_FORMATS = (
+_REPLACEMENTS = _listed(
+    "'' 'X' '%1' '%0%0' '%2' '%' '%%' '<%1>' '%9' '%a' {a='A',x=1,b=false} f tostring nil 5 true"
+)
+_FORMATS = _listed(
     "'%d' '%i' '%5d' '%-5d|' '%05d' '%+d' '% d' '%x' '%X' '%#x' '%o' '%u' '%c' '%e' '%E' '%f' '%.3f' '%g' '%G' '%.17g' "
     "'%10.2f' '%s' '%10s' '%-10s|' '%.2s' '%q' '%%' '%' '%y' '%d %s' '%s %s %s' '%5%' '%.99f' '%.100f' '%99d' '%100d' "
-    "'%ld' '%a' '%p' '%n' '%#o' '%--5d' '%000005d' '%      d' '%1$d' '%.f' '%.0f' '%5.1s|' '%*d' '%.d' '%+.3e' '%#g'"
-).split(" '")
+    "'%ld' '%a' '%p' '%n' '%#o' '%--5d' '%000005d' '%      d' '%1$d' '%.f' '%.0f' '%5.1s|' '%*d' '%.d' '%+.3e' '%#g'",
+    " '",
+)
 _FORMATS = [text if text.startswith("'") else "'" + text for text in _FORMATS]
-_TABLES = (
+_TABLES = _listed(
     "{} {1} {1,2,3} {3,1,2} {'b','a'} {x=1} {x=1,y=2} {1,nil,3} {1,2,x=3} {{}} {{1},{2,{3}}} {[0]=1} {[1.5]=1} {[3]=1} {n=2} "
     "{true,false} {'a',1,true} t u {[1]=1,[2]=2,[4]=4} {1,'2',3.5} {ok='fine'} {err='bad'} {err='x',ok='y'} {1,{err='in'}} "
     "{[-1]=1} {'a','b','c','d','e','f','g','h','i','j'} {double=1.5} {map={a=1}} {set={a=true}} {big_number='12'} "
-    "{verbatim_string={string='v',format='txt'}} {verbatim_string='x'} {double='x'} {map=1} {[true]=1} {a={b={c={}}}}"
-).split(" ")
-_FUNCTIONS = (
+    "{verbatim_string={string='v',format='txt'}} {verbatim_string='x'} {double='x'} {map=1} {[true]=1} {a={b={c={}}}}",
+    " ",
+)
+_FUNCTIONS = _listed(
     "f print tostring tonumber type error string.rep redis.call redis.pcall math.max function()end function(...)return(...)end "
-    "next rawget unpack string.upper coroutine.yield pcall select function(x)error(x)end function(x)return-x,1.5,nil"
-).split(" ")
+    "next rawget unpack string.upper coroutine.yield pcall select function(x)error(x)end function(x)return-x,1.5,nil",
+    " ",
+)
 _FUNCTIONS[-1] = "function(x)return x,nil end"
 _FUNCTIONS = [text.replace("end", " end").replace("return", " return ") for text in _FUNCTIONS]
 _COMPARISONS = [
     "function(x,y) return x>y end", "function(x,y) return true end", "function(x,y) error('cmp') end", "nil",
     "function(x,y) return tostring(x)<tostring(y) end", "f", "5", "function(x,y) return nil end", "math.max",
 ]  # fmt: skip
-_JSON = (
+_JSON = _listed(
     r"""'[1,2,3]' '{"a":1}' '{"a":[{"b":null}],"c":"d"}' 'null' 'true' '"x"' '1.5e3' '-0' '[]' '{}' '[1,' '{"a"' '{"a":}' """
     r"""'nan' '0x10' '1e999' '"\\u0041"' '"\\ud83d\\ude00"' '"\\ud83d"' '[1]x' '' '[[[[1]]]]' '{"1":2}' '{"a":1,"a":2}' """
     r"""'"\\q"' '"a' '[01]' '[-]' '[1e]' '[.5]' '[5.]' 'Infinity' '-inf' '[nul]' '"\0"' '"\\u0000"' '\255' '"\255"' '[1 2]' """
     r"""'{1:2}' '{"a" 1}' '{,}' '[,1]' '1,2' '123456789012345678901234567890' '[1.0,1e2,-1.5E-2]' '{"a":{"b":{"c":[]}}}' '[]]' """
-    r"""'[+1]' '[0x1p3]' '"\\uD8zz"' '"\\u12"' '/**/1' '\t[\n1\r]' '[tru' '[true,false]' '{"":""}' '[""]' '"\\/\\b\\f\\n\\r\\t\\""'"""
-).split(" ")
+    r"""'[+1]' '[0x1p3]' '"\\uD8zz"' '"\\u12"' '/**/1' '\t[\n1\r]' '[tru' '[true,false]' '{"":""}' '[""]' '"\\/\\b\\f\\n\\r\\t\\""'""",
+    " ",
+)
 _PACKED = [
     r"'\1'", r"'\147\1\2\3'", r"'\129\161a\1'", r"'\192'", r"'\193'", r"'\203\63\248\0\0\0\0\0\0'", r"'\202\63\192\0\0'",
     r"'\207\255\255\255\255\255\255\255\255'", r"'\211\128\0\0\0\0\0\0\0'", r"'\217\3abc'", r"'\196\2ab'", r"'\220\0\2\1\2'",
@@ -88,15 +100,15 @@ _PACKED = [
     r"'\1\2\3'", r"'\162a'", r"'\212\1\2'", r"'\199\1\5x'", r"'\129\192\1'", r"'\129\203\127\248\0\0\0\0\0\0\1'", r"'\204'", r"'\224\255'",
     r"'\195\194'", r"'\208\128\209\128\0\210\128\0\0\0'", r"'\218\0\1x\219\0\0\0\1y'", r"'\160'", r"'\144\128'", r"'\223\255\255\255\255'",
 ]  # fmt: skip
-_STRUCTS = (
+_STRUCTS = _listed(
     "'b' 'B' 'h' 'H' 'l' 'L' 'i' 'I' 'i2' 'I3' 'i8' 'I8' 'f' 'd' 's' 'c3' 'c0' 'x' '<i' '>i' '=i' '!bi' '!4bl' '!8bd' '>I4I2' 'bc0' "
     "'Bs' 'bbb' 'z' '' ' ' 'b b' 'i16' 'i9' '>i12' 'i33' 'i0' '!3b' '>!4i3i' 'sb' 'T' 'c' 'c99' 'hH' 'iii' 'dd' 'ff' 'xxb' '<>b' 'I1' 'ssss' '!' '!16d' 'c1c1'"
-).split()
-_NAMES = (
+)
+_NAMES = _listed(
     "string table math bit struct cjson cmsgpack redis os coroutine _G _VERSION KEYS ARGV tostring pairs print dofile loadfile require "
     "module package io debug getfenv setfenv newproxy rawequal rawlen load loadstring nosuch x unpack select "
     "xpcall __index next assert error"
-).split()
+)
 _KEYS = ["'k'", "'l'", "'h'", "'z'", "'s'", "KEYS[1]", "KEYS[2]", "'nosuch'", "'x'"]
 Expression = Callable[[Random, int], str]
 
@@ -166,7 +178,7 @@ _pattern = _constant(_PATTERNS)
 _boolean = _constant(["true", "false", "nil", "1", "'on'", "'off'", "'null'"])
 _key = _constant(_KEYS)
 _name = _constant([f"'{name}'" for name in _NAMES])
-_repeat = _constant("0 1 2 3 -1 1.9 '2' 17".split())
+_repeat = _constant(_listed("0 1 2 3 -1 1.9 '2' 17"))
 # name -> what its arguments are drawn from. A name may be there twice, with other arguments.
 _CALLS: list[tuple[str, list[Expression]]] = [
     ("string.byte", [_string, _small, _small]), ("string.byte", [_string]), ("string.char", [_small, _number, _small]),
@@ -181,21 +193,21 @@ _CALLS: list[tuple[str, list[Expression]]] = [
     ("table.insert", [_table, _small, _any]), ("table.remove", [_table]), ("table.remove", [_table, _small]), ("table.getn", [_table]),
     ("table.setn", [_table, _small]), ("table.maxn", [_table]), ("table.sort", [_table, _constant(_COMPARISONS)]), ("table.sort", [_table]),
     ("table.foreach", [_table, _function]), ("table.foreachi", [_table, _function]),
-    *[(f"math.{name}", [_number]) for name in "abs acos asin atan ceil cos cosh deg exp floor frexp log log10 modf rad sin sinh sqrt tan tanh".split()],
-    *[(f"math.{name}", [_number, _number]) for name in "atan2 fmod mod pow max min ldexp".split()], ("math.max", [_number]), ("math.ldexp", [_number, _small]),
+    *[(f"math.{name}", [_number]) for name in _listed("abs acos asin atan ceil cos cosh deg exp floor frexp log log10 modf rad sin sinh sqrt tan tanh")],
+    *[(f"math.{name}", [_number, _number]) for name in _listed("atan2 fmod mod pow max min ldexp")], ("math.max", [_number]), ("math.ldexp", [_number, _small]),
     ("math.randomseed", [_number]),
-    *[(f"bit.{name}", [_number]) for name in "tobit bnot bswap tohex band bor bxor".split()],
-    *[(f"bit.{name}", [_number, _number]) for name in "band bor bxor lshift rshift arshift rol ror".split()], ("bit.tohex", [_number, _small]), ("bit.band", [_number] * 4),
+    *[(f"bit.{name}", [_number]) for name in _listed("tobit bnot bswap tohex band bor bxor")],
+    *[(f"bit.{name}", [_number, _number]) for name in _listed("band bor bxor lshift rshift arshift rol ror")], ("bit.tohex", [_number, _small]), ("bit.band", [_number] * 4),
     ("struct.pack", [_constant(_STRUCTS), _number, _number, _number]), ("struct.pack", [_constant(_STRUCTS), _string, _string]), ("struct.size", [_constant(_STRUCTS)]),
     ("struct.pack", [_constant(_STRUCTS), _number, _string]),
     ("struct.unpack", [_constant(_STRUCTS), _constant(_PACKED)]), ("struct.unpack", [_constant(_STRUCTS), _string, _small]),
     ("cjson.encode", [_any]), ("cjson.encode", [_table]), ("cjson.decode", [_constant(_JSON)]), ("cjson.decode", [_string]),
     ("C.encode", [_any]), ("C.decode", [_constant(_JSON)]), ("C.encode_sparse_array", [_boolean, _small, _small]), ("C.encode_max_depth", [_small]),
-    ("C.decode_max_depth", [_small]), ("C.encode_number_precision", [_constant("1 3 14 15 0 16 'x' 3.7 '5'".split())]), ("C.encode_invalid_numbers", [_boolean]),
+    ("C.decode_max_depth", [_small]), ("C.encode_number_precision", [_constant(_listed("1 3 14 15 0 16 'x' 3.7 '5'"))]), ("C.encode_invalid_numbers", [_boolean]),
     ("C.decode_invalid_numbers", [_boolean]), ("C.encode_keep_buffer", [_boolean]), ("C.decode_array_with_array_mt", [_boolean]),
     ("cmsgpack.pack", [_any]), ("cmsgpack.pack", [_table, _number, _string]), ("cmsgpack.unpack", [_constant(_PACKED)]), ("cmsgpack.unpack", [_string]),
     ("cmsgpack.unpack_one", [_constant(_PACKED), _small]), ("cmsgpack.unpack_limit", [_constant(_PACKED), _small, _small]), ("cmsgpack.unpack_one", [_constant(_PACKED)]),
-    ("tostring", [_any]), ("tonumber", [_string]), ("tonumber", [_string, _constant("2 8 10 16 36 37 1 0 -1 'x' 16.9".split())]), ("type", [_any]),
+    ("tostring", [_any]), ("tonumber", [_string]), ("tonumber", [_string, _constant(_listed("2 8 10 16 36 37 1 0 -1 'x' 16.9"))]), ("type", [_any]),
     ("select", [_small, _any, _any]), ("select", [_constant(["'#'", "'x'", "-1", "0"]), _any]), ("unpack", [_table]), ("unpack", [_table, _small, _small]),
     ("next", [_table]), ("next", [_table, _small]), ("rawget", [_table, _any]), ("rawset", [_table, _any, _any]), ("rawequal", [_any, _any]), ("ipairs", [_table]), ("pairs", [_table]),
     ("assert", [_any, _any]), ("assert", [_any]), ("error", [_any]), ("error", [_any, _small]), ("pcall", [_function, _any]), ("xpcall", [_function, _function]),
@@ -217,7 +229,7 @@ _redis_words = {
     "sadd": [_constant(["'s'", "'k'"]), _small], "smembers": [_constant(["'nosuch'", "'k'"])], "sismember": [_constant(["'s'"]), _small], "expire": [_key, _constant(["100000", "'x'", "2^70"])], "exists": [_key, _key],
     "ping": [], "ping ": [_any], "echo": [_any], "select": [_small], "nosuch": [_any], "": [], "eval": [_string, _small], "multi": [], "blpop": [_key, _small], "subscribe": [_string], "config": [_constant(["'get'", "'set'", "'x'"]), _string],
     "object": [_constant(["'encoding'", "'x'", "'refcount'"]), _key], "client": [_constant(["'getname'", "'x'", "'no-evict'"])], "script": [_constant(["'exists'", "'flush'", "'x'"]), _string], "hello": [_small], "xadd": [_constant(["'x'"]), _constant(["'1-1'", "'0-0'", "'*x'"]), _string, _string],
-    "xrange": [_constant(["'x'"]), _constant(["'-'"]), _constant(["'+'"])], "debug": [_constant(["'sleep'"]), _constant(["0"])], "debug ": [_constant(["'protocol'"]), _constant(["'string' 'integer' 'double' 'null' 'array' 'set' 'map' 'attrib' 'push' 'verbatim' 'true' 'false' 'bignum' 'x'".split()][0])],
+    "xrange": [_constant(["'x'"]), _constant(["'-'"]), _constant(["'+'"])], "debug": [_constant(["'sleep'"]), _constant(["0"])], "debug ": [_constant(["'protocol'"]), _constant([_listed("'string' 'integer' 'double' 'null' 'array' 'set' 'map' 'attrib' 'push' 'verbatim' 'true' 'false' 'bignum' 'x'")][0])],
     "lcs": [_key, _key, _constant(["'idx'", "'len'"])], "setnx": [_key, _any], "wait": [_constant(["0"]), _constant(["0"])], "publish": [_string, _any], "sort": [_key, _constant(["'alpha'"])], "zincrby": [_constant(["'z'"]), _number, _string], "geoadd": [_key, _number, _number, _string],
     "hincrby": [_constant(["'h'"]), _string, _number], "lpos": [_constant(["'l'"]), _any], "bitcount": [_key], "setbit": [_key, _small, _small], "pfadd": [_constant(["'p'", "'k'"]), _string], "pfcount": [_constant(["'p'", "'k'"])], "zmscore": [_constant(["'z'"]), _string, _string], "acl": [_constant(["'whoami'", "'x'"])],
     "function": [_constant(["'list'", "'x'"])], "copy": [_key, _key], "rename": [_key, _key], "flushall": [],
@@ -298,7 +310,7 @@ _STATEMENTS: list[Callable[[Random], str]] = [
     lambda r: f"P(redis.{_pick(r, ['call', 'pcall'])},{_pick(r, list(map(repr, _redis_words)))},{_any(r, 0)},{_any(r, 0)})",
     lambda r: f"P(function() redis.setresp(3) local x=R({_redis_call(r, 1)}) redis.setresp(2) return x end)",
     lambda r: f"C=nil local C=cjson.new() P(C.{_pick(r, ['encode', 'decode', 'encode_max_depth', 'encode_sparse_array', 'encode_number_precision'])},{_any(r, 1)})",
-    lambda r: f"local C=cjson.new() P(function() return {_call(r, 1)} end) P(function() C.{_pick(r, ['encode_sparse_array(true)', 'encode_max_depth(2)', 'decode_max_depth(2)', 'encode_number_precision(3)', 'encode_invalid_numbers(true)', 'decode_invalid_numbers(false)', 'encode_invalid_numbers(%snull%s)' % (chr(39), chr(39))])} return C.encode({_any(r, 1)}),C.decode({_pick(r, _JSON)}) end)",
+    lambda r: f"local C=cjson.new() P(function() return {_call(r, 1)} end) P(function() C.{_pick(r, ['encode_sparse_array(true)', 'encode_max_depth(2)', 'decode_max_depth(2)', 'encode_number_precision(3)', 'encode_invalid_numbers(true)', 'decode_invalid_numbers(false)', f"encode_invalid_numbers({_quoted('null')})"])} return C.encode({_any(r, 1)}),C.decode({_pick(r, _JSON)}) end)",
     lambda r: f"P(function() return cjson.encode(cjson.decode({_pick(r, _JSON)})) end)",
     lambda r: f"P(function() return cmsgpack.unpack(cmsgpack.pack({_any(r, 2)},{_any(r, 1)})) end)",
     lambda r: f"P(function() local p={_pick(r, _STRUCTS)} return struct.unpack(p,struct.pack(p,{_any(r, 0)},{_number(r, 0)},{_string(r, 0)})) end)",
@@ -320,12 +332,12 @@ def _quoted(text: str) -> str:
 
 
 _LASTS: list[Callable[[Random], str]] = [
-    *[lambda r: _END] * 10,
+    *[lambda _: _END] * 10,
     lambda r: f"return {_any(r, 2)}",
     lambda r: f"return {_table(r, 3)}",
     lambda r: f"return {_value(r)}",
     lambda r: f"return {{{_any(r, 2)},{_any(r, 2)},{_any(r, 2)}}}",
-    lambda r: f"redis.setresp(3) return {_pick(r, ['', 'redis.pcall(' + repr('debug') + ',' + repr('protocol') + ',' + _pick(r, [repr(x) for x in 'string integer double null array set map attrib verbatim true false bignum'.split()]) + ') or '])}{_any(r, 2)}",
+    lambda r: f"redis.setresp(3) return {_pick(r, ['', 'redis.pcall(' + repr('debug') + ',' + repr('protocol') + ',' + _pick(r, [repr(x) for x in _listed('string integer double null array set map attrib verbatim true false bignum')]) + ') or '])}{_any(r, 2)}",
     lambda r: f"error({_any(r, 1)},{_pick(r, ['0', '1', '2', '3', 'nil'])})",
     lambda r: f"return {_redis_call(r, 1)}",
     lambda r: f"local v={_redis_call(r, 1)} return v",

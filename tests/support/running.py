@@ -231,6 +231,11 @@ class RunningAppliance:
         with ControlClient(self.control_path, PATIENCE_S) as client:
             return client.ask_maps("REDTAP", "CONNS")
 
+    def neighbors(self) -> list[dict[str, Any]]:
+        """REDTAP NEIGHBORS."""
+        with ControlClient(self.control_path, PATIENCE_S) as client:
+            return client.ask_maps("REDTAP", "NEIGHBORS")
+
     def resident_bytes(self) -> int:
         """What the process has in memory of its own (RssAnon)."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

@@ -169,13 +169,6 @@ class Talker(Peer):
         """A pure ACK for everything up to the n-th segment."""
         return self.ack(start_of(last + 1), sack, **more)
 
-    def ack_each(self, first: int, last: int) -> list[int]:
-        """An ACK for each of segments first .. last; returns what the stack sends upon them."""
-        sent: list[int] = []
-        for number in range(first, last + 1):
-            sent += self.ack_segments(number)
-        return sent
-
     # -- the stack's side ------------------------------------------------------------------------------------
 
     def write(self, count: int) -> list[int]:

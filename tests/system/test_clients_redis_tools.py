@@ -356,3 +356,58 @@ def test_redis_benchmark_200_clients_through_exec(is_compiled: bool) -> None:
 def test_redis_benchmark_random_keys_and_large_values_through_exec(is_compiled: bool) -> None:
     count = 20_000 if is_compiled else 4_000
     _check_benchmark(f"-t set,get -n {count} -d 65536 -r 100 -c 20 -P 4", tests=2)
+
+
+_DEBUGGED = """local n = redis.call('INCR', KEYS[1])
+local t = {x = ARGV[1]}
+redis.call('SET', 'other', n)
+return {n, t.x}
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "kept", "last_words"),
+    [
+        ("--ldb", ["9", ""], "(Lua debugging session ended -- dataset changes rolled back)"),
+        ("--ldb-sync-mode", ["50", "10"], "(Lua debugging session ended)"),
+    ],
+)
+def test_redis_cli_debugs_a_script(
+    own_appliance: RunningAppliance, tmp_path: Path, option: str, kept: list[str], last_words: str
+) -> None:
+    script = tmp_path / "script.lua"
+    script.write_text(_DEBUGGED)
+    commands = tmp_path / "commands"
+    commands.write_text("s\np\ns\nr GET k\ne #ARGV\nr SET k 50\nl 1 1\nbreak 4\nc\nt\nc\n")
+    own_appliance.run(*_CLI, "SET", "k", "9")
+    with commands.open("rb") as file:
+        said = own_appliance.run(*_CLI, option, "--eval", str(script), "k", ",", "hello", stdin=file)
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", said).split("\n") if line]
+    assert lines[lines.index("* Stopped at 1, stop reason = step over") :] == [
+        "* Stopped at 1, stop reason = step over",
+        "-> 1   local n = redis.call('INCR', KEYS[1])",
+        "<redis> INCR k",
+        "<reply> 10",
+        "* Stopped at 2, stop reason = step over",
+        "-> 2   local t = {x = ARGV[1]}",
+        "<value> n = 10",
+        "* Stopped at 3, stop reason = step over",
+        "-> 3   redis.call('SET', 'other', n)",
+        "<redis> GET k",
+        '<reply> "10"',
+        "<retval> 1",
+        "<redis> SET k 50",
+        '<reply> "+OK"',
+        "   1   local n = redis.call('INCR', KEYS[1])",
+        "   2   local t = {x = ARGV[1]}",
+        "-> 3   redis.call('SET', 'other', n)",
+        "  #4   return {n, t.x}",
+        "* Stopped at 4, stop reason = break point",
+        "->#4   return {n, t.x}",
+        "In top level:",
+        "->#4   return {n, t.x}",
+        "1) (integer) 10",
+        '2) "hello"',
+        last_words,
+    ]
+    assert own_appliance.run(*_CLI, "MGET", "k", "other").split("\n")[:2] == kept

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,6 @@ from tests.support.running import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.system
 
@@ -245,6 +245,18 @@ def test_end_gives_every_client_fin_and_leaves_nothing(
         assert appliance.wait() == 0
         appliance.assert_nothing_left()
         assert not os.path.exists(f"{RUN_NETNS}/{appliance.namespace}")
+
+
+def test_end_ends_the_copies_in_which_scripts_are_debugged(tmp_path: Path) -> None:
+    with running_appliance(tmp_path) as running, running.connect() as client:
+        ask(client, request("SCRIPT", "DEBUG", "YES"), b"+OK\r\n")
+        stopped = b"*2\r\n+* Stopped at 1, stop reason = step over\r\n+-> 1   return 1\r\n"
+        ask(client, request("EVAL", "return 1", 0), stopped)
+        copies = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        assert len(copies) == 1
+        assert running.stop() == 0
+        assert not Path("/proc", copies[0]).exists()
+        running.assert_nothing_left()
 
 
 def test_end_waits_for_replies_that_are_under_way(tmp_path: Path) -> None:

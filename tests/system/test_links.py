@@ -25,6 +25,7 @@ import redis
 from netns.build import build_bridge, build_veth
 from netns.inside import inside
 from netns.topology import BridgeTopology, Station, VethTopology
+from tests.support import forged
 from tests.support.machine import (
     NOBODY_ID,
     environment,
@@ -45,6 +46,7 @@ from tests.support.running import (
     receive_exactly,
     request,
     running_appliance,
+    until,
 )
 
 if TYPE_CHECKING:
@@ -240,6 +242,33 @@ def test_given_address_shares_the_link_and_changes_nothing(
         assert running.stop(number) == 0
         running.assert_no_complaints()
     assert pair.state() == before
+
+
+@pytest.mark.parametrize("kind", SOCKET_KINDS)
+def test_neighbour_that_announces_another_mac_is_heard_by_us_and_by_the_kernel(
+    pair: Pair, kind: str, tmp_path: Path
+) -> None:
+    """A gratuitous ARP request (RFC 5227 section 2.3) is no frame of ours, but concerns whoever knows the sender."""
+    mac = bytes.fromhex("0200000000aa")
+    address, capture = socket.inet_aton("10.78.0.1"), str(tmp_path / "c.pcapng")
+    announcement = b"\0\1\x08\0\6\4\0\1" + mac + address + bytes(6) + address
+    frame = forged.ethernet(b"\xff" * 6, mac, 0x0806, announcement + bytes(18))
+
+    def announce() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind((pair.peer, 0))
+            sock.send(frame)
+
+    with pair.appliance(tmp_path, kind, "--address", "10.78.0.5/24", "--capture", capture) as running:
+        running.ping()
+        running.inside(lambda: assert_echo("10.78.0.2"))  # the kernel knows the peer, too
+        inside(pair.client, announce)
+        until(lambda: [one["mac"] for one in running.neighbors()] == [mac.hex(":")], what="our cache")
+        known = json.loads(sh(f"ip -n {pair.server} -j neigh show 10.78.0.1"))
+        assert [one["lladdr"] for one in known] == [mac.hex(":")]
+        assert running.stop() == 0
+        running.assert_no_complaints()
+    assert Path(capture).read_bytes().count(announcement) == 1
 
 
 @pytest.mark.parametrize("kind", SOCKET_KINDS)

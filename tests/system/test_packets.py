@@ -217,13 +217,11 @@ _WITHOUT_ETHERNET = {
     "arp of another hardware",
     "arp with long addresses",
     "arp of unknown operation",
-    "ipv6",
     "vlan tag",
     "frame for another station",
     "ipv4 version 6",
-    "ipv4 header of 4 words",
 }
-"""What is wrong with these is in the Ethernet header, or in the byte that stands for its type on a TUN."""
+"""What is wrong with these is in the Ethernet header, or in the four bits that stand for its type on a TUN."""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from appliance.redis import bits, errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
-from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_STRING
+from appliance.redis.notifications import NOTIFY_STRING
 from appliance.redis.values import StringBuffer, string_text, writable_buffer
 
 if TYPE_CHECKING:
@@ -225,9 +225,7 @@ def bitop(session: Session, args: list[bytes]) -> object:
         size = max(size, len(sources[-1]))
     target = args[2]
     if size == 0:
-        if session.db.delete(target):
-            session.changed(target)
-            session.notify(NOTIFY_GENERIC, b"del", target)
+        session.drop(target)
         return 0
     result = StringBuffer(b"")
     result.grow(size)

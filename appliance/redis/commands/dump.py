@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import dump as dumps, errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.entry import CLOCK_MASK
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import CLOCK_MASK
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK
 

@@ -14,15 +14,16 @@ from mypy_extensions import i64
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument, range_argument
 from appliance.redis.commands.sampling import cursor_argument
+from appliance.redis.entry import NO_EXPIRY, PACKED, Entry, idle_s
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match, is_literal
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import NO_EXPIRY, PACKED, Database, Entry, idle_s
 from appliance.redis.notifications import NOTIFY_GENERIC
 from appliance.redis.replies import OK, SimpleString
 from appliance.redis.values import copied, encoding_name, type_name
 
 if TYPE_CHECKING:
+    from appliance.redis.keyspace import Database
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
@@ -125,9 +126,7 @@ def _expire(session: Session, args: list[bytes], base_ms: int, seconds: bool, na
     if entry is None or not _expire_condition_holds(conditions, entry, when):
         return 0
     if when <= session.clock.now_ms:
-        db.delete(args[1])
-        session.changed(args[1])
-        session.notify(NOTIFY_GENERIC, b"del", args[1])
+        session.drop(args[1])
     else:
         db.set_expiry(entry, when)
         session.changed(args[1])

@@ -153,8 +153,6 @@ class _Search:
         self.with_distance = False
         self.with_hash = False
         self.with_position = False
-        self.has_centre = False
-        self.has_shape = False
         self.order = _UNSORTED
         self.count = 0
         self.any = False

@@ -29,6 +29,7 @@ from appliance.redis.arguments import (
     SECONDS,
     integer_argument,
 )
+from appliance.redis.commands.members import delete_empty, remove_members
 from appliance.redis.commands.sampling import (
     ScanOptions,
     check_repetitions,
@@ -38,12 +39,12 @@ from appliance.redis.commands.sampling import (
     drawn_places,
     scan_entries,
 )
+from appliance.redis.entry import NO_EXPIRY, Entry
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import I64_MAX, I64_MIN, parse_integer
-from appliance.redis.keyspace import NO_EXPIRY, Entry
 from appliance.redis.longdouble import LongDouble, parse_long_double
-from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_HASH
+from appliance.redis.notifications import NOTIFY_HASH
 from appliance.redis.replies import OK, Map, integer_text
 from appliance.redis.types.hashes import HASHTABLE, Hash
 
@@ -80,12 +81,6 @@ def _write_or_create(session: Session, key: bytes) -> Hash:
     return value
 
 
-def _delete(session: Session, key: bytes) -> None:
-    """A hash that became empty does not stay."""
-    session.db.delete(key)
-    session.notify(NOTIFY_GENERIC, b"del", key)
-
-
 def _expired(session: Session, key: bytes, count: i64) -> None:
     """Fields of the hash were found expired and have been removed."""
     session.engine.stats.expired_fields += count
@@ -98,10 +93,10 @@ def live_field(session: Session, key: bytes, value: Hash, field: bytes) -> bytes
     found = value.get(field)
     if found is None or not value.is_expired(field, session.clock.now_ms):
         return found
-    value.delete(field)
+    value.remove(field)
     _expired(session, key, 1)
     if len(value) == 0:
-        _delete(session, key)
+        delete_empty(session, key)
     return None
 
 
@@ -178,7 +173,7 @@ def _fields(session: Session, key: bytes, value: Hash | None, fields: list[bytes
     expired: i64 = 0
     for field in fields:
         if value.is_expired(field, now_ms):
-            value.delete(field)
+            value.remove(field)
             expired += 1
             found.append(None)
         else:
@@ -192,29 +187,12 @@ def hmget(session: Session, args: list[bytes]) -> object:
     value = _read(session, args[1])
     found = _fields(session, args[1], value, args[2:])
     if value is not None and len(value) == 0:
-        _delete(session, args[1])
+        delete_empty(session, args[1])
     return found
 
 
 def hdel(session: Session, args: list[bytes]) -> object:
-    key = args[1]
-    value = _write(session, key)
-    if value is None:
-        return 0
-    removed: i64 = 0
-    at: i64 = 2
-    count: i64 = len(args)
-    while at < count and len(value) > 0:
-        if value.delete(args[at]):
-            removed += 1
-        at += 1
-    if removed > 0:
-        session.changed(key, removed)
-        session.notify(NOTIFY_HASH, b"hdel", key)
-        if len(value) == 0:
-            _delete(session, key)
-    result: int = removed
-    return result
+    return remove_members(session, args, _write(session, args[1]), NOTIFY_HASH, b"hdel")
 
 
 # What the sum of two machine words is compared with first: a comparison of long integers is slower.
@@ -371,7 +349,7 @@ def _live_hash(session: Session, key: bytes) -> Hash | None:
     if expired > 0:
         _expired(session, key, expired)
         if len(value) == 0:
-            _delete(session, key)
+            delete_empty(session, key)
             return None
     return value
 
@@ -491,7 +469,7 @@ def _schedule(session: Session, key: bytes, value: Hash) -> None:
 def _set_time(session: Session, value: Hash, field: bytes, when: int) -> bool:
     """Let a field that is there expire; False when that is past already and the field is gone."""
     if when <= session.clock.now_ms:
-        value.delete(field)
+        value.remove(field)
         return False
     value.set_expiry(field, when)
     return True
@@ -543,7 +521,7 @@ def _expire(session: Session, args: list[bytes], unit: int, name: bytes) -> obje
         session.changed(key, deleted + updated)
         session.notify(NOTIFY_HASH, b"hdel" if deleted > 0 else b"hexpire", key)
         if len(value) == 0:
-            _delete(session, key)
+            delete_empty(session, key)
         else:
             _schedule(session, key, value)
     return results
@@ -640,7 +618,7 @@ def hgetdel(session: Session, args: list[bytes]) -> object:
         is_expired = value.is_expired(field, now_ms)
         content = value.get(field)
         if content is not None:
-            value.delete(field)
+            value.remove(field)
             if is_expired:
                 content = None
                 expired += 1
@@ -653,7 +631,7 @@ def hgetdel(session: Session, args: list[bytes]) -> object:
         session.changed(key, deleted)
         session.notify(NOTIFY_HASH, b"hdel", key)
     if len(value) == 0:
-        _delete(session, key)
+        delete_empty(session, key)
     return found
 
 
@@ -683,7 +661,7 @@ def hgetex(session: Session, args: list[bytes]) -> object:
     for field in fields:
         content = value.get(field)
         if content is not None and value.is_expired(field, now_ms):
-            value.delete(field)
+            value.remove(field)
             expired += 1
             content = None
         found.append(content)
@@ -703,7 +681,7 @@ def hgetex(session: Session, args: list[bytes]) -> object:
         session.changed(key, deleted + updated + persisted)
         session.notify(NOTIFY_HASH, event, key)
     if len(value) == 0:
-        _delete(session, key)
+        delete_empty(session, key)
     elif updated > 0:
         _schedule(session, key, value)
     return found
@@ -772,7 +750,7 @@ def _fields_allow(
         field = args[at]
         is_there = value.get(field) is not None
         if is_there and value.is_expired(field, now_ms):
-            value.delete(field)
+            value.remove(field)
             expired += 1
             is_there = False
         if is_there != (options.condition == _FXX):
@@ -789,7 +767,7 @@ def hsetex(session: Session, args: list[bytes]) -> object:
     value = _write(session, key)
     if options.condition != 0 and not _fields_allow(session, key, value, args, options):
         if value is not None and len(value) == 0:
-            _delete(session, key)
+            delete_empty(session, key)
         return 0
     if value is None:
         value = _write_or_create(session, key)
@@ -812,7 +790,7 @@ def hsetex(session: Session, args: list[bytes]) -> object:
     if sets_time:
         session.notify(NOTIFY_HASH, b"hdel" if deleted > 0 else b"hexpire", key)
     if len(value) == 0:
-        _delete(session, key)
+        delete_empty(session, key)
     elif updated > 0:
         _schedule(session, key, value)
     return 1

@@ -21,7 +21,7 @@ from appliance.redis.types.hyperloglog import DENSE, REGISTERS, SPARSE, Corrupte
 from appliance.redis.values import StringBuffer, string_text
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.entry import Entry
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 

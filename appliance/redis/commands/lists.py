@@ -113,7 +113,7 @@ def _pop(session: Session, args: list[bytes], at_head: bool) -> object:
         if value is None:
             return None
         element = value.pop_head() if at_head else value.pop_tail()
-        _removed(session, key, value, at_head, 1)
+        _removed(session, key, value, b"lpop" if at_head else b"rpop", 1)
         return element
     if len(args) > 3:
         raise CommandError(errors.wrong_arity(b"lpop" if at_head else b"rpop"))
@@ -138,21 +138,21 @@ def _pop_many(session: Session, key: bytes, value: ListValue, at_head: bool, cou
         value.delete_range(start, count)
     else:
         value.length = 0
-    _removed(session, key, value, at_head, count)
+    _removed(session, key, value, b"lpop" if at_head else b"rpop", count)
     return taken
 
 
-def _removed(session: Session, key: bytes, value: ListValue, at_head: bool, count: i64) -> None:
-    """Elements were taken from an end: what follows from that."""
+def _removed(session: Session, key: bytes, value: ListValue, event: bytes, count: i64) -> None:
+    """Elements were taken out: what follows from that."""
     if value.length == 0:
         session.db.delete(key)
         session.changed(key, count)
-        session.notify(NOTIFY_LIST, b"lpop" if at_head else b"rpop", key)
+        session.notify(NOTIFY_LIST, event, key)
         session.notify(NOTIFY_GENERIC, b"del", key)
     else:
         value.after_removal()
         session.changed(key, count)
-        session.notify(NOTIFY_LIST, b"lpop" if at_head else b"rpop", key)
+        session.notify(NOTIFY_LIST, event, key)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -274,15 +274,7 @@ def lrem(session: Session, args: list[bytes]) -> object:
     removed = value.remove(args[3], abs(count) if count != 0 else I64_MAX, count < 0)
     if removed == 0:
         return 0
-    if value.length == 0:
-        session.db.delete(key)
-        session.changed(key, removed)
-        session.notify(NOTIFY_LIST, b"lrem", key)
-        session.notify(NOTIFY_GENERIC, b"del", key)
-    else:
-        value.after_removal()
-        session.changed(key, removed)
-        session.notify(NOTIFY_LIST, b"lrem", key)
+    _removed(session, key, value, b"lrem", removed)
     return removed
 
 
@@ -353,7 +345,7 @@ def _move(session: Session, source: bytes, destination: bytes, from_head: bool, 
         return element
     session.changed(destination, 0)
     session.notify(NOTIFY_LIST, pushed, destination)
-    _removed(session, source, value, from_head, 1)
+    _removed(session, source, value, b"lpop" if from_head else b"rpop", 1)
     return element
 
 
@@ -420,7 +412,7 @@ def _blocking_pop(session: Session, args: list[bytes], at_head: bool) -> object:
         value = _write(session, key)
         if value is not None:
             element = value.pop_head() if at_head else value.pop_tail()
-            _removed(session, key, value, at_head, 1)
+            _removed(session, key, value, b"lpop" if at_head else b"rpop", 1)
             return [key, element]
     return session.block(keys, timeout_us, NULL_ARRAY, b"list")
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
+from appliance.redis.entry import NO_EXPIRY
 from appliance.redis.errors import CommandError
-from appliance.redis.keyspace import NO_EXPIRY, is_packable
+from appliance.redis.hash_table import is_packable
 from appliance.redis.replies import OK, Map, Verbatim
 from appliance.redis.types.collection import Collection
 from appliance.redis.types.tables import bytes_size

@@ -21,7 +21,8 @@ from appliance.redis.integers import I64_MAX, I64_MIN, U64_MAX, parse_integer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from appliance.redis.keyspace import Entry, Table
+    from appliance.redis.entry import Entry
+    from appliance.redis.hash_table import Table
 
 _OUT_OF_RANGE: Final = b"ERR value is out of range, value must between %d and %d" % (-I64_MAX, I64_MAX)
 _FLIPPED: Final = bytes([1, 0]) + bytes(254)

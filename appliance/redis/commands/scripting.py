@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.errors import CommandError
-from appliance.redis.integers import parse_integer
 from appliance.redis.replies import OK
+from appliance.redis.session import DEBUG_FORKED, DEBUG_HERE, NO_DEBUG
 
 if TYPE_CHECKING:
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
+
+_SHA_LENGTH: Final = 40
+_DEBUG_MODES: Final = {b"no": NO_DEBUG, b"sync": DEBUG_HERE, b"yes": DEBUG_FORKED}
 
 
 def check_key_count(args: list[bytes]) -> None:
@@ -35,59 +39,57 @@ def check_key_count(args: list[bytes]) -> None:
         raise CommandError(b"ERR Number of keys can't be negative")
 
 
-def _may_run(session: Session, args: list[bytes]) -> None:
-    """Check the number of keys, and that the client does not want to run the script line by line.
-
-    Who asked for that (`redis-cli --ldb`) believes that what the script writes will be taken back. There is
-    no debugger here, so the script must not run.
-    """
-    check_key_count(args)
-    if session.wants_debugger:
-        raise CommandError(b"ERR there is no debugger here. Use SCRIPT DEBUG NO to run scripts.")
-
-
 def _eval(session: Session, args: list[bytes]) -> object:
+    check_key_count(args)
     return session.engine.scripts.evaluate(session, args, False, False)
 
 
 def _evalsha(session: Session, args: list[bytes]) -> object:
+    check_key_count(args)
     return session.engine.scripts.evaluate(session, args, True, False)
 
 
 def _eval_ro(session: Session, args: list[bytes]) -> object:
+    check_key_count(args)
     return session.engine.scripts.evaluate(session, args, False, True)
 
 
 def _evalsha_ro(session: Session, args: list[bytes]) -> object:
+    check_key_count(args)
     return session.engine.scripts.evaluate(session, args, True, True)
 
 
+def _run(function: Handler, session: Session, args: list[bytes]) -> object:
+    """Call one of the above so that it can be interrupted."""
+    scripts = session.engine.scripts
+    if session.debug_mode != NO_DEBUG:
+        return scripts.debug(function, session, args)
+    return scripts.pausable(function, session, args)
+
+
+def _run_cached(function: Handler, session: Session, args: list[bytes]) -> object:
+    """The same for a script that the client did not send, and the debugger does not show."""
+    if session.debug_mode != NO_DEBUG:
+        if len(args[1]) != _SHA_LENGTH:
+            raise CommandError(errors.NO_SCRIPT)
+        raise CommandError(b"ERR Please use EVAL instead of EVALSHA for debugging")
+    return session.engine.scripts.pausable(function, session, args)
+
+
 def eval_(session: Session, args: list[bytes]) -> object:
-    _may_run(session, args)
-    return session.engine.scripts.pausable(_eval, session, args)
+    return _run(_eval, session, args)
 
 
 def evalsha(session: Session, args: list[bytes]) -> object:
-    _may_run(session, args)
-    return session.engine.scripts.pausable(_evalsha, session, args)
+    return _run_cached(_evalsha, session, args)
 
 
 def eval_ro(session: Session, args: list[bytes]) -> object:
-    _may_run(session, args)
-    return session.engine.scripts.pausable(_eval_ro, session, args)
+    return _run(_eval_ro, session, args)
 
 
 def evalsha_ro(session: Session, args: list[bytes]) -> object:
-    _may_run(session, args)
-    return session.engine.scripts.pausable(_evalsha_ro, session, args)
-
-
-def keys_of_script(args: list[bytes]) -> list[tuple[bytes, list[str]]]:
-    """The keys of EVAL and FCALL, which say how many they are."""
-    count = parse_integer(args[2]) if len(args) > 2 else None
-    if count is None or count < 0 or count > len(args) - 3:
-        raise CommandError(b"ERR Invalid arguments specified for command")
-    return [(key, ["RW", "access", "update"]) for key in args[3 : 3 + count]]
+    return _run_cached(_evalsha_ro, session, args)
 
 
 def load(session: Session, args: list[bytes]) -> object:
@@ -99,6 +101,14 @@ def load(session: Session, args: list[bytes]) -> object:
 def exists(session: Session, args: list[bytes]) -> object:
     cached = session.engine.scripts.cached
     return [1 if sha in cached or sha.lower() in cached else 0 for sha in args[2:]]
+
+
+def show(session: Session, args: list[bytes]) -> object:
+    """Valkey's: the text of a script in the cache."""
+    script = session.engine.scripts.cached.get(args[2].lower())
+    if script is None:
+        raise CommandError(b"NOSCRIPT No matching script.")
+    return script.body
 
 
 def flush(session: Session, args: list[bytes]) -> object:
@@ -114,9 +124,12 @@ def kill(session: Session, args: list[bytes]) -> object:
 
 
 def debug(session: Session, args: list[bytes]) -> object:
-    if args[2].lower() not in (b"yes", b"sync", b"no"):
+    if session.output_bytes() > 0 or session.denies_blocking:
+        raise CommandError(b"ERR SCRIPT DEBUG must be called outside a pipeline")
+    mode = _DEBUG_MODES.get(args[2].lower())
+    if mode is None:
         raise CommandError(b"ERR Use SCRIPT DEBUG YES/SYNC/NO")
-    session.wants_debugger = args[2].lower() != b"no"
+    session.debug_mode = mode
     return OK
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis import errors
+from appliance.redis.commands.members import delete_empty, remove_members
 from appliance.redis.commands.sampling import (
     ScanOptions,
     check_repetitions,
@@ -26,12 +27,12 @@ from appliance.redis.commands.sampling import (
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import parse_integer
-from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_SET
+from appliance.redis.notifications import NOTIFY_SET
 from appliance.redis.replies import SetReply
 from appliance.redis.types.sets import HASHTABLE, INTSET, LISTPACK, Set, intset_capacity, set_for
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry
+    from appliance.redis.entry import Entry
     from appliance.redis.registry import Handler
     from appliance.redis.session import Session
 
@@ -50,12 +51,6 @@ def _read(session: Session, key: bytes) -> Set | None:
 def _write(session: Session, key: bytes) -> Set | None:
     entry = session.db.lookup_write(key)
     return None if entry is None else _as_set(entry.value)
-
-
-def _delete(session: Session, key: bytes) -> None:
-    """A set that became empty does not stay."""
-    session.db.delete(key)
-    session.notify(NOTIFY_GENERIC, b"del", key)
 
 
 # One set ------------------------------------------------------------------------------------------
@@ -84,24 +79,7 @@ def sadd(session: Session, args: list[bytes]) -> object:
 
 
 def srem(session: Session, args: list[bytes]) -> object:
-    key = args[1]
-    value = _write(session, key)
-    if value is None:
-        return 0
-    removed: i64 = 0
-    at: i64 = 2
-    count: i64 = len(args)
-    while at < count and len(value) > 0:
-        if value.remove(args[at]):
-            removed += 1
-        at += 1
-    if removed > 0:
-        session.changed(key, removed)
-        session.notify(NOTIFY_SET, b"srem", key)
-        if len(value) == 0:
-            _delete(session, key)
-    result: int = removed
-    return result
+    return remove_members(session, args, _write(session, args[1]), NOTIFY_SET, b"srem")
 
 
 def sismember(session: Session, args: list[bytes]) -> object:
@@ -141,7 +119,7 @@ def smove(session: Session, args: list[bytes]) -> object:
     session.changed(source_key)
     session.notify(NOTIFY_SET, b"srem", source_key)
     if len(source) == 0:
-        _delete(session, source_key)
+        delete_empty(session, source_key)
     if target is None:
         target = set_for(session.engine.limits, member, 1)
         session.db.add(target_key, target)
@@ -165,7 +143,7 @@ def spop(session: Session, args: list[bytes]) -> object:
     session.changed(key)
     session.notify(NOTIFY_SET, b"spop", key)
     if len(value) == 0:
-        _delete(session, key)
+        delete_empty(session, key)
     return member
 
 
@@ -191,7 +169,7 @@ def _spop_many(session: Session, args: list[bytes]) -> object:
     if count >= size:
         session.changed(key, size)
         session.notify(NOTIFY_SET, b"spop", key)
-        _delete(session, key)
+        delete_empty(session, key)
         return SetReply(value.members())
     left = size - count
     chance = session.engine.chance
@@ -312,9 +290,8 @@ def _store(session: Session, key: bytes, result: Set, event: bytes) -> object:
         session.db.set_value(key, result)
         session.changed(key)
         session.notify(NOTIFY_SET, event, key)
-    elif session.db.delete(key):
-        session.changed(key)
-        session.notify(NOTIFY_GENERIC, b"del", key)
+    else:
+        session.drop(key)
     return size
 
 

@@ -21,7 +21,7 @@ from appliance.redis.arguments import integer_argument
 from appliance.redis.commands.hashes import live_field
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
-from appliance.redis.notifications import NOTIFY_GENERIC, NOTIFY_LIST
+from appliance.redis.notifications import NOTIFY_LIST
 from appliance.redis.types.hashes import Hash
 from appliance.redis.types.lists import ListValue
 from appliance.redis.types.sets import Set
@@ -157,9 +157,8 @@ def _store(session: Session, key: bytes, elements: list[bytes]) -> None:
         session.db.set_value(key, value)
         session.changed(key, len(elements))
         session.notify(NOTIFY_LIST, b"sortstore", key)
-    elif session.db.delete(key):
-        session.changed(key, 1)
-        session.notify(NOTIFY_GENERIC, b"del", key)
+    else:
+        session.drop(key)
 
 
 def _chosen(session: Session, value: object, order: _Order) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument, timeout_argument
+from appliance.redis.commands.members import elements_removed, remove_members
 from appliance.redis.commands.sampling import ScanOptions, check_repetitions, count_argument, cursor_argument
 from appliance.redis.doubles import NAN, double_text, parse_bound, parse_double
 from appliance.redis.errors import CommandError
@@ -67,17 +68,6 @@ def write_set(session: Session, key: bytes) -> SortedSet | None:
     raise CommandError(errors.WRONG_TYPE)
 
 
-def _removed(session: Session, key: bytes, zset: SortedSet, count: int, event: bytes) -> None:
-    """What must be told when members were removed; the key of an empty set goes."""
-    is_empty = len(zset) == 0
-    if is_empty:
-        session.db.delete(key)
-    session.changed(key, count)
-    session.notify(NOTIFY_ZSET, event, key)
-    if is_empty:
-        session.notify(NOTIFY_GENERIC, b"del", key)
-
-
 def _remove_ranks(session: Session, key: bytes, zset: SortedSet, start: int, stop: int, event: bytes) -> int:
     """Remove members by rank; how many.
 
@@ -91,7 +81,7 @@ def _remove_ranks(session: Session, key: bytes, zset: SortedSet, start: int, sto
         session.notify(NOTIFY_GENERIC, b"del", key)
     elif count > 0:
         zset.remove_slice(start, stop)
-        _removed(session, key, zset, count, event)
+        elements_removed(session, key, zset, count, NOTIFY_ZSET, event)
     return count
 
 
@@ -255,18 +245,7 @@ def add_scored(session: Session, key: bytes, scores: list[float], names: list[by
 
 
 def zrem(session: Session, args: list[bytes]) -> object:
-    zset = write_set(session, args[1])
-    if zset is None:
-        return 0
-    removed = 0
-    for name in args[2:]:
-        if zset.remove(name):
-            removed += 1
-            if len(zset) == 0:
-                break
-    if removed > 0:
-        _removed(session, args[1], zset, removed, b"zrem")
-    return removed
+    return remove_members(session, args, write_set(session, args[1]), NOTIFY_ZSET, b"zrem")
 
 
 def zremrangebyrank(session: Session, args: list[bytes]) -> object:
@@ -583,9 +562,8 @@ def store_members(
         session.db.set_value(key, sorted_set_of(session.engine.limits, members))
         session.changed(key, changes)
         session.notify(NOTIFY_ZSET, event, key)
-    elif session.db.delete(key):
-        session.changed(key)
-        session.notify(NOTIFY_GENERIC, b"del", key)
+    else:
+        session.drop(key)
     return count
 
 

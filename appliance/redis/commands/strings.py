@@ -168,9 +168,7 @@ def getex(session: Session, args: list[bytes]) -> object:
         now_ms = session.clock.now_ms
         expire_at_ms = expire_argument(options.expire, flags & _EXPIRE_OPTIONS, now_ms, b"getex")
         if flags & (EXAT | PXAT) and expire_at_ms <= now_ms:
-            session.db.delete(args[1])
-            session.changed(args[1])
-            session.notify(NOTIFY_GENERIC, b"del", args[1])
+            session.drop(args[1])
         else:
             session.db.set_expiry(entry, expire_at_ms)
             session.changed(args[1])
@@ -187,9 +185,7 @@ def getdel(session: Session, args: list[bytes]) -> object:
     if value is None:
         return None
     text = string_text(value)
-    session.db.delete(args[1])
-    session.changed(args[1])
-    session.notify(NOTIFY_GENERIC, b"del", args[1])
+    session.drop(args[1])
     return text
 
 

@@ -108,12 +108,6 @@ def client_tracking(session: Session, args: list[bytes]) -> object:
     return OK
 
 
-def _wrong_mode(word: bytes, mode: bytes) -> CommandError:
-    return CommandError(
-        b"ERR CLIENT CACHING %b is only valid when tracking is enabled in %b mode." % (word, mode)
-    )
-
-
 def client_caching(session: Session, args: list[bytes]) -> object:
     tracked = session.tracked
     if tracked is None:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.redis.engine import Engine
+    from appliance.redis.scripting.debugger import Debugger
 
 # Flags of a script or function.
 NO_WRITES: Final = 1 << 0
@@ -95,6 +96,31 @@ _INTEGER_LIMIT: Final = 1 << 62
 
 _I64_MIN: Final = -(1 << 63)
 _I64_LIMIT: Final = float(1 << 63)
+
+
+# What scripts may call after DEBUG SET-DISABLE-DENY-SCRIPTS, of what is denied to them: not what is about a
+# client, who is none of theirs, nor what runs scripts, of which there cannot be two.
+_ABOUT_SERVER: Final = frozenset(
+    [
+        b"acl|cat",
+        b"acl|genpass",
+        b"acl|getuser",
+        b"acl|list",
+        b"acl|users",
+        b"config|get",
+        b"config|resetstat",
+        b"config|set",
+        b"debug",
+        b"function|dump",
+        b"function|list",
+        b"latency|histogram",
+        b"latency|history",
+        b"latency|latest",
+        b"latency|reset",
+        b"role",
+        b"script|exists",
+    ]
+)
 
 
 class Context:
@@ -158,6 +184,7 @@ class Runtime:
         self.session.mode = NO_BLOCKING
         self.context = Context(b"", 0, False, False)
         self.crash: BaseException | None = None
+        self._debugger: Debugger | None = None
         # Errors inside the reply of the script: there is one that it made, so many are of commands.
         self.has_inner_error = False
         self.inner_failures: i64 = 0
@@ -245,6 +272,18 @@ class Runtime:
             self._is_extended = True
             self.lua.set_max_memory(2 * self._hard_limit)
         return self._memory_used() < self._hard_limit
+
+    # Debugging ------------------------------------------------------------------------------------
+
+    def start_debugging(self, debugger: Debugger) -> None:
+        """Let `debugger` watch the next script, until `stop_debugging`."""
+        debugger.call = self.call
+        self._debugger = debugger
+        self.entries[b"start_debugging"](_source("debugger.lua"), self._table(debugger.services()))
+
+    def stop_debugging(self) -> None:
+        self._debugger = None
+        self.entries[b"stop_debugging"]()
 
     # Compiling and running ------------------------------------------------------------------------
 
@@ -349,6 +388,9 @@ class Runtime:
 
     def _raise_crash(self) -> None:
         crash = self.crash
+        debugger = self._debugger
+        if crash is None and debugger is not None:
+            crash = debugger.crash
         if crash is not None:
             self.crash = None
             raise crash
@@ -421,6 +463,8 @@ class Runtime:
 
     def _fail(self, message: bytes) -> object:
         self.engine.count_error(message)
+        if self._debugger is not None:
+            self._debugger.log_error(message.removeprefix(b"ERR "))
         return message, _ERROR
 
     def _call(self, arguments: tuple[object, ...]) -> object:
@@ -432,6 +476,8 @@ class Runtime:
         args = self._request(arguments)
         if args is None:
             return _WRONG_ARGUMENT, _UNCOUNTED
+        if self._debugger is not None:
+            self._debugger.log_request(args)
         registry = self.engine.registry
         command = registry.by_spelling.get(args[0])
         if command is None or command.subcommands is not None:
@@ -448,7 +494,7 @@ class Runtime:
             command.rejected_calls += 1
             return self._fail(b"ERR Write commands are not allowed from read-only scripts.")
         if flags & (NOSCRIPT | WRITE | DENYOOM):
-            if flags & NOSCRIPT:
+            if flags & NOSCRIPT and not (self.engine.allows_denied and command.full_name in _ABOUT_SERVER):
                 command.rejected_calls += 1
                 return self._fail(b"ERR This Redis command is not allowed from script")
             if (
@@ -464,6 +510,8 @@ class Runtime:
         reply = self.session.call(command, args)
         if self.engine.mode & MONITORED and command.flags & (SKIP_MONITOR | ADMIN) == 0:
             self.engine.monitors.feed(self.session, args, b"lua")
+        if self._debugger is not None:
+            self._debugger.log_reply(reply, self.session.resp3)
         if isinstance(reply, bytes):
             if len(reply) > _SMALL_REPLY and not self.has_room(len(reply)):
                 return b"not enough memory", _NO_MEMORY

@@ -21,6 +21,12 @@ local co_create, co_resume = coroutine.create, coroutine.resume
 
 local READONLY = "Attempt to modify a readonly table"
 
+-- Lua's own, which runtime.py removes once this chunk has run; for debugger.lua, which comes later.
+local lua_globals = {}
+for name, value in pairs(_G) do
+    lua_globals[name] = value
+end
+
 -- Errors -------------------------------------------------------------------------------------------
 
 -- As luaL_argerror: raised for the wrapper that calls this.
@@ -33,8 +39,17 @@ local function type_name(count, value)
     return count == 0 and "no value" or type(value)
 end
 
+local on_failure -- told of errors of ours, while a script is debugged
+
+local function tell(message)
+    if on_failure then
+        on_failure((gsub(message, "^ERR ", "")))
+    end
+end
+
 -- An error of a function of ours, as redis-server raises it: no position, but for the handler's.
 local function fail(message)
+    tell(message)
     error({err = message}, 0)
 end
 
@@ -349,6 +364,7 @@ end
 
 -- So many instructions are tens of microseconds to a few milliseconds.
 local HOOK_COUNT = 20000
+local DEBUG_HOOK_COUNT = 100000 -- redis-server's: how often a script that does not stop is asked to
 local is_killed = false
 local tick, memory_limit_kb = host.tick, 0
 
@@ -374,15 +390,16 @@ end
 -- What runs with the hooks, but outside of a script: nobody would catch an error there.
 local unprotected = {}
 
-local function on_count()
-    if gcinfo() > memory_limit_kb and not unprotected[getinfo(2, "f").func] then
+-- Now and then, while `running` runs: end what has been killed, or takes too much memory.
+local function look_after(running)
+    if gcinfo() > memory_limit_kb and not unprotected[running] then
         make_room()
     end
     local reason = tick()
     if reason then
         is_killed = reason
     end
-    if is_killed and not unprotected[getinfo(2, "f").func] then
+    if is_killed and not unprotected[running] then
         sethook(on_line, "l")
         killed()
     end
@@ -391,6 +408,12 @@ end
 local function is_in_lua(f)
     return type(f) == "function" and getinfo(f, "S").source ~= "=[C]"
 end
+
+local function on_count()
+    look_after(getinfo(2, "f").func)
+end
+
+local hook, hook_events, hook_count = on_count, "", HOOK_COUNT -- others while a script is debugged
 
 local function lua_create(...)
     local f = ...
@@ -401,7 +424,7 @@ local function lua_create(...)
         killed()
     end
     local thread = co_create(f)
-    sethook(thread, on_count, "", HOOK_COUNT)
+    sethook(thread, hook, hook_events, hook_count)
     return thread
 end
 
@@ -497,6 +520,7 @@ local function redis_pcall(...)
     elseif kind == 2 then
         return error_table(value)
     elseif kind == 5 then
+        tell(value)
         return {err = value}
     end
     raise(value, kind)
@@ -512,12 +536,20 @@ local function c_string(text)
     return stop and sub(text, 1, stop - 1) or text
 end
 
+-- In place of a reply that cannot be made.
+local function wrong_arguments()
+    local message = "ERR wrong number or type of arguments"
+    tell(message)
+    return {err = message}
+end
+
 local function redis_error_reply(...)
     local text = ...
     if select("#", ...) ~= 1 or type(text) ~= "string" then
-        return {err = "ERR wrong number or type of arguments"}
+        return wrong_arguments()
     end
     text = c_string(text)
+    tell("-" .. gsub(text, "^-", ""))
     if byte(text, 1) == 45 then
         text = sub(text, 2)
         if not find(text, " ", 1, true) then
@@ -532,7 +564,7 @@ end
 local function redis_status_reply(...)
     local text = ...
     if select("#", ...) ~= 1 or type(text) ~= "string" then
-        return {err = "ERR wrong number or type of arguments"}
+        return wrong_arguments()
     end
     return {ok = text}
 end
@@ -751,6 +783,7 @@ getmetatable("").__index = shown.string
 local script_redis = redis_table()
 script_redis.breakpoint = function() return false end
 script_redis.debug = function() end
+local undebugged = copy_of(script_redis, "breakpoint debug")
 script_redis.replicate_commands = function() return true end
 script_globals.redis = show(script_redis)
 script_globals.KEYS = {}
@@ -1012,7 +1045,7 @@ end
 
 local function begin(resp)
     client, protocol, is_killed = resp, 2, false
-    sethook(on_count, "", HOOK_COUNT)
+    sethook(hook, hook_events, hook_count)
 end
 
 local function finish(ok, value)
@@ -1125,6 +1158,30 @@ end
 
 function entries.set_memory_limit(kilobytes)
     memory_limit_kb = kilobytes
+end
+
+-- From now on scripts are watched by `source`, debugger.lua, until `stop_debugging`.
+function entries.start_debugging(source, debug_host)
+    on_failure = debug_host.log_error
+    local watch = setfenv(loadstring(source, "=[C]"), lua_globals)
+    hook, hook_events, hook_count = watch(debug_host, {
+        real_of = real_of,
+        ours = ours,
+        globals = script_globals,
+        redis = script_redis,
+        load = load_text,
+        look_after = look_after,
+        on_count = on_count,
+        hook_count = HOOK_COUNT,
+    }), "l", DEBUG_HOOK_COUNT
+end
+
+function entries.stop_debugging()
+    on_failure = nil
+    hook, hook_events, hook_count = on_count, "", HOOK_COUNT
+    for name, f in next, undebugged do
+        script_redis[name] = f
+    end
 end
 
 return entries

@@ -35,8 +35,9 @@ from appliance.redis.blocking import NEVER_US
 from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import ALLOW_BUSY
-from appliance.redis.replies import NO_REPLY
+from appliance.redis.replies import NO_REPLY, ReplyBuffer, SimpleError
 from appliance.redis.resp import split_arguments
+from appliance.redis.scripting.debugger import ClientTerminal, Debugger
 from appliance.redis.scripting.libraries import Libraries
 from appliance.redis.scripting.runtime import (
     ALLOW_OOM,
@@ -47,13 +48,14 @@ from appliance.redis.scripting.runtime import (
     CountedError,
     Runtime,
 )
-from appliance.redis.session import BEHIND, PARKED
+from appliance.redis.session import BEHIND, DEBUG_FORKED, NO_DEBUG, PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.redis.engine import Engine
     from appliance.redis.registry import Command, Handler
+    from appliance.redis.scripting.debugger import ForkedTerminal, Terminal
     from appliance.redis.session import Session
 
 _SLICE_NS: Final = 2_000_000
@@ -65,14 +67,17 @@ _BUSY_SCRIPT: Final = (
 _BUSY_FUNCTION: Final = (
     b"BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
 )
+_NO_FORK: Final = b"ERR Fork() failed: can't run EVAL in debugging mode: "
 _NOT_BUSY: Final = b"NOTBUSY No scripts in execution right now."
 _UNKILLABLE: Final = (
     b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait "
     b"the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
-# What may have to be interrupted: an EXEC with one of these is. MIGRATE waits for another server.
+# What may have to be interrupted: an EXEC with one of these is. MIGRATE waits for another server, DEBUG SLEEP
+# for time.
 PAUSABLE_COMMANDS: Final = frozenset(
     [
+        b"debug",
         b"eval",
         b"evalsha",
         b"eval_ro",
@@ -168,13 +173,22 @@ class Scripts:
         self.evicted_scripts: i64 = 0
         self._evaluated: OrderedDict[bytes, Script] = OrderedDict()
         self._runtime: Runtime | None = None
+        self.fork: Callable[[Session], ForkedTerminal | None] | None = None
+        """The shell's: copy the process to debug a script in the copy, for this client.
+
+        Returns twice, as fork does: in the copy with the client's terminal; here with None, when the session
+        has been given a dialogue and is parked.
+
+        Raises:
+            OSError: there is no copy.
+        """
         # Of the script that is being run.
         self.running: Running | None = None
         self._slice_started_ns: i64 = 0
         # Of one that has been interrupted.
         self.job: Job | None = None
         self.resume_at_us: i64 = 0
-        self._is_waiting = False  # for something outside: see `wait`
+        self.is_waiting = False  # for something outside: see `wait`
         self.is_busy = False  # for longer than busy-reply-threshold
         self._clock_us: i64 = 0
         self._touching: i64 = 0
@@ -291,6 +305,10 @@ class Scripts:
         now = self.engine.stopwatch()
         self._slice_started_ns = now
         self.running = Running(context, is_function, args, now)
+        own = session.last_command
+        assert own is not None
+        enclosing = self.engine.enclosing
+        enclosing.append(own)
         try:
             if is_function:
                 reply = runtime.run_function(chunk, context, session, 3, count, args)
@@ -304,6 +322,84 @@ class Scripts:
             return error.reply()
         finally:
             self.running = None
+            enclosing.pop()
+
+    # Debugging ------------------------------------------------------------------------------------
+
+    def debug(self, function: Handler, session: Session, args: list[bytes]) -> object:
+        """Call a handler that evaluates the script args[1] with a debugger, as SCRIPT DEBUG has told.
+
+        Raises:
+            CommandError: there can be no debugging here.
+        """
+        if session.denies_blocking:
+            raise CommandError(b"ERR a script cannot be debugged inside MULTI")
+        if session.debug_mode == DEBUG_FORKED:
+            return self._debug_in_copy(function, session, args)
+        terminal = ClientTerminal(session, self)
+        session.dialogue = terminal
+
+        def debugged(session: Session, args: list[bytes]) -> object:
+            try:
+                return self._debugged(function, session, args, terminal)
+            finally:
+                session.is_closing = True  # after the reply
+
+        return self.pausable(debugged, session, args)
+
+    def _debug_in_copy(self, function: Handler, session: Session, args: list[bytes]) -> object:
+        session.debug_mode = NO_DEBUG
+        if self.fork is None:
+            raise CommandError(_NO_FORK + b"this server cannot copy itself")
+        try:
+            terminal = self.fork(session)
+        except OSError as error:
+            raise CommandError(_NO_FORK + (error.strerror or "").encode()) from None
+        if terminal is None:
+            return NO_REPLY
+        # In the copy, which must not get beyond this function.
+        failure: BaseException | None = None
+        try:
+            try:
+                reply = self._debugged(function, session, args, terminal)
+            except CommandError as error:
+                reply = SimpleError(error.message)
+            buffer = ReplyBuffer()
+            buffer.reply(reply, session.resp3)
+            terminal.write(b"".join(buffer.take()))
+        except BaseException as error:
+            failure = error
+        terminal.exit(failure)
+        return NO_REPLY
+
+    def _debugged(self, function: Handler, session: Session, args: list[bytes], terminal: Terminal) -> object:
+        patience_ms = self.engine.configuration.integer("busy-reply-threshold")
+        debugger = Debugger(terminal, args[1], self.engine.stopwatch, patience_ms)
+        runtime = self.runtime
+        runtime.start_debugging(debugger)
+        try:
+            return function(session, args)
+        finally:
+            runtime.stop_debugging()
+            debugger.end()
+
+    def wait_for_input(self) -> bool:
+        """Inside `pausable`: give the thread back until `wake_soon`. False: the engine goes away."""
+        try:
+            self.wait()
+        except CommandError:
+            return False
+        running = self.running
+        if running is not None:
+            running.started_ns = self.engine.stopwatch()  # what the client needed to think does not count
+        return True
+
+    def wake_soon(self) -> None:
+        """What `wait_for_input` waits for is there."""
+        if self.is_waiting:
+            self.is_waiting = False
+            self.resume_at_us = self.engine.clock.now_us
+            self.engine.timeout_came_earlier()
 
     # Slices ---------------------------------------------------------------------------------------
 
@@ -340,16 +436,16 @@ class Scripts:
         """
         assert self._current is not None
         assert self._current() is self._worker
-        self._is_waiting = True
+        self.is_waiting = True
         self._pause()
-        if self._is_waiting:
-            self._is_waiting = False
+        if self.is_waiting:
+            self.is_waiting = False
             raise CommandError(b"ERR the server is shutting down")
 
     def wake(self, now_us: i64) -> None:
         """What `wait` waits for is there: go on."""
-        if self._is_waiting:
-            self._is_waiting = False
+        if self.is_waiting:
+            self.is_waiting = False
             self.resume(now_us)
             if self.job is not None:
                 self.engine.timeout_came_earlier()
@@ -411,7 +507,7 @@ class Scripts:
     def resume(self, now_us: i64) -> None:
         """Let the interrupted script go on for a slice."""
         job = self.job
-        if job is None or self._is_waiting:
+        if job is None or self.is_waiting:
             return
         engine = self.engine
         clock = engine.clock
@@ -432,7 +528,7 @@ class Scripts:
             self._finished(job)
 
     def _resume_time(self, now_us: i64) -> i64:
-        return NEVER_US if self._is_waiting else now_us
+        return NEVER_US if self.is_waiting else now_us
 
     def _finished(self, job: Job) -> None:
         engine = self.engine
@@ -465,6 +561,15 @@ class Scripts:
         if running is None or threshold == 0:
             return False
         return self.engine.stopwatch() - running.started_ns >= threshold * 1_000_000
+
+    def close(self) -> None:
+        """End what is being run, and the greenlet: nothing else sees what is kept alive by its stack."""
+        current = self._current
+        while self._worker is not None and not self._worker.dead and current is not None:
+            self._home = current()
+            self._worker.throw()
+        self._worker = None
+        self._runtime = None
 
     # Others, meanwhile ----------------------------------------------------------------------------
 
@@ -509,6 +614,8 @@ class Scripts:
         if running.is_function != is_function:
             raise CommandError(self.busy_text())
         running.kill_text = b"ERR Script killed by user with SCRIPT KILL..."
+        if self.job.session.dialogue is not None:
+            self.wake_soon()
 
     def running_for_ns(self) -> int:
         """How long the current script has been running."""

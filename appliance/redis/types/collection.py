@@ -74,3 +74,11 @@ class Collection:
             Elements left (NOTHING_LEFT: done; the value is then small enough to be dropped whole).
         """
         raise NotImplementedError
+
+
+class MemberCollection(Collection):
+    """A collection whose elements are known by a name: fields, members."""
+
+    def remove(self, name: bytes) -> bool:
+        """Take an element out; whether it was there."""
+        raise NotImplementedError

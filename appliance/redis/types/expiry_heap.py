@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from appliance.redis.keyspace import NO_EXPIRY, Entry
+from appliance.redis.entry import NO_EXPIRY, Entry
 
 
 class ExpiryHeap:

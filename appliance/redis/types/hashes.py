@@ -2,7 +2,7 @@
 
     listpack      few short fields and values         dict, in the order of insertion
     listpackex    the same, where a field expires     dict, and a dict of expire times
-    hashtable     everything else                     Table of keyspace.py, and a heap of what expires
+    hashtable     everything else                     Table of hash_table.py, and a heap of what expires
 
 A hash goes from listpack to listpackex when a command wants to set an expire time, from either to hashtable
 when something is added that they have no room for, and never back.
@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.entry import NO_EXPIRY, Entry
+from appliance.redis.hash_table import Table
 from appliance.redis.integers import I64_MAX
-from appliance.redis.keyspace import NO_EXPIRY, Entry, Table
-from appliance.redis.types.collection import Collection, EncodingLimits
+from appliance.redis.types.collection import Collection, EncodingLimits, MemberCollection
 from appliance.redis.types.expiry_heap import ExpiryHeap
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size
 
@@ -42,7 +43,7 @@ HASHTABLE: Final = 2
 NEVER: Final = I64_MAX
 
 
-class Hash(Collection):
+class Hash(MemberCollection):
     """A map from fields to values, both bytes."""
 
     def __init__(self, limits: EncodingLimits) -> None:
@@ -123,17 +124,17 @@ class Hash(Collection):
         table.insert(field, value)
         return True
 
-    def delete(self, field: bytes) -> bool:
-        """Remove a field; whether it was there."""
+    def remove(self, name: bytes) -> bool:
+        """Take a field out; whether it was there."""
         table = self._table
         if table is None:
-            if field not in self._small:
+            if name not in self._small:
                 return False
-            del self._small[field]
-            if self._times.pop(field, None) is not None and len(self._times) == 0:
+            del self._small[name]
+            if self._times.pop(name, None) is not None and len(self._times) == 0:
                 self.next_expiry_ms = NEVER
             return True
-        entry = table.remove(field)
+        entry = table.remove(name)
         if entry is None:
             return False
         if entry.expire_index >= 0:

@@ -2,7 +2,7 @@
 
     intset      members that are all canonical 64-bit integers    sorted list of int
     listpack    few short members                                 dict, in the order of insertion
-    hashtable   everything else                                   Table of keyspace.py
+    hashtable   everything else                                   Table of hash_table.py
 
 A set goes from intset to listpack or hashtable, and from listpack to hashtable, when a member is added that
 the encoding has no room for; it never comes back by removing members. The commands that store a result, and
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from appliance.redis.hash_table import Table
 from appliance.redis.integers import parse_integer
-from appliance.redis.keyspace import Table
 from appliance.redis.replies import integer_text
-from appliance.redis.types.collection import Collection, EncodingLimits
+from appliance.redis.types.collection import Collection, EncodingLimits, MemberCollection
 from appliance.redis.types.tables import DICT_ENTRY_BYTES, OBJECT_BYTES, bytes_size, table_size
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def intset_capacity(limits: EncodingLimits) -> i64:
     return min(limit, _INTSET_HARD_LIMIT)
 
 
-class Set(Collection):
+class Set(MemberCollection):
     """An unordered collection of distinct strings."""
 
     def __init__(self, limits: EncodingLimits, encoding: i64) -> None:
@@ -167,17 +167,17 @@ class Set(Collection):
         longest = max(len(integer_text(ints[0])), len(integer_text(ints[-1])))
         return longest <= limits.set_max_listpack_value
 
-    def remove(self, member: bytes) -> bool:
+    def remove(self, name: bytes) -> bool:
         """Take a member out; whether it was there."""
         table = self._table
         if table is not None:
-            return table.remove(member) is not None
+            return table.remove(name) is not None
         if self.encoding_id == LISTPACK:
-            if member not in self._small:
+            if name not in self._small:
                 return False
-            del self._small[member]
+            del self._small[name]
             return True
-        number = parse_integer(member)
+        number = parse_integer(name)
         if number is None:
             return False
         at = self._place_of(number)

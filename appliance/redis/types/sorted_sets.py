@@ -34,7 +34,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from appliance.redis.types.collection import NOTHING_LEFT, Collection, EncodingLimits
+from appliance.redis.types.collection import NOTHING_LEFT, Collection, EncodingLimits, MemberCollection
 
 # A leaf's insertion moves this many pointers at most; a node's counts are added up one by one.
 LEAF_MEMBERS: Final = 128
@@ -565,7 +565,7 @@ def _tree_of(members: list[Member]) -> Node:
 # The type -----------------------------------------------------------------------------------------
 
 
-class SortedSet(Collection):
+class SortedSet(MemberCollection):
     """The value of a key."""
 
     def __init__(self, limits: EncodingLimits, is_listpack: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""What sets and hashes too big for a small encoding share: a Table of keyspace.py, and its size.
+"""What sets and hashes too big for a small encoding share: a Table of hash_table.py, and its size.
 
 Units:      bytes, as CPython on a 64-bit machine allocates them.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 if TYPE_CHECKING:
-    from appliance.redis.keyspace import Entry, Table
+    from appliance.redis.entry import Entry
+    from appliance.redis.hash_table import Table
 
 OBJECT_BYTES: Final = 240  # a collection with its own empty containers
 TABLE_SLOT_BYTES: Final = 16  # tag and record

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,7 @@ from appliance.cli.top import _RATES
 from appliance.config import OPTIONS, Settings
 from appliance.errors import HostError
 from appliance.stack.counters import Counters
+from netns import rootless
 from netns.build import BuiltTopology, build
 from netns.topology import Topology
 from tests.support.control_server import answering, request
@@ -276,3 +278,24 @@ def test_signal_while_building_ends_before_anything_runs(
     assert not (tmp_path / "ran").exists()
     assert kernel.namespaces == {}
     assert not os.path.exists(directory)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("exec", "--rootless", "true"), ("serve", "--link", "tap:rt-none", "--address", "10.7.0.2/24")],
+)
+def test_start_of_an_ordinary_user_that_is_refused_leaves_no_directory(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        assert os.stat(base).st_mode & 0o777 == 0o700
+        raise HostError("not possible here")
+
+    base = f"/tmp/redtap-test-{os.getpid()}"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", base)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    monkeypatch.setattr(rootless, "enter", refuse)
+    monkeypatch.setattr(serve_module, "_build_for_serve", refuse)
+    assert complaint(capsys, *arguments, status=1) == "redtap: not possible here"
+    assert not os.path.exists(base)

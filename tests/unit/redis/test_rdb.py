@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from appliance.redis.crc64 import crc64
 from appliance.redis.dump import PayloadError, dump, restore
-from appliance.redis.keyspace import NO_EXPIRY
+from appliance.redis.entry import NO_EXPIRY
 from appliance.redis.rdb import ABOUT, END, KEY, LIBRARY, UNKNOWN, RdbReader, RdbWriter
 from tests.unit.redis.test_dump import LIMITS, values
 

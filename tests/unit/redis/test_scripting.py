@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.redis import Engine, EngineSettings, Session
-from appliance.redis.engine_modes import SCRIPT_BUSY
 from tests.support.redis_pair import Argument, encode_request
+from tests.support.script_engine import Client, Machine
 
 BUSY = b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
 BUSY_FUNCTION = (
@@ -14,54 +13,6 @@ BUSY_FUNCTION = (
 )
 KILLED = b"-ERR Script killed by user with SCRIPT KILL..."
 FOR_EVER = "while true do end"
-
-
-class Machine:
-    """An engine and its stopwatch, which goes on by a millisecond with each look at it."""
-
-    def __init__(self, memory: int = 64 << 20) -> None:
-        self.engine = Engine(EngineSettings(script_memory=memory), lambda count: bytes(range(1, count + 1)))
-        self.now_us = 1_700_000_000_000_000
-        self.ns = 0
-        self.engine.stopwatch = self._look
-
-    def _look(self) -> int:
-        self.ns += 1_000_000
-        return self.ns
-
-    def client(self) -> Client:
-        return Client(self)
-
-    def resume(self, times: int = 1) -> None:
-        """What the shell does when `next_timeout_us` has come."""
-        for _ in range(times):
-            if self.engine.mode & SCRIPT_BUSY:
-                assert self.engine.next_timeout_us() <= self.now_us
-            self.now_us += 100
-            self.engine.handle_timeouts(self.now_us)
-            self.engine.take_pending_sessions()
-
-    def resume_to_the_end(self) -> None:
-        for _ in range(10_000):
-            if not self.engine.mode & SCRIPT_BUSY:
-                return
-            self.resume()
-        raise AssertionError("the script does not end")
-
-
-class Client:
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.session: Session = machine.engine.create_session(
-            remote="127.0.0.1:1", local="127.0.0.1:2", now_us=machine.now_us
-        )
-
-    def send(self, *args: Argument) -> bytes:
-        self.session.data_received(encode_request(args), self.machine.now_us)
-        return self.output()
-
-    def output(self) -> bytes:
-        return b"".join(self.session.take_output())
 
 
 @pytest.fixture
@@ -408,20 +359,3 @@ def test_lua_is_not_there_before_it_is_needed(machine: Machine) -> None:
     assert client.send("SCRIPT", "EXISTS", "x") == b"*1\r\n:0\r\n"
     assert client.send("FUNCTION", "LIST") == b"*0\r\n"
     assert machine.engine.scripts.memory_used() == 0
-
-
-@pytest.mark.parametrize("mode", ["YES", "sync"])
-def test_who_wants_a_debugger_runs_no_script(machine: Machine, mode: str) -> None:
-    client, other = machine.client(), machine.client()
-    sha = client.send("SCRIPT", "LOAD", "return redis.call('SET', 'k', 1)").split(b"\r\n")[1]
-    assert client.send("SCRIPT", "DEBUG", mode) == b"+OK\r\n"
-    for request in (
-        ("EVAL", "redis.call('SET', 'k', 1)", 0),
-        ("EVALSHA", sha, 0),
-        ("EVAL_RO", "return 1", 0),
-    ):
-        assert client.send(*request).startswith(b"-ERR there is no debugger here.")
-    assert client.send("EXISTS", "k") == b":0\r\n"
-    assert other.send("EVAL", "return 1", 0) == b":1\r\n"
-    assert client.send("SCRIPT", "DEBUG", "NO") == b"+OK\r\n"
-    assert client.send("EVAL", "return 1", 0) == b":1\r\n"
