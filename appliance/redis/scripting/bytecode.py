@@ -206,6 +206,8 @@ class _Change:
                 self._hand_out(holds, a, a + 1)
             elif operation == _SETLIST:
                 self._hand_out(holds, a + 1, a + 1 + b if b > 0 else open_at)
+                if c == 0:
+                    i += 1  # of a long list the next word is a number, no instruction
             elif operation == _RETURN:
                 self._hand_out(holds, a, a + b - 1 if b > 0 else open_at)
             elif operation == _LOADNIL:
