@@ -415,6 +415,24 @@ end
 
 local hook, hook_events, hook_count = on_count, "", HOOK_COUNT -- others while a script is debugged
 
+-- An error that is raised by a hook meets its handler while hooks are off: nothing could end one that does not end
+-- by itself. And what is said of memory, no handler gets to see in C either.
+local function lua_xpcall(...)
+    if select("#", ...) < 2 then
+        bad_argument(2, "value expected")
+    end
+    local f, handler = ...
+    if not is_in_lua(handler) then
+        return xpcall(f, handler)
+    end
+    return xpcall(f, function(err)
+        if is_killed or err == "not enough memory" then
+            return err
+        end
+        return handler(err)
+    end)
+end
+
 local function lua_create(...)
     local f = ...
     if not is_in_lua(f) then
@@ -756,7 +774,7 @@ end
 
 local function common_globals()
     local globals = copy_of(_G, [[_VERSION assert collectgarbage gcinfo ipairs rawequal select tonumber
-        tostring type unpack xpcall]])
+        tostring type unpack]])
     globals.error = lua_error
     globals.getmetatable = lua_getmetatable
     globals.setmetatable = lua_setmetatable
@@ -765,6 +783,7 @@ local function common_globals()
     globals.next = lua_next
     globals.pairs = lua_pairs
     globals.pcall = lua_pcall
+    globals.xpcall = lua_xpcall
     globals.rawget = lua_rawget
     globals.rawset = lua_rawset
     return globals

@@ -106,6 +106,8 @@ def test_who_came_before_the_threshold_is_told_when_it_has_come(machine: Machine
         "while true do pcall(string.gsub, 'abc', '.', function() while true do end end) end",
         "for i = 1, 1e9 do local ok = pcall(error, {}) end while true do end",
         "while true do pcall(coroutine.wrap(function() error('x') end)) end",
+        "xpcall(function() while true do end end, function() while true do end end)\nwhile true do end",
+        "coroutine.wrap(function() xpcall(function() while true do end end, function() while true do end end) end)()",
     ],
 )
 def test_script_kill_ends_it_whatever_it_catches(machine: Machine, script: str) -> None:
