@@ -244,8 +244,7 @@ class Session:
         parser = self.parser
         if parser.is_in_bulk() or self.queued_bytes != 0:
             # What these bytes make whole counts before it is executed.
-            self.engine.client_limits.check_arriving(self, count)
-            if self.is_closing:
+            if not self.engine.client_limits.takes(self, count):
                 return
         parser.feed(data, start)
         self._execute_all(parser)
