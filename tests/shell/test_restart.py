@@ -208,3 +208,18 @@ async def test_restarts_leave_nothing_behind(autojump_clock: MockClock, tmp_path
 def engines() -> list[Engine]:
     """All there are in this process; other tests have left some."""
     return [each for each in gc.get_objects() if isinstance(each, Engine)]
+
+
+async def test_much_data_is_freed_after_the_restart_in_pieces(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path, settings=settings(), renew=settings) as appliance:
+        stream = await appliance.client.open_tcp_stream(SERVER, 6379)
+        await ask(stream, b"DEBUG POPULATE 20000\r\n", b"+OK\r\n")
+        (old,) = (each for each in engines() if len(each.databases[0]) == 20_000)
+        await stream.send_all(b"DEBUG RESTART\r\n")
+        await until(lambda: len(appliance.told) == 2)
+        assert len(old.releases) > 10_000  # served again before it was freed
+        await until(lambda: len(old.releases) == 0)
+        assert b":0\r\n" in await appliance.control("DBSIZE")
+        appliance.scope.cancel()

@@ -56,7 +56,9 @@ Of what Valkey 9.1 has beyond Redis these are taken, though no list shows them, 
 `CLIENT IMPORT-SOURCE`, as by a server that is not in import mode; the filters of `CLIENT LIST` and `CLIENT KILL` (`NAME`,
 `FLAGS`, `IDLE`, `DB`, `IP`, `CAPA`, `LIB-NAME`, `LIB-VER`, `TYPE PRIMARY`, and `NOT-…`), together with Redis's as soon as
 one of them is there; `SCRIPT SHOW`. Not here: `CLUSTERSCAN`, `COMMANDLOG`, `DELIFEQ`, `MSETEX`, `CLUSTER`'s subcommands for
-moving slots, and its parameters (`import-mode`, `commandlog-*`, `availability-zone` and others).
+moving slots; `SET … IFEQ`, `HSETEX … NX|XX`, `ZSCAN … NOSCORES`, `GEOSEARCH … BYPOLYGON`, `BGSAVE CANCEL`, `SHUTDOWN
+SAFE|FAILOVER`, an engine behind `SCRIPT DEBUG`; and what its parameters do (`import-mode`, `commandlog-*`,
+`availability-zone` and others).
 """
 
 
