@@ -207,6 +207,7 @@ async def test_restarts_leave_nothing_behind(autojump_clock: MockClock, tmp_path
 
 def engines() -> list[Engine]:
     """All there are in this process; other tests have left some."""
+    gc.unfreeze()  # what is frozen is not told of
     return [each for each in gc.get_objects() if isinstance(each, Engine)]
 
 
