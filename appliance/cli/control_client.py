@@ -30,6 +30,10 @@ class ErrorReply(HostError):
     """The appliance answered with an error."""
 
 
+class ClosedError(HostError):
+    """The appliance has closed the connection."""
+
+
 def control_socket(settings: Settings) -> str:
     """The control socket the settings point to."""
     from appliance.config import Settings as Defaults
@@ -83,6 +87,8 @@ class ControlClient:
             return self._read(0)
         except TimeoutError:
             raise HostError(f"{self.path}: no answer within {_PATIENCE_S:g} s") from None
+        except ConnectionError as exc:
+            raise ClosedError(f"{self.path}: {exc.strerror or exc}") from None
         except OSError as exc:
             raise HostError(f"{self.path}: {exc.strerror or exc}") from None
 
@@ -101,7 +107,7 @@ class ControlClient:
     def _line(self) -> bytes:
         line = self._reader.readline()
         if not line.endswith(b"\r\n"):
-            raise HostError(f"{self.path}: the appliance closed the connection")
+            raise ClosedError(f"{self.path}: the appliance closed the connection")
         return line[:-2]
 
     def _read(self, depth: int) -> Reply:

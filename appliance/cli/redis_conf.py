@@ -1,12 +1,12 @@
 """`redtap serve redis.conf --maxmemory 1gb`: redis-server's file and its parameters on our command line.
 
-    redtap serve [OPTIONS] [redis.conf | -] [--parameter value ...] [OPTIONS]
+    redtap serve [OPTIONS] [redis.conf] [--parameter value ...] [-] [OPTIONS]
 
-The first argument that is no option is a redis.conf; `-` is standard input. `--name` is one of our own
-options if there is one of that name (`--port`, `--databases` and `--requirepass` are the same thing in both),
-else a parameter of redis-server, which takes all that follows up to the next `--`: the first value whatever
-it looks like. Parameters go before the file, and both before the TOML file of `--config`; our flags and the
-environment go before all of them.
+The first argument that is no option is a redis.conf; `-` is standard input, read after that file. `--name` is
+one of our own options if there is one of that name (`--port`, `--databases` and `--requirepass` are the same
+thing in both), else a parameter of redis-server, which takes all that follows up to the next `--` or `-`: the
+first value whatever it looks like. Parameters go before the files, and both before the TOML file of
+`--config`; our flags and the environment go before all of them.
 
 Errors: ConfigError, one line.
 """
@@ -41,12 +41,16 @@ class RedisArguments:
     """What of a command line is redis-server's.
 
     Attributes:
-        file: name of a redis.conf, "-" for standard input, None for none.
+        file: name of a redis.conf, None for none.
         lines: parameters, each with its values.
+        reads_input: whether standard input is one more file.
+        standard_input: what came by it, once it has been read: there is no second time.
     """
 
     file: str | None = None
     lines: list[list[str]] = field(default_factory=list)
+    reads_input: bool = False
+    standard_input: bytes | None = None
 
 
 def split_arguments(arguments: list[str], flags: Mapping[str, bool]) -> tuple[list[str], RedisArguments]:
@@ -65,8 +69,10 @@ def split_arguments(arguments: list[str], flags: Mapping[str, bool]) -> tuple[li
             ours += arguments[at - 1 :]
             break
         name = argument.split()[0].lower() if argument.strip() else argument
-        if not argument.startswith("-") or argument == "-":
-            if theirs.file is None and not theirs.lines:
+        if argument == "-" and not theirs.reads_input:
+            theirs.reads_input = True
+        elif not argument.startswith("-") or argument == "-":
+            if theirs.file is None and not theirs.lines and not theirs.reads_input:
                 theirs.file = argument
             else:
                 ours.append(argument)
@@ -80,7 +86,7 @@ def split_arguments(arguments: list[str], flags: Mapping[str, bool]) -> tuple[li
             if len(line) == 1 and at < len(arguments) and not _ends_save(name, arguments[at]):
                 line.append(arguments[at])
                 at += 1
-            while at < len(arguments) and not arguments[at].startswith("--"):
+            while at < len(arguments) and not arguments[at].startswith("--") and arguments[at] != "-":
                 line.append(arguments[at])
                 at += 1
             theirs.lines.append(line if line != ["save"] else ["save", ""])
@@ -132,14 +138,20 @@ class RedisConf:
         self.path: str | None = None
         self.source = "redis.conf"
         configuration = Configuration({})
+        # Nothing is saved here by default. A redis-server that gets the file back shall go on saving.
+        configuration.left_alone.add(b"save")
         names = [facts.full_name.encode() for facts in load_table()]
         reader = ConfigReader(configuration, _found, names)
         try:
             if arguments.file is not None:
-                name, content = _content_of(arguments.file)
-                self.path = None if arguments.file == "-" else name
-                self.source = name
-                reader.read_file(name, content)
+                self.path = self.source = arguments.file
+                reader.read_file(arguments.file, _content_of(arguments.file))
+            if arguments.reads_input:
+                name = "standard input"
+                self.source = name if self.path is None else f"{self.path} or {name}"
+                if arguments.standard_input is None:
+                    arguments.standard_input = sys.stdin.buffer.read()
+                reader.read_file(name, arguments.standard_input)
             for line in arguments.lines:
                 words = [os.fsencode(word) for word in line]
                 reader.read_words(words, f"--{line[0]}: '{' '.join(line[1:])}'")
@@ -158,19 +170,33 @@ class RedisConf:
             if name in self.given
         }
 
+    def _clients_wanted(self, settings: Settings) -> int:
+        return (
+            self.configuration.integer("maxclients")
+            if "maxclients" in self.given
+            else settings.max_connections
+        )
+
+    def notices_on(self, settings: Settings) -> list[str]:
+        """What of it could not be had as it was wanted, for people."""
+        wanted = self._clients_wanted(settings)
+        most = settings.max_connections
+        if wanted <= most:
+            return self.notices
+        return [*self.notices, f"maxclients {wanted} is more than --max-connections {most}: it is {most}"]
+
     def engine_settings(self, settings: Settings) -> EngineSettings:
         """Settings for an engine: what is shared as settled, all else as read."""
         from appliance.redis.engine import EngineSettings
         from appliance.shell.config_store import ConfigFileStore
 
         configuration = self.configuration
-        has_limit = "maxclients" in self.given
         return EngineSettings(
             redtap_version=__version__,
             port=settings.port,
             databases=settings.databases,
             requirepass=settings.requirepass,
-            maxclients=configuration.integer("maxclients") if has_limit else settings.max_connections,
+            maxclients=min(self._clients_wanted(settings), settings.max_connections),
             maxmemory=configuration.integer("maxmemory"),
             proto_max_bulk_len=configuration.integer("proto-max-bulk-len"),
             configuration=configuration,
@@ -179,12 +205,10 @@ class RedisConf:
         )
 
 
-def _content_of(name: str) -> tuple[str, bytes]:
-    if name == "-":
-        return "standard input", sys.stdin.buffer.read()
+def _content_of(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
-            return name, file.read()
+            return file.read()
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read ({error.strerror}); takes a redis.conf") from error
 

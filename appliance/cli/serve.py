@@ -4,6 +4,10 @@ The topology is built before trio runs and undone after it has ended. Between th
 tasks: `serve` stops on SIGINT, SIGTERM and SIGHUP; `exec` passes them to its command and ends with it. From
 before the building until after the undoing no signal tears anything: one that no task listens to is kept by
 `held_signals`, ends what has not begun, and acts when all is undone.
+
+DEBUG RESTART changes nothing of that: the topology stays, and the server on it begins anew. DEBUG SEGFAULT
+and its kin end `serve` as SIGTERM does, and when all is undone the process dies by their signal; `exec` ends
+with the status of its command, as always.
 """
 
 from __future__ import annotations
@@ -11,16 +15,24 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import secrets
 import signal
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
 import click
 
 from appliance.cli.options import ALL, setting_options, settle
-from appliance.cli.redis_conf import RedisArguments, RedisConf, RedisConfCommand, redis_arguments
+from appliance.cli.redis_conf import (
+    SHARED,
+    RedisArguments,
+    RedisConf,
+    RedisConfCommand,
+    redis_arguments,
+)
 from appliance.config import LINKS, runtime_directory
 from appliance.errors import ConfigError, HostError
 
@@ -28,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from appliance.config import Settings
+    from appliance.redis.engine import EngineSettings
+    from appliance.redis.process_end import ProcessEnd
     from appliance.shell.link import Link
     from appliance.shell.main import Ready
     from netns.attach import BuiltAttached
@@ -47,10 +61,11 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
     REDIS_CONF is read as redis-server reads it (- for standard input), and so is every --PARAMETER of
     redis-server that is no option below.
     """
-    conf = RedisConf(redis_arguments(ctx))
+    arguments = redis_arguments(ctx)
+    conf = RedisConf(arguments)
     settings = settle(flags, conf.shared())
     _configure_logs(settings)
-    for notice in conf.notices:
+    for notice in conf.notices_on(settings):
         _say(notice)
     from netns.undo import held_signals
 
@@ -71,9 +86,16 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
         else:
             place, mode = f"in namespace {settings.netns}", "namespace"
 
+        is_known = False
+
         def on_ready(ready: Ready) -> None:
             from appliance._build import build_kind
 
+            nonlocal is_known
+            if is_known:  # after DEBUG RESTART; who read the line may have gone
+                _say(f"ready again on {ready.address}:{ready.port}")
+                return
+            is_known = True
             click.echo(
                 f"redtap: ready on {ready.address}:{ready.port}, {place}, {build_kind()} build, "
                 f"control socket {ready.control_path}"
@@ -85,7 +107,25 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
             "tap": built.device.name,
             "link": built.device.kind,
         }
-        _run(settings, built.device, facts, arrived, on_ready=on_ready, beside=_until_told, conf=conf)
+
+        def renew() -> EngineSettings:
+            again = RedisConf(arguments)
+            now = settle(flags, again.shared())
+            changed = {name: getattr(now, name) for name in SHARED}
+            return again.engine_settings(replace(settings, **changed))
+
+        end = _run(
+            settings,
+            built.device,
+            facts,
+            arrived,
+            on_ready=on_ready,
+            beside=_until_told,
+            settings_of_engine=conf.engine_settings(settings),
+            renew=renew,
+        )
+    if end is not None:
+        _die(end)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -155,8 +195,23 @@ def _run_command(settings: Settings, rootless: bool, command: tuple[str, ...]) -
             "tap": built.device.name,
             "link": built.device.kind,
         }
+
+        def renew() -> EngineSettings:
+            return _plain_engine_settings(settings)
+
         try:
-            _run(settings, built.device, facts, arrived, beside=run_command, catch_signals=False)
+            end = _run(
+                settings,
+                built.device,
+                facts,
+                arrived,
+                beside=run_command,
+                catch_signals=False,
+                settings_of_engine=renew(),
+                renew=renew,
+            )
+            if end is not None:
+                _say(f"ended by {end.how} of {end.asked_by}")
         finally:
             if rootless or not built.is_kept:
                 from appliance.cli.children import end_leftovers
@@ -167,6 +222,27 @@ def _run_command(settings: Settings, rootless: bool, command: tuple[str, ...]) -
                         f"ended {count} process{'es' if count > 1 else ''} that {command[0]} had left running"
                     )
     return status
+
+
+def _plain_engine_settings(settings: Settings) -> EngineSettings:
+    return RedisConf(RedisArguments()).engine_settings(settings)
+
+
+def _die(end: ProcessEnd) -> NoReturn:
+    """End as redis-server would have: whoever started us is to see that signal."""
+    number = signal.Signals[end.signal]
+    _say(f"ended by {end.how} of {end.asked_by}")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    # An image of this process would explain nothing, and would be left behind.
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    # Still here: no signal of its own kills the first process of a container. This status says the same.
+    os._exit(128 + number)
 
 
 def _say(text: str) -> None:
@@ -342,6 +418,8 @@ async def _until_told(ready: Ready) -> None:
 
     # Ignored ones stay ignored, as nohup wants it.
     wanted = [n for n in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(n) is not signal.SIG_IGN]
+    if not wanted:  # `nohup redtap serve &` in a script: its shell has SIGQUIT ignored
+        await trio.sleep_forever()
     with trio.open_signal_receiver(*wanted) as signals:
         async for _ in signals:
             return
@@ -356,9 +434,14 @@ def _run(
     beside: Callable[[Ready], Awaitable[None]],
     on_ready: Callable[[Ready], None] | None = None,
     catch_signals: bool = True,
-    conf: RedisConf | None = None,
-) -> None:
-    """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already."""
+    settings_of_engine: EngineSettings,
+    renew: Callable[[], EngineSettings],
+) -> ProcessEnd | None:
+    """Run the appliance on `device` until it ends; not at all when a signal is in `arrived` already.
+
+    Returns:
+        How the process is to end, when DEBUG has ended it.
+    """
     import trio
 
     from appliance.shell.main import serve as serve_appliance
@@ -380,7 +463,6 @@ def _run(
         random_bytes=random_bytes,
         neighbor=NeighborConfig(only_mac=_PEER_MAC) if device.kind == "tun" else None,
     )
-    engine_settings = (conf or RedisConf(RedisArguments())).engine_settings(settings)
     keep_freed_memory()
     is_running = False
 
@@ -390,11 +472,11 @@ def _run(
             is_running = True
             await beside(ready)
 
-    async def main() -> None:
-        await serve_appliance(
+    async def main() -> ProcessEnd | None:
+        return await serve_appliance(
             link,
             interface_config,
-            engine_settings,
+            settings_of_engine,
             name=settings.netns,
             port=settings.port,
             control_path=settings.control_path(),
@@ -405,11 +487,14 @@ def _run(
             facts=facts,
             on_ready=on_ready,
             beside=beside_unless_stopped,
+            renew=renew,
         )
 
+    end: ProcessEnd | None = None
     if not arrived:
-        trio.run(main)
+        end = trio.run(main)
         if is_running and catch_signals:
             # It has ended, by a signal or otherwise: one more, as impatient people send them, changes
             # nothing, and the exit status must not depend on whether it came just before the end or after.
             arrived.clear()
+    return end

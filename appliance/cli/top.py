@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from appliance.cli.control_client import ControlClient, control_socket
+from appliance.cli.control_client import ClosedError, ControlClient, control_socket
 from appliance.cli.options import CONTROL, setting_options, settle
 from appliance.errors import ConfigError
 
@@ -44,12 +44,20 @@ def top(interval: str, count: str | None, **flags: str | None) -> None:
     from rich.live import Live
 
     console = Console()
-    with ControlClient(control_socket(settings)) as client:
+    path = control_socket(settings)
+    with contextlib.ExitStack() as clients:
+        client = clients.enter_context(ControlClient(path))
         view = View()
         live_view = Live(console=console, auto_refresh=False, screen=console.is_terminal)
         with contextlib.suppress(KeyboardInterrupt), live_view as live:
             while looks is None or looks > 0:
-                view.look(client, time.monotonic())
+                try:
+                    view.look(client, time.monotonic())
+                except ClosedError:
+                    # DEBUG RESTART ends the clients of this socket too; the appliance goes on.
+                    clients.close()
+                    client = clients.enter_context(ControlClient(path))
+                    view.look(client, time.monotonic())
                 live.update(view.render(max(console.height - _HEADER_LINES, 5)), refresh=True)
                 if looks is not None:
                     looks -= 1

@@ -8,6 +8,8 @@ first is a parameter, in any case, or a directive:
     user default RULE ...          who may do everything, and has the password of requirepass
     loadmodule, sentinel           of parts that are not here: wrong
 
+Or it is a parameter that only Valkey has, so that a valkey.conf is read as it is.
+
 Rewriting keeps comments, order, and lines of directives. A parameter that is in the file is written where it
 was; one that has another value than its default and is not there comes at the end; a line too many becomes
 empty, and several empty lines one; a line that says nothing known is marked `# ???`.
@@ -44,6 +46,49 @@ _OBSOLETE: Final = frozenset(
         b"lua-replicate-commands",
     ]
 )
+# Valkey's names of parameters that are here.
+_VALKEY_NAMES: Final = {
+    b"commandlog-execution-slower-than": b"slowlog-log-slower-than",
+    b"commandlog-slow-execution-max-len": b"slowlog-max-len",
+    b"primaryauth": b"masterauth",
+    b"primaryuser": b"masteruser",
+}
+# What Valkey 9.1 has besides, with its defaults: read over, and left by CONFIG REWRITE.
+_VALKEY_ONLY: Final = {
+    b"active-defrag-cycle-us": b"500",
+    b"availability-zone": b"",
+    b"cluster-announce-client-ipv4": b"",
+    b"cluster-announce-client-ipv6": b"",
+    b"cluster-announce-client-port": b"0",
+    b"cluster-announce-client-tls-port": b"0",
+    b"cluster-blacklist-ttl": b"60",
+    b"cluster-config-save-behavior": b"sync",
+    b"cluster-databases": b"1",
+    b"cluster-manual-failover-timeout": b"5000",
+    b"cluster-slot-migration-log-max-len": b"1000",
+    b"commandlog-large-reply-max-len": b"128",
+    b"commandlog-large-request-max-len": b"128",
+    b"commandlog-reply-larger-than": b"1048576",
+    b"commandlog-request-larger-than": b"1048576",
+    b"dual-channel-replication-enabled": b"no",
+    b"extended-redis-compatibility": b"no",
+    b"hash-seed": b"",
+    b"import-mode": b"no",
+    b"log-format": b"legacy",
+    b"log-timestamp-format": b"legacy",
+    b"mptcp": b"no",
+    b"prefetch-batch-max-size": b"16",
+    b"rdb-version-check": b"strict",
+    b"rdma-bind": b"",
+    b"rdma-completion-vector": b"-1",
+    b"rdma-port": b"0",
+    b"rdma-rx-size": b"1048576",
+    b"repl-mptcp": b"no",
+    b"slot-migration-max-failover-repl-bytes": b"0",
+    b"tls-auth-clients-user": b"off",
+    b"tls-auto-reload-interval": b"0",
+    b"unixsocketgroup": b"",
+}
 _DIRECTIVES: Final = frozenset([b"include", b"loadmodule", b"rename-command", b"user"])
 # What the default user of a server without ACL files may anyway.
 _HARMLESS_USER: Final = frozenset(
@@ -154,9 +199,12 @@ class ConfigReader:
     def _read(self, words: list[bytes], where: str) -> None:
         name = words[0].lower()
         values = words[1:]
-        parameter = self.configuration.find(name)
+        parameter = _find(self.configuration, name)
         if parameter is not None:
             self._read_parameter(parameter, values, where)
+        elif name in _VALKEY_ONLY and values:
+            if b" ".join(values).lower() != _VALKEY_ONLY[name]:
+                self.notices.append(f"{where}: a parameter of Valkey alone, without effect here.")
         elif name == b"include" and len(values) == 1:
             self._include(values[0])
         elif name == b"rename-command" and len(values) == 2:
@@ -228,6 +276,10 @@ class ConfigReader:
         self._depth -= 1
 
 
+def _find(configuration: Configuration, name: bytes) -> Parameter | None:
+    return configuration.find(_VALKEY_NAMES.get(name, name))
+
+
 def _shown(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 
@@ -238,8 +290,9 @@ def _shown(text: bytes) -> str:
 class _Rewriting:
     """The lines of a file on their way to the next one."""
 
-    def __init__(self, old: bytes | None, configuration: Configuration) -> None:
+    def __init__(self, old: bytes | None, configuration: Configuration, is_whole: bool) -> None:
         self.configuration = configuration
+        self.is_whole = is_whole
         self.lines: list[bytes] = []
         self.places: dict[bytes, list[int]] = {}  # lines of each parameter that are not used yet
         self.is_signed = False
@@ -253,12 +306,12 @@ class _Rewriting:
             return
         words = split_arguments(line)
         name = b"" if not words else words[0].lower()
-        parameter = self.configuration.find(name)
+        parameter = _find(self.configuration, name)
         if parameter is not None:
             self.places.setdefault(parameter.name, []).append(len(self.lines))
         elif name == b"user" and words is not None and any(word.startswith(_PASSWORD) for word in words[2:]):
             return  # the line of requirepass says it
-        elif name not in _DIRECTIVES:
+        elif name not in _DIRECTIVES and name not in _VALKEY_ONLY:
             line = b"# ??? " + line
         self.lines.append(line)
 
@@ -267,7 +320,7 @@ class _Rewriting:
         places = self.places.get(name)
         if places:
             self.lines[places.pop(0)] = line
-        elif is_wanted:
+        elif is_wanted or (self.is_whole and name != b"bind"):  # which the server then leaves out
             if not self.is_signed:
                 self.lines.append(_SIGNATURE)
                 self.is_signed = True
@@ -284,9 +337,13 @@ class _Rewriting:
         return b"".join(line + b"\n" for line in kept)
 
 
-def rewritten(old: bytes | None, configuration: Configuration) -> bytes:
-    """A file that says what the parameters are now, made from the one that was there, if any."""
-    file = _Rewriting(old, configuration)
+def rewritten(old: bytes | None, configuration: Configuration, is_whole: bool = False) -> bytes:
+    """A file that says what the parameters are now, made from the one that was there, if any.
+
+    Args:
+        is_whole: write all parameters, not only those that were there or are not at their default.
+    """
+    file = _Rewriting(old, configuration, is_whole)
     for parameter in configuration.parameters():
         name = parameter.name
         if name in configuration.left_alone:

@@ -23,7 +23,8 @@ from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.chance import Chance
 from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
-from appliance.redis.commands.connection import client_capa
+from appliance.redis.commands.connection import client_capa, client_import_source
+from appliance.redis.commands.scripting import show as script_show
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.denials import Denials
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from appliance.redis.config_file import ConfigStore
     from appliance.redis.entry import Entry
     from appliance.redis.hash_table import Table
+    from appliance.redis.process_end import ProcessEnd
 
 REDIS_VERSION: Final = "8.2.3"  # the server whose behaviour the conformance tests compare with
 
@@ -193,10 +195,12 @@ class Engine:
         self.holding = Holding(self)
         self.migrations = Migrations(self)
         self.snapshots = Snapshots(self)
-        # What DEBUG switches: expiry without being looked at, housekeeping, RESTORE's look at the checksum.
+        # What DEBUG switches: expiry without being looked at, housekeeping, RESTORE's look at the checksum,
+        # and what scripts may call.
         self.expires_actively = True
         self.is_cron_paused = False
         self.checks_dumps = True
+        self.allows_denied = False  # scripts may call some of what is denied to them
         self.on_earlier_timeout: Callable[[], None] | None = None
         self._messages: list[tuple[Session, bytes]] = []
         self.random_bytes = random_bytes
@@ -208,7 +212,11 @@ class Engine:
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
-        self.registry.add_unlisted("client|capa", -3, client_capa)
+        # Of Valkey's.
+        plain = ["noscript", "loading", "stale"]
+        self.registry.add_unlisted("client|capa", -3, client_capa, ["fast", "no_auth", *plain])
+        self.registry.add_unlisted("client|import-source", 3, client_import_source, plain)
+        self.registry.add_unlisted("script|show", 3, script_show, ["noscript"])
         self.get_command: Command = self.registry.commands[b"get"]
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.
@@ -228,6 +236,11 @@ class Engine:
         self._privileged_sessions: i64 = 0  # of those: they take nobody's place
         self.dirty: i64 = 0  # changes since the start; what would have to be saved or replicated
         self.shutdown_requested = False
+        # What the shell does when DEBUG ends the process; None where that is not for us to do.
+        self.on_process_end: Callable[[ProcessEnd], None] | None = None
+        self.process_end: ProcessEnd | None = None
+        # EXEC, or what runs a script, with those inside of it: they are counted, and not over.
+        self.enclosing: list[Command] = []
         self.started_us: i64 = 0
         self.counters = Counters()
         self.denials = Denials()
@@ -331,6 +344,21 @@ class Engine:
                 if session.mode & (BEHIND | PARKED) == BEHIND and not session.is_closing:
                     session.go_on()
         return list(pending.values())
+
+    def end_process(self, end: ProcessEnd) -> None:
+        """Execute nothing any more, and tell the shell; there must be one that can do it."""
+        assert self.on_process_end is not None
+        self.process_end = end
+        self.holding.stall_for_ever()
+        self.on_process_end(end)
+
+    def close(self) -> None:
+        """Another engine takes this one's place: end its clients, and leave its data to `releases`."""
+        for session in list(self.sessions.values()):
+            session.kill()
+        self.scripts.close()
+        for database in self.databases:
+            database.clear()
 
     def set_mode(self, bit: i64, is_on: bool) -> None:
         """Enter or leave a special state, one of `engine_modes`."""
@@ -627,6 +655,11 @@ class Engine:
                 self.counts_errors_apart = False
                 self.error_counts = {b"ERRORSTATS_DISABLED": 1}
 
+    def commands_under_way(self) -> list[Command]:
+        """Those round the command being executed which have been counted already, unlike in redis-server."""
+        # One that was interrupted is counted when it is over.
+        return self.enclosing if self.scripts.job is None else self.enclosing[1:]
+
     def commands_processed(self) -> i64:
         return self.commands_executed
 
@@ -668,11 +701,15 @@ class Engine:
         self.error_counts = {}
         self.counts_errors_apart = True
         self.connections_received = 0
-        self.reset_commands = self.commands_processed() - 1  # the one that does it comes after
+        counted = self.commands_under_way()
+        # The one that does it comes after, as do those that it is part of.
+        self.reset_commands = self.commands_processed() - 1 - len(counted)
         self.reset_bytes_in = self.total_bytes_in()
         self.reset_bytes_out = self.total_bytes_out()
         for command in self.registry.every():
             command.reset_counters()
+        for command in counted:
+            command.calls += 1
 
     def configuration_changed(self) -> None:
         """Apply CONFIG SET to what keeps a copy of a parameter."""

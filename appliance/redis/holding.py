@@ -14,8 +14,7 @@ Source:     redis-server 8.2.
 Units:      microseconds of Unix time.
 Invariants: a session that waits here is PARKED and has no `waiting`.
 Errors:     none.
-Not here:   a DEBUG SLEEP inside EXEC or a script holds everybody from then on, but the transaction itself
-            goes on, and is answered at once.
+Not here:   how an EXEC with a DEBUG SLEEP gives the thread back in its midst (scripting/scripts.py).
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ class Holding:
         self._stalled_until_us: i64 = 0
         self._slept_ns: i64 = 0
         self._sleeper: Session | None = None
+        self._is_exec_asleep = False
         self._sleepers_args: list[bytes] = []
         # Without a request: what it was about to execute is still in its parser.
         self._held: list[tuple[Session, list[bytes]]] = []
@@ -113,18 +113,30 @@ class Holding:
     # DEBUG SLEEP ----------------------------------------------------------------------------------
 
     def sleep(self, session: Session, args: list[bytes], span_us: i64) -> bool:
-        """Execute nothing for a while; whether the session is parked and will be answered by us."""
+        """Execute nothing for a while; whether the session is parked and will be answered by us.
+
+        Inside EXEC it returns when the time is over.
+        """
         engine = self.engine
-        self._stalled_until_us = max(self._stalled_until_us, engine.clock.now_us + span_us)
+        # Behind another one of the same EXEC, for which time stands still.
+        self._stalled_until_us = max(self._stalled_until_us, engine.clock.now_us) + span_us
         engine.set_mode(STALLED, True)
         engine.timeout_came_earlier()
         if session.denies_blocking:
+            self._is_exec_asleep = True
+            engine.scripts.wait()
             return False
         self._sleeper = session
         self._sleepers_args = args
         self._slept_ns = span_us * 1000
         session.park()
         return True
+
+    def stall_for_ever(self) -> None:
+        """Execute nothing any more."""
+        self._sleeper = None
+        self._stalled_until_us = NEVER_US
+        self.engine.set_mode(STALLED, True)
 
     # Waiting --------------------------------------------------------------------------------------
 
@@ -146,7 +158,11 @@ class Holding:
                 if command is not None:
                     engine.timing.took(sleeper, command, self._sleepers_args, self._slept_ns)
                 sleeper.go_on()
-            self._let_go()
+            if self._is_exec_asleep:
+                self._is_exec_asleep = False
+                engine.scripts.wake(now_us)  # it may fall asleep again
+            if engine.mode & STALLED == 0:
+                self._let_go()
         if self.is_paused and self.paused_until_us <= now_us and engine.mode & STALLED == 0:
             self.unpause()
 

@@ -140,7 +140,8 @@ class ControlServer:
         on_stop: Callable[[], None],
     ) -> None:
         self._network = network
-        self._engine = engine
+        self.engine = engine
+        """Of clients that connect from now on."""
         self._status = status
         self._on_stop = on_stop
 
@@ -152,11 +153,12 @@ class ControlServer:
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         clock = self._network.clock
-        session = self._engine.create_session(
+        engine = self.engine
+        session = engine.create_session(
             remote="control:0", local="control:0", now_us=clock.unix_now(), is_privileged=True
         )
         session.add_commands([private_command("redtap", -1, self._redtap, ["no_auth", "allow_busy"])])
-        await serve_session(session, self._engine, stream, clock)
+        await serve_session(session, engine, stream, clock)
 
     def _redtap(self, _session: Session, request: list[bytes]) -> object:
         return self.answer(request)

@@ -57,8 +57,10 @@ class _Copy:
         with suppress(OSError):
             self._channel.sendall(data)
 
-    def exit(self) -> None:
-        os._exit(0)
+    def exit(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            _log.error("debugging a script failed", exc_info=failure)
+        os._exit(0 if failure is None else 1)
 
 
 class _Original:
@@ -105,7 +107,7 @@ class _Original:
 
 
 class DebugForks:
-    """Makes the copies that one engine wants, while `run` runs.
+    """Makes the copies that one engine wants, until `run` ends.
 
     Args:
         engine: Whose scripts.
@@ -115,22 +117,23 @@ class DebugForks:
     def __init__(self, engine: Engine, after: Callable[[], None]) -> None:
         self._engine = engine
         self._after = after
+        self._nursery: trio.Nursery | None = None
+        # A client may be quicker than the task that `run` is in.
+        self._early: list[_Original] = []
+        engine.scripts.fork = self._fork
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Serve until cancelled; the copies end then."""
-        async with trio.open_nursery() as nursery:
-
-            def fork(session: Session) -> _Copy | None:
-                return self._fork(session, nursery)
-
-            self._engine.scripts.fork = fork
-            try:
-                task_status.started()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for original in self._early:
+                    self._nursery.start_soon(original.run, self._after)
+                self._early.clear()
                 await trio.sleep_forever()
-            finally:
-                self._engine.scripts.fork = None
+        finally:
+            self._engine.scripts.fork = None
 
-    def _fork(self, session: Session, nursery: trio.Nursery) -> _Copy | None:
+    def _fork(self, session: Session) -> _Copy | None:
         """The client's terminal in the copy, None here.
 
         Raises:
@@ -158,7 +161,10 @@ class DebugForks:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(here))
         original = _Original(session, pid, stream)
         session.hold_dialogue(original)
-        nursery.start_soon(original.run, self._after, name=f"debug copy {pid}")
+        if self._nursery is None:
+            self._early.append(original)
+        else:
+            self._nursery.start_soon(original.run, self._after, name=f"debug copy {pid}")
         _log.info("a script is debugged in a copy of the process", pid=pid, client=session.remote)
         return None
 

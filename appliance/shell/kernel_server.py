@@ -63,7 +63,7 @@ async def serve_on_kernel(
         )
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(DebugForks(engine, partial(dispatch_pending, engine)).run)
+        nursery.start_soon(DebugForks(engine, partial(dispatch_pending, engine)).run)
         nursery.start_soon(partial(trio.serve_listeners, serve_client, listeners))
         on_ready(listeners[0].socket.getsockname()[1])
         await run_cron(engine, clock)

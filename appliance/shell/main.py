@@ -1,5 +1,9 @@
 """Assembly: one link, one interface, one engine, and everything that serves them, as one trio task tree.
 
+DEBUG RESTART and CRASH-AND-RECOVER end the engine and its clients, and another engine takes its place. The
+link, the stack, the control socket and what runs beside stay, as the machine does when a redis-server on it
+starts anew: who connects meanwhile is refused, and clients inside the namespace still have one.
+
 Invariants: whatever `serve` opened is closed when it returns or raises: connections, listeners, tasks, the
             control socket's file, the capture. The link stays the caller's: who opened it closes it.
 Errors:     `HostError` when the control socket or the capture cannot be made, or the link vanishes.
@@ -14,9 +18,9 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -28,10 +32,9 @@ from appliance.shell.addresses import format_address
 from appliance.shell.capture import CapturedLink, CaptureWriter
 from appliance.shell.clock import Clock
 from appliance.shell.control import ControlServer, bound_control_socket
-from appliance.shell.debug_fork import DebugForks
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
-from appliance.shell.memory import settled
+from appliance.shell.memory import settle_again, settled
 from appliance.shell.network import open_network
 from appliance.shell.redis_service import RedisService, dispatch_pending, run_cron
 
@@ -40,12 +43,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from appliance.redis.engine import EngineSettings
+    from appliance.redis.process_end import ProcessEnd
+    from appliance.redis.release import ReleaseQueue
     from appliance.shell.link import Link
     from appliance.shell.network import Network
     from appliance.shell.tcp_stream import TcpStream
     from appliance.stack.interface import InterfaceConfig
 
 __all__ = ["Ready", "serve"]
+
+# Elements of an engine's data freed at once, about half a millisecond's worth, and how soon the next follow.
+_RELEASE_BUDGET: Final = 2_000
+_RELEASE_EVERY_S: Final = 0.0015
 
 _log = get_logger("appliance")
 _script_log = get_logger("script")
@@ -95,13 +104,15 @@ async def serve(
     facts: Mapping[str, str | int] | None = None,
     on_ready: Callable[[Ready], None] | None = None,
     beside: Callable[[Ready], Awaitable[None]] | None = None,
-) -> None:
+    renew: Callable[[], EngineSettings] | None = None,
+) -> ProcessEnd | None:
     """Run the appliance on `link` until it is told to stop, then shut down gracefully.
 
     It stops on SIGINT or SIGTERM (when `catch_signals`), on SHUTDOWN from a client, on REDTAP STOP over the
     control socket, when `beside` returns or raises, or when the caller cancels. Stopping means: no new
     connections, FIN to every client after its queued replies, up to `grace_s` seconds for the peers to
-    finish, RST to the rest. A second signal ends the grace at once.
+    finish, RST to the rest. A second signal ends the grace at once. DEBUG SEGFAULT and the like reset all
+    connections.
 
     Args:
         link: An open link; it is not closed here.
@@ -117,17 +128,21 @@ async def serve(
         busy_poll_us: How long the link is asked again and again before the pump sleeps; 0 not at all.
         catch_signals: Needs the main thread; switch it off in tests and when the caller has its own.
         facts: Shown as they are by REDTAP STATUS (namespace, TAP name …).
-        on_ready: Called once, synchronously, when clients can connect: print the ready line here.
+        on_ready: Called synchronously when clients can connect, again after a restart: print the ready line
+            here.
         beside: Run as a task after `on_ready` (`redtap exec` runs its command here); an exception of it
             passes out of `serve` after the shutdown.
+        renew: Gives the settings of the engine that DEBUG RESTART begins with. Whoever gives this also ends
+            the process as the result says. None: the process is not DEBUG's to end.
+
+    Returns:
+        How the process is to end, when DEBUG ended it.
 
     Raises:
         HostError: One line for people.
     """
     clock = Clock()
-    engine = Engine(engine_settings, random_bytes)
-    engine.stopwatch = time.perf_counter_ns
-    engine.on_script_log = _log_of_script
+    engine = _new_engine(engine_settings, random_bytes)
     path = os.fspath(control_path)
     capture = os.fspath(capture_path) if capture_path is not None else None
     ready = Ready(name, format_address(interface_config.address), port, path, capture)
@@ -142,7 +157,7 @@ async def serve(
         async with trio.open_nursery() as outer:
             # The caller's cancellation reaches `outer` at once and tells `running` to stop; what has to go on
             # through the grace, the pump first of all, is shielded from it.
-            running = _Running(ready, link, engine, stop, facts or {})
+            running = _Running(ready, link, engine, stop, facts or {}, random_bytes, renew)
             outer.start_soon(_set_when_cancelled, stop)
             with trio.CancelScope(shield=True):
                 async with open_network(
@@ -159,6 +174,14 @@ async def serve(
                         beside=beside,
                     )
             outer.cancel_scope.cancel()
+    return running.end
+
+
+def _new_engine(settings: EngineSettings, random_bytes: Callable[[int], bytes]) -> Engine:
+    engine = Engine(settings, random_bytes)
+    engine.stopwatch = time.perf_counter_ns
+    engine.on_script_log = _log_of_script
+    return engine
 
 
 async def _set_when_cancelled(stop: trio.Event) -> None:
@@ -171,15 +194,30 @@ async def _set_when_cancelled(stop: trio.Event) -> None:
 class _Running:
     """The services of one appliance on an open network."""
 
+    service: RedisService
+
     def __init__(
-        self, ready: Ready, link: Link, engine: Engine, stop: trio.Event, facts: Mapping[str, str | int]
+        self,
+        ready: Ready,
+        link: Link,
+        engine: Engine,
+        stop: trio.Event,
+        facts: Mapping[str, str | int],
+        random_bytes: Callable[[int], bytes],
+        renew: Callable[[], EngineSettings] | None,
     ) -> None:
         self.ready = ready
         self.link = link
         self.engine = engine
         self.stop = stop
         self.facts = dict(facts)
+        self.random_bytes = random_bytes
+        self.renew = renew
         self.started = trio.current_time()
+        self.end: ProcessEnd | None = None
+        self._engine_ended = trio.CancelScope()  # round the wait for `stop`
+        self._cron_scope = trio.CancelScope()
+        self._service_scope = trio.CancelScope()
 
     async def run(
         self,
@@ -194,18 +232,17 @@ class _Running:
         beside: Callable[[Ready], Awaitable[None]] | None,
     ) -> None:
         """Serve until `stop`, then drain."""
-        engine = self.engine
-        service = RedisService(network, engine, self.ready.port)
-        control = ControlServer(network, engine, status=partial(self.status, network), on_stop=self.stop.set)
-        self._provide_info(network)
+        control = ControlServer(
+            network, self.engine, status=partial(self.status, network), on_stop=self.stop.set
+        )
+        self._adopt(network)
+        self.service = RedisService(network, self.engine, self.ready.port)
         beside_scope = trio.CancelScope()
         grace_scope = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             if catch_signals:
                 await nursery.start(self._watch_signals, grace_scope)
-            await nursery.start(DebugForks(engine, partial(dispatch_pending, engine)).run)
-            nursery.start_soon(self._run_cron, network.clock, name="cron")
-            nursery.start_soon(service.run, name="redis service")
+            self._start_engine(network, nursery)
             nursery.start_soon(control.serve, server, name="control socket")
             if isinstance(self.link, CapturedLink):
                 nursery.start_soon(self.link.run_flusher, name="capture")
@@ -217,15 +254,82 @@ class _Running:
                     on_ready(self.ready)
                 if beside is not None:
                     outer.start_soon(self._run_beside, beside, beside_scope)
-                await self.stop.wait()
+                await self._wait_for_end()
+                while self.end is not None and self.end.is_restart:
+                    await self._begin_anew(network, nursery, control, self.end)
+                    if self.stop.is_set():
+                        break
+                    if on_ready is not None:
+                        on_ready(self.ready)
+                    await self._wait_for_end()
                 _log.info("stopping", grace_s=grace_s)
                 beside_scope.cancel()
-                service.stop()
+                if self.end is None:
+                    self.service.stop()
+                else:
+                    self.service.crash()
                 # Cancelled streams close themselves: FIN after what they have sent.
                 echo_nursery.cancel_scope.cancel()
             with grace_scope:
-                await network.drain(grace_s)
+                await network.drain(grace_s if self.end is None else 0)
             nursery.cancel_scope.cancel()
+
+    def _adopt(self, network: Network) -> None:
+        """Give the engine what it cannot know or do itself."""
+        self._provide_info(network)
+        if self.renew is not None:
+            self.engine.on_process_end = self._on_process_end
+
+    def _start_engine(self, network: Network, nursery: trio.Nursery) -> None:
+        self._cron_scope = trio.CancelScope()
+        self._service_scope = trio.CancelScope()
+        nursery.start_soon(self._run_cron, self.engine, network.clock, self._cron_scope, name="cron")
+        nursery.start_soon(self._run_service, self.service, self._service_scope, name="redis service")
+
+    def _on_process_end(self, end: ProcessEnd) -> None:
+        """The engine executes nothing any more. We are inside its command: the rest comes after that."""
+        self.end = end
+        self._engine_ended.cancel()
+
+    async def _wait_for_end(self) -> None:
+        """Of the appliance, or of the engine: `end` says which."""
+        if self.end is None:
+            with trio.CancelScope() as self._engine_ended:
+                await self.stop.wait()
+        end = self.end
+        if end is not None:
+            what = "restarting" if end.is_restart else f"ending by {end.signal}"
+            _log.warning(what, command=end.how, client=end.asked_by, delay_ms=end.delay_ms)
+
+    async def _begin_anew(
+        self, network: Network, nursery: trio.Nursery, control: ControlServer, end: ProcessEnd
+    ) -> None:
+        """End the engine with all its clients, wait, and serve another one; none when told to stop."""
+        assert self.renew is not None
+        old, old_service = self.engine, self.service
+        if end.is_orderly:
+            old_service.stop()
+        else:
+            old_service.crash()
+        self._cron_scope.cancel()
+        old_service.detach()
+        old.close()
+        dispatch_pending(old)  # the clients of the control socket
+        nursery.start_soon(_let_go, old.releases, name="old data")
+        settings = self.renew()
+        self.engine = _new_engine(settings, self.random_bytes)
+        self.end = None
+        self._adopt(network)
+        control.engine = self.engine
+        if end.delay_ms > 0:
+            with trio.move_on_after(end.delay_ms / 1000):
+                await self.stop.wait()
+        if not self.stop.is_set():
+            self._service_scope.cancel()
+            settle_again()
+            self.ready = replace(self.ready, port=settings.port)
+            self.service = RedisService(network, self.engine, settings.port, lingering=old_service.lingering)
+            self._start_engine(network, nursery)
 
     def status(self, network: Network) -> dict[str, str | int]:
         """REDTAP STATUS."""
@@ -339,10 +443,15 @@ class _Running:
                 _log.info("signal", signal=signal.Signals(number).name)
                 self.stop.set()
 
-    async def _run_cron(self, clock: Clock) -> None:
-        await run_cron(self.engine, clock)
-        # SHUTDOWN. Housekeeping has nothing to wait for during the grace.
-        self.stop.set()
+    async def _run_cron(self, engine: Engine, clock: Clock, scope: trio.CancelScope) -> None:
+        with scope:
+            await run_cron(engine, clock)
+            # SHUTDOWN. Housekeeping has nothing to wait for during the grace.
+            self.stop.set()
+
+    async def _run_service(self, service: RedisService, scope: trio.CancelScope) -> None:
+        with scope:
+            await service.run()
 
     async def _run_beside(self, beside: Callable[[Ready], Awaitable[None]], scope: trio.CancelScope) -> None:
         try:
@@ -357,6 +466,13 @@ async def _echo(stream: TcpStream) -> None:
         async for chunk in stream:
             await stream.send_all(chunk)
         await stream.send_eof()
+
+
+async def _let_go(releases: ReleaseQueue) -> None:
+    """Free what an engine has left, a piece at a time."""
+    # Others have their turn between two pieces; there is nothing to wait for.
+    while releases.work(_RELEASE_BUDGET):  # noqa: ASYNC110
+        await trio.sleep(_RELEASE_EVERY_S)
 
 
 def _memory_bytes() -> tuple[int, int]:

@@ -34,7 +34,7 @@ from appliance.shell.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Collector", "give_back", "keep_freed_memory", "settled"]
+__all__ = ["Collector", "give_back", "keep_freed_memory", "settle_again", "settled"]
 
 _MANY_NEW: Final = 5_000
 """Containers made and not freed since the last look, before there is another."""
@@ -95,6 +95,13 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
         if was_enabled:
             gc.enable()
+
+
+def settle_again() -> None:
+    """Within `settled`: what was made at the start has been replaced. Free it; its successor stays."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _malloc_trim() -> Callable[[int], int] | None:

@@ -185,7 +185,10 @@ class RedisConnection(StepHandler):
         session = self.session
         if self.is_finishing or self.connection.is_closed:
             return
-        self._write(session.take_output())
+        output = session.take_output()
+        if output and self.output is None:
+            session.last_interaction_us = self.pump.unix_now  # to be told something is no idleness either
+        self._write(output)
         if session.is_closing:
             self.finish()
         elif self.is_held and not session.is_parked:
@@ -219,6 +222,13 @@ class RedisConnection(StepHandler):
                 # Patience is over and the peer still has not taken its replies.
                 self.output = None
                 self.connection.abort()
+
+    def reset(self) -> None:
+        """RST, and nothing of what was still to be said."""
+        self._over()
+        if not self.connection.is_closed:
+            self.output = None
+            self.connection.abort()
 
     # ---- inside
 

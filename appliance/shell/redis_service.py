@@ -14,6 +14,7 @@ import trio
 from appliance.errors import LocalProtocolError
 from appliance.shell.addresses import format_address
 from appliance.shell.clock import trio_time
+from appliance.shell.debug_fork import DebugForks
 from appliance.shell.logs import get_logger
 from appliance.shell.memory import Collector, give_back
 from appliance.shell.migrator import Migrator
@@ -136,6 +137,8 @@ class RedisService:
         port: TCP port.
         output_limit: Bytes of replies kept for one client before it is not read any more.
         input_limit: The same for input behind a command that waits.
+        lingering: Clients of an earlier service that have been told its end and not gone yet; see
+            `RedisService.lingering`.
 
     Raises:
         LocalProtocolError: The port is taken.
@@ -149,6 +152,7 @@ class RedisService:
         *,
         output_limit: int = OUTPUT_LIMIT,
         input_limit: int = INPUT_LIMIT,
+        lingering: set[RedisConnection] | None = None,
     ) -> None:
         self.network = network
         self.engine = engine
@@ -157,17 +161,25 @@ class RedisService:
         self._listener = network.listen(port, backlog=self._backlog())
         self._acceptor = RedisAcceptor(self.pump, engine, self._listener, output_limit, input_limit)
         self._listener.owner = self._acceptor
+        if lingering is not None:
+            self._acceptor.lingering = lingering
         self.lingering: set[RedisConnection] = self._acceptor.lingering
         """Said all, waiting for the peer's FIN or for the end of its patience."""
         self._migrator = Migrator(engine, network, self._after_handlers)
+        self._debug_forks = DebugForks(engine, self._after_handlers)
         self.pump.add_step_hook(self._after_handlers)
         engine.configuration.on_change("port", self._move)
         engine.configuration.on_change("bind", self._check_addresses)
+        engine.configuration.on_change("maxclients", self._check_clients)
 
     async def run(self) -> None:
-        """Housekeeping of the connections, and those that MIGRATE makes; `run_cron` is the engine's."""
+        """Housekeeping of the connections, those that MIGRATE makes, and copies for debugging scripts.
+
+        `run_cron` is the engine's.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._migrator.run, name="migrator")
+            nursery.start_soon(self._debug_forks.run, name="debug forks")
             await self._keep_house()
 
     async def _keep_house(self) -> None:
@@ -186,11 +198,29 @@ class RedisService:
         """No new connections; FIN to every client after the replies it is owed."""
         self._listener.close()
         self._migrator.close_kept()
+        for client in self._clients():
+            client.finish()
+        self.pump.flush()
+
+    def crash(self) -> None:
+        """No new connections; RST to every client, as when a server dies with what clients sent unread."""
+        self._listener.close()
+        self._migrator.close_kept()
+        for client in self._clients():
+            client.reset()
+        self.pump.flush()
+
+    def detach(self) -> None:
+        """Be called by the pump no more; after `stop` or `crash`."""
+        self.pump.remove_step_hook(self._after_handlers)
+
+    def _clients(self) -> list[RedisConnection]:
+        found = []
         for connection in self.network.interface.connections():
             port: ConnectionPort | None = connection.owner  # type: ignore[assignment]
             if port is not None and isinstance(port.handler, RedisConnection):
-                port.handler.finish()
-        self.pump.flush()
+                found.append(port.handler)
+        return found
 
     def _backlog(self) -> int:
         return max(1, self.engine.configuration.integer("tcp-backlog"))
@@ -217,6 +247,14 @@ class RedisService:
             if name in ("*", "0.0.0.0", ours) or (name != word and _is_address(name)):
                 continue
             raise ValueError("Failed to bind to specified addresses.")
+
+    def _check_clients(self, value: bytes) -> None:
+        """CONFIG SET maxclients: the pool of connections is what the limit on descriptors is elsewhere."""
+        most = self.network.interface.config.max_connections
+        if int(value) > most:
+            raise ValueError(
+                f"The operating system is not able to handle the specified number of clients, try with {most}"
+            )
 
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)

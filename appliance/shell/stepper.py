@@ -150,6 +150,10 @@ class Stepper:
         """Call `hook` in every step that ran a handler, after the handlers and before the output is built."""
         self._hooks.append(hook)
 
+    def remove_step_hook(self, hook: Callable[[], None]) -> None:
+        """Undo `add_step_hook`."""
+        self._hooks.remove(hook)
+
     def drain(self, turn_us: i64) -> bool:
         """Read and step until the link is empty, a handler woke a task, or the turn is over.
 

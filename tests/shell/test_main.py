@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from appliance.redis.process_end import ProcessEnd
+
 
 class Appliance:
     """What `running` gives: the client's network, and how to see and end what it talks to."""
 
-    def __init__(self, client: Network, ready: Ready, scope: trio.CancelScope, near: MemoryLink) -> None:
+    def __init__(self, client: Network, told: list[Ready], scope: trio.CancelScope, near: MemoryLink) -> None:
         self.client = client
-        self.ready = ready
+        self.told = told
+        self.ready = told[0]
+        self.end: ProcessEnd | None = None
         self.scope = scope
         self.near = near
         self.ended = trio.Event()
@@ -43,9 +47,12 @@ class Appliance:
 
 
 @asynccontextmanager
-async def running(path: Path, **options: Any) -> AsyncIterator[Appliance]:
+async def running(
+    path: Path, *, settings: EngineSettings | None = None, **options: Any
+) -> AsyncIterator[Appliance]:
     """`serve` on one end of a wire and a network on the other; fails unless `serve` ends by itself."""
     near, far = memory_link_pair()
+    settings = settings or EngineSettings()
     ready_now = trio.Event()
     told: list[Ready] = []
 
@@ -59,23 +66,25 @@ async def running(path: Path, **options: Any) -> AsyncIterator[Appliance]:
         appliance: Appliance | None = None
 
         async def run() -> None:
+            end: ProcessEnd | None = None
             with scope:
-                await serve(
+                end = await serve(
                     far,
                     interface_config(2),
-                    EngineSettings(),
+                    settings,
                     control_path=path / "control.sock",
                     random_bytes=random.Random(3).randbytes,
                     on_ready=on_ready,
                     **options,
                 )
             assert appliance is not None
+            appliance.end = end
             appliance.ended_at = trio.current_time()
             appliance.ended.set()
 
         nursery.start_soon(run)
         await ready_now.wait()
-        appliance = Appliance(client, told[0], scope, near)
+        appliance = Appliance(client, told, scope, near)
         yield appliance
         with trio.fail_after(30):
             await appliance.ended.wait()

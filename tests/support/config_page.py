@@ -24,7 +24,8 @@ and keys of a TOML file (`redtap serve --help`). Those of Redis are parameters, 
 redis-server 8.2's are known:
 
 ```sh
-redtap serve redis.conf --maxmemory 1gb --save ""     # as redis-server takes it; - is standard input
+redtap serve redis.conf --maxmemory 1gb --save ""     # as redis-server takes it
+redtap serve redis.conf --maxmemory 1gb - < more.conf # - is standard input, read after the file
 redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
 ```
 
@@ -34,10 +35,12 @@ redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
   file, then defaults. Without `maxclients`, as many clients as `--max-connections` allows.
 - redis.conf: quotes, `include` with patterns, `rename-command`, several `save` lines and the names of older servers are
   read as there. A wrong line is told with file and line number, exit status 2. A file that redis-server has
-  rewritten, with the line of its default user, is one. There are no users but that one, no modules and no Sentinel: lines that want them are wrong.
+  rewritten, with the line of its default user, is one. So is a valkey.conf: what only Valkey has is told on standard
+  error if it is not at its default, has no effect, and stays as it is. There are no users but that one, no modules and no Sentinel: lines that want them are wrong.
 - `CONFIG GET`, `SET`, `REWRITE` and `RESETSTAT` are redis-server's: patterns, all-or-nothing, units, refusals, error
   texts (`tests/conformance/redis/test_conformance_config.py` compares every parameter with it, good values and
-  bad). `CONFIG REWRITE` keeps comments and order; it writes no lines of `user`.
+  bad). `CONFIG REWRITE` keeps comments and order; it writes no lines of `user`, and
+  none of `save` where neither the file nor a client has set it.
 - What would promise something that does not exist here (`appendonly yes`, TLS, a cluster, a master) is refused by
   `CONFIG SET`, in the words of a server that fails at it. In a redis.conf it is told on standard error, has no effect,
   and `CONFIG REWRITE` leaves the line as it is.

@@ -55,6 +55,19 @@ def test_serve_is_ready_answers_and_leaves_nothing(number: signal.Signals) -> No
     assert host_links() == links
 
 
+def test_serve_in_the_background_of_a_script_ends_by_sigterm_alone() -> None:
+    # `nohup redtap serve &` there: the shell has SIGINT and SIGQUIT ignored, nohup SIGHUP.
+    name = fresh_name()
+    script = 'trap "" HUP INT QUIT; exec "$@"'
+    with running("serve", "--netns", name, prefix=("sh", "-c", script, "sh")) as appliance:
+        for number in (signal.SIGHUP, signal.SIGQUIT):
+            appliance.process.send_signal(number)
+        assert redtap("cli", "--netns", name, "ping").stdout == "PONG\n"
+        code, _ = appliance.end(signal.SIGTERM)
+        assert code == 0
+    assert_nothing_left(name)
+
+
 def test_serve_settings_reach_the_appliance(tmp_path: Path) -> None:
     name = fresh_name()
     file = tmp_path / "redtap.toml"

@@ -1,13 +1,16 @@
-"""DEBUG: what test suites of clients and servers use it for, and nothing that would end the process.
+"""DEBUG: what test suites of clients and servers use it for.
 
 Allowed when `enable-debug-command` says so, which by default it does not, as with redis-server.
 
 What is about parts that do not exist here (replicas, a cluster, a file) is checked, answered and changes
 nothing: suites switch such things on and off around their tests. HELP says of which that is so.
 
-Source:     order of checks, texts and forms from redis-server 8.2, one built without jemalloc (MALLCTL).
-Not here:   what crashes, restarts or measures that process (SEGFAULT, RESTART, STRUCTSIZE ...) is refused by
-            name. LOADAOF does what RELOAD does: there is no file to load from.
+What ends the process, or begins the server in it anew, is a wish to whoever runs the engine
+(`process_end.py`); where it is part of somebody else's process it is refused by name.
+
+Source:     order of checks, texts and forms from redis-server 8.2.
+Not here:   LOADAOF does what RELOAD does: there is no file to load from. MALLCTL asks jemalloc, which is not
+            here: it knows no name.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.redis import dump, errors, reload
 from appliance.redis.arguments import integer_argument
+from appliance.redis.config_file import rewritten
 from appliance.redis.digest import data_digest, value_digest
 from appliance.redis.entry import idle_s
 from appliance.redis.errors import CommandError
+from appliance.redis.glob import glob_match
 from appliance.redis.integers import parse_integer
 from appliance.redis.parameters import parse_memory
+from appliance.redis.process_end import ABORT, SEGMENTATION_FAULT, ProcessEnd
 from appliance.redis.replies import (
     CRLF,
     NO_REPLY,
@@ -55,8 +61,11 @@ _POOLS: Final = 19
 
 _HELP: Final = (
     ("AOF-FLUSH-SLEEP <microseconds>", "Taken: there is no file to flush."),
+    ("ASSERT", "End as by a failed assertion: SIGABRT."),
     ("CHANGE-REPL-ID", "Draw another replication id."),
     ("CLIENT-EVICTION", "How much memory clients take, by size (maxmemory-clients)."),
+    ("CONFIG-REWRITE-FORCE-ALL", "CONFIG REWRITE, with all parameters that are not in the file as well."),
+    ("CRASH-AND-RECOVER [<milliseconds>]", "Reset all connections, and begin anew after that time."),
     ("DICT-RESIZING <0|1>", "Taken: tables change their size in small steps in any case."),
     ("DIGEST", "A digest of all data."),
     ("DIGEST-VALUE <key> [<key> ...]", "A digest of what each key holds."),
@@ -65,11 +74,16 @@ _HELP: Final = (
     ("HTSTATS <dbid> [full]", "How large the hash tables of a database are."),
     ("HTSTATS-KEY <key> [full]", "The same of a value."),
     ("KEYSIZES-HIST-ASSERT <0|1>", "Taken: sizes are counted when they are asked for."),
+    ("LEAK <string>", "Taken: the string is freed."),
     ("LISTPACK <key>", "Write to the log what a listpack holds."),
     ("LOADAOF", "The same as RELOAD here."),
     ("LOG <message>", "Write a line to the log."),
+    ("MALLCTL <key> [<val>]", "There is no jemalloc here, so no key is known."),
+    ("MALLCTL-STR <key> [<val>]", "The same."),
     ("MARK-INTERNAL-CLIENT [UNMARK]", "Taken: there are no commands for such clients alone."),
     ("OBJECT <key>", "How a value is represented."),
+    ("OOM", "End as one whose memory is used up: SIGABRT."),
+    ("PANIC", "End as one that found itself in an impossible state: SIGABRT."),
     ("PAUSE-CRON <0|1>", "Stop housekeeping, or go on with it."),
     ("POPULATE <count> [<prefix>] [<size>]", "Make that many strings, those that exist left as they are."),
     ("PROTOCOL <type>", "Answer with a value of that type."),
@@ -79,19 +93,24 @@ _HELP: Final = (
     ("REPL-PAUSE <clear|...>", "Taken: there are no replicas."),
     ("REPLICATE <string>", "Taken: there are no replicas."),
     ("REPLYBUFFER <PEAK-RESET-TIME time|RESIZING 0|1>", "Taken: replies need no buffer of a size."),
+    ("RESTART [<milliseconds>]", "CONFIG REWRITE, close all connections, and begin anew after that time."),
     ("SCRIPT <LIST|sha>", "Write the scripts in the cache to the log, or one of them."),
     ("SDSLEN <key>", "How long a key and its string are."),
+    ("SEGFAULT", "End as by a segmentation fault: SIGSEGV."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Remove keys that are past their time by themselves, or only when met."),
+    ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Let scripts call what is denied to them, or not."),
     ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Let RESTORE take what has a wrong checksum."),
     ("SLEEP <seconds>", "Execute nothing for that long."),
+    ("STRINGMATCH-TEST", "Match random patterns against random strings."),
+    ("STRUCTSIZE", "How large Redis's structures are."),
     ("HELP", "This text."),
 )  # fmt: skip
 
-_REFUSED_NAMES: Final = (
-    "assert config-rewrite-force-all crash-and-recover leak oom panic restart segfault stringmatch-test "
-    "structsize"
-)
-_REFUSED: Final = frozenset(_REFUSED_NAMES.split())
+# Sizes of Redis's structures as 64-bit builds have them: there are none of them here, and they are no news.
+_STRUCTURES: Final = b"bits:64 robj:16 dictentry:24 sdshdr5:1 sdshdr8:3 sdshdr16:5 sdshdr32:9 sdshdr64:17 "
+# STRINGMATCH-TEST: random patterns and texts of up to so many bytes, so many times.
+_MATCHES: Final = 20_000
+_LONGEST_MATCH: Final = 32
 
 
 def help_(session: Session, args: list[bytes]) -> object:
@@ -222,6 +241,95 @@ def _write_log(session: Session, text: bytes) -> None:
     log = session.engine.on_script_log
     if log is not None:
         log(_LOG_WARNING, text)
+
+
+# The end of the process ----------------------------------------------------------------------------
+
+
+def _restart(session: Session, args: list[bytes]) -> object:
+    delay_ms = max(0, integer_argument(args[2])) if len(args) > 2 else 0
+    is_orderly = args[1].lower() == b"restart"
+    engine = session.engine
+    if is_orderly and engine.on_process_end is not None and engine.config_store is not None:
+        try:
+            _rewrite(engine, False)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            _write_log(session, f"cannot restart: rewriting the config file failed: {reason}".encode())
+            raise CommandError(b"ERR failed to restart the server. Check server logs.") from None
+    return _end(session, args, is_orderly=is_orderly, delay_ms=delay_ms)
+
+
+def _segfault(session: Session, args: list[bytes]) -> object:
+    return _end(session, args, signal=SEGMENTATION_FAULT)
+
+
+def _abort(session: Session, args: list[bytes]) -> object:
+    return _end(session, args, signal=ABORT)
+
+
+def _end(
+    session: Session, args: list[bytes], *, signal: str = "", is_orderly: bool = False, delay_ms: int = 0
+) -> object:
+    engine = session.engine
+    how = args[1].upper()
+    if engine.on_process_end is None or engine.scripts.running is not None:
+        raise CommandError(b"ERR DEBUG " + how + b" is not available here")
+    asked_by = f"{session.remote} (id {session.id})"
+    engine.end_process(
+        ProcessEnd(f"DEBUG {how.decode()}", asked_by, signal=signal, is_orderly=is_orderly, delay_ms=delay_ms)
+    )
+    session.end_silently()
+    return NO_REPLY
+
+
+def _rewrite(engine: Engine, is_whole: bool) -> None:
+    """CONFIG REWRITE. OSError when that cannot be."""
+    store = engine.config_store
+    assert store is not None
+    store.write(rewritten(store.read(), engine.configuration, is_whole))
+
+
+def _rewrite_whole(session: Session, args: list[bytes]) -> object:
+    reason = "Bad address"  # of no file
+    if session.engine.config_store is not None:
+        try:
+            _rewrite(session.engine, True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return OK
+    raise CommandError(b"ERR CONFIG-REWRITE-FORCE-ALL failed: " + reason.encode())
+
+
+# The process itself --------------------------------------------------------------------------------
+
+
+def _structure_sizes(session: Session, args: list[bytes]) -> object:
+    return _STRUCTURES
+
+
+def _malloc_option(session: Session, args: list[bytes]) -> object:
+    if args[1].lower() == b"mallctl" and len(args) > 3:
+        integer_argument(args[3])
+    raise CommandError(b"ERR No such file or directory")
+
+
+def _test_matching(session: Session, args: list[bytes]) -> object:
+    random = session.engine.random
+    letters = b"*?[]^-\\abc\x00\xff"
+    for _ in range(_MATCHES):
+        pattern, text = (
+            bytes([letters[random() % len(letters)] for _ in range(random() % _LONGEST_MATCH)])
+            for _ in range(2)
+        )
+        glob_match(pattern, text, ignore_case=random() % 2 == 0)
+    return SimpleString(b"Apparently Redis did not crash: test passed")
+
+
+def _allow_denied(session: Session, args: list[bytes]) -> object:
+    session.engine.allows_denied = _is_one(args[2])
+    return OK
 
 
 # What values and tables look like ------------------------------------------------------------------
@@ -448,9 +556,12 @@ def rebuild(engine: Engine) -> None:
 # By name, with the number of arguments behind it: the least and the most.
 _SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
     b"aof-flush-sleep": (1, 1, _taken),
+    b"assert": (0, 1 << 30, _abort),
     b"change-repl-id": (0, 0, _change_repl_id),
     b"client-eviction": (0, 0, _client_eviction),
     b"clusterlink": (3, 3, _cluster_link),
+    b"config-rewrite-force-all": (0, 0, _rewrite_whole),
+    b"crash-and-recover": (0, 1 << 30, _restart),
     b"dict-resizing": (1, 1, _taken),
     b"digest": (0, 0, _digest),
     b"digest-value": (0, 1 << 30, _digest_value),
@@ -461,11 +572,16 @@ _SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
     b"htstats-key": (1, 1 << 30, _table_stats_of_key),
     b"internal_secret": (0, 0, _internal_secret),
     b"keysizes-hist-assert": (1, 1, _taken_number),
+    b"leak": (1, 1, _taken),
     b"listpack": (1, 1, _listpack),
     b"loadaof": (0, 0, _reload),
     b"log": (1, 1, _log),
+    b"mallctl": (1, 1 << 30, _malloc_option),
+    b"mallctl-str": (1, 1 << 30, _malloc_option),
     b"mark-internal-client": (0, 1, _mark_internal),
     b"object": (1, 1, _object),
+    b"oom": (0, 1 << 30, _abort),
+    b"panic": (0, 1 << 30, _abort),
     b"pause-cron": (1, 1, _pause_cron),
     b"populate": (1, 3, _populate),
     b"protocol": (1, 1, _protocol),
@@ -475,11 +591,16 @@ _SUBCOMMANDS: Final[dict[bytes, tuple[int, int, Handler]]] = {
     b"repl-pause": (1, 1, _replication_pause),
     b"replicate": (1, 1 << 30, _taken),
     b"replybuffer": (2, 2, _reply_buffer),
+    b"restart": (0, 1 << 30, _restart),
     b"script": (1, 1, _script),
     b"sdslen": (1, 1, _sds_length),
+    b"segfault": (0, 1 << 30, _segfault),
     b"set-active-expire": (1, 1, _set_active_expire),
+    b"set-disable-deny-scripts": (1, 1, _allow_denied),
     b"set-skip-checksum-validation": (1, 1, _set_skip_checksum),
     b"sleep": (1, 1, _sleep),
+    b"stringmatch-test": (0, 0, _test_matching),
+    b"structsize": (0, 0, _structure_sizes),
 }
 
 
@@ -488,8 +609,6 @@ def debug(session: Session, args: list[bytes]) -> object:
     found = _SUBCOMMANDS.get(name)
     if found is not None and found[0] <= len(args) - 2 <= found[1]:
         return found[2](session, args)
-    if name.decode("latin-1") in _REFUSED:
-        raise CommandError(b"ERR DEBUG " + name.upper() + b" is not available here")
     raise CommandError(errors.unknown_subcommand_or_arity(b"debug", args[1]))
 
 

@@ -50,8 +50,17 @@ def exec_(session: Session, args: list[bytes]) -> object:
         session.engine.watches.unwatch(session)
     for command, _ in session.queued:
         if command.full_name in PAUSABLE_COMMANDS:
-            return session.engine.scripts.pausable(_run_queued, session, args)
+            return session.engine.scripts.pausable(_run_withheld, session, args)
     return _run_queued(session, args)
+
+
+def _run_withheld(session: Session, args: list[bytes]) -> object:
+    """However long it takes, its reply comes as a whole."""
+    session.withhold()
+    try:
+        return _run_queued(session, args)
+    finally:
+        session.let_out()
 
 
 def _run_queued(session: Session, args: list[bytes]) -> object:
@@ -60,13 +69,18 @@ def _run_queued(session: Session, args: list[bytes]) -> object:
     engine = session.engine
     monitored = engine.mode & MONITORED != 0
     session.mode |= NO_BLOCKING
+    assert own is not None
+    engine.enclosing.append(own)
     session.emit_array_header(len(queued))
     for command, request in queued:
         if monitored and command.flags & SKIP_MONITOR:
             engine.monitors.feed(session, request)
         session.emit(session.call(command, request))
+        if engine.process_end is not None:
+            break  # DEBUG RESTART: nothing comes after it
         if monitored and command.flags & (SKIP_MONITOR | ADMIN) == 0:
             engine.monitors.feed(session, request)
+    engine.enclosing.pop()
     session.mode &= ~NO_BLOCKING
     session.last_command = own
     session.discard_transaction()

@@ -72,9 +72,11 @@ _UNKILLABLE: Final = (
     b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait "
     b"the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
-# What may have to be interrupted: an EXEC with one of these is. MIGRATE waits for another server.
+# What may have to be interrupted: an EXEC with one of these is. MIGRATE waits for another server, DEBUG SLEEP
+# for time.
 PAUSABLE_COMMANDS: Final = frozenset(
     [
+        b"debug",
         b"eval",
         b"evalsha",
         b"eval_ro",
@@ -301,6 +303,10 @@ class Scripts:
         now = self.engine.stopwatch()
         self._slice_started_ns = now
         self.running = Running(context, is_function, args, now)
+        own = session.last_command
+        assert own is not None
+        enclosing = self.engine.enclosing
+        enclosing.append(own)
         try:
             if is_function:
                 reply = runtime.run_function(chunk, context, session, 3, count, args)
@@ -314,6 +320,7 @@ class Scripts:
             return error.reply()
         finally:
             self.running = None
+            enclosing.pop()
 
     # Debugging ------------------------------------------------------------------------------------
 
@@ -349,6 +356,7 @@ class Scripts:
         if terminal is None:
             return NO_REPLY
         # In the copy, which must not get beyond this function.
+        failure: BaseException | None = None
         try:
             try:
                 reply = self._debugged(function, session, args, terminal)
@@ -357,8 +365,9 @@ class Scripts:
             buffer = ReplyBuffer()
             buffer.reply(reply, session.resp3)
             terminal.write(b"".join(buffer.take()))
-        finally:
-            terminal.exit()
+        except BaseException as error:
+            failure = error
+        terminal.exit(failure)
         return NO_REPLY
 
     def _debugged(self, function: Handler, session: Session, args: list[bytes], terminal: Terminal) -> object:
@@ -550,6 +559,15 @@ class Scripts:
         if running is None or threshold == 0:
             return False
         return self.engine.stopwatch() - running.started_ns >= threshold * 1_000_000
+
+    def close(self) -> None:
+        """End what is being run, and the greenlet: nothing else sees what is kept alive by its stack."""
+        current = self._current
+        while self._worker is not None and not self._worker.dead and current is not None:
+            self._home = current()
+            self._worker.throw()
+        self._worker = None
+        self._runtime = None
 
     # Others, meanwhile ----------------------------------------------------------------------------
 

@@ -208,6 +208,24 @@ def test_config_rewrite_writes_the_file_the_reference_writes(
         theirs.close()
 
 
+@pytest.mark.parametrize("content", [A_LOT, b'port 0\nsave ""\n# end'])
+def test_debug_writes_all_parameters_as_the_reference_does(tmp_path: Path, content: bytes) -> None:
+    theirs = Theirs(tmp_path, content)
+    try:
+        ours, store = start_ours(content)
+        ours.engine.configuration.override({"enable-debug-command": "yes"})
+        for _ in range(2):
+            assert theirs.ask("DEBUG", "CONFIG-REWRITE-FORCE-ALL")
+            assert ours.send("DEBUG", "CONFIG-REWRITE-FORCE-ALL") == b"+OK\r\n"
+            assert store.content is not None
+            written, expected = parts(store.content), parts(theirs.path.read_bytes())
+            assert written[0] == expected[0]
+            # Of ours the default is "no".
+            assert written[1] - {b"protected-mode no"} == expected[1] - {b"protected-mode yes"}
+    finally:
+        theirs.close()
+
+
 def test_both_read_the_same_values_from_a_file(tmp_path: Path) -> None:
     theirs = Theirs(tmp_path, A_LOT)
     try:

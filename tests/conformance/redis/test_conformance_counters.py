@@ -306,3 +306,34 @@ def test_an_info_does_not_count_itself(pair: Pair) -> None:
     for _ in range(2):
         ours, theirs = (counters(raw) for raw in pair.both("INFO", "commandstats", "stats"))
         assert ours == theirs
+
+
+# What runs an INFO inside of something else, as lines of words apart by |.
+INSIDE = {
+    "exec": ["MULTI", "INFO|commandstats|stats", "EXEC"],
+    "eval": ["EVAL|return redis.call('info','commandstats','stats')|0"],
+    "eval_ro": ["EVAL_RO|redis.call('ping') return redis.call('info','commandstats','stats')|0"],
+    "fcall": ["FCALL|any|0|info|commandstats|stats"],
+    "eval in exec": ["MULTI", "EVAL|return redis.call('info','commandstats','stats')|0", "PING", "EXEC"],
+    "reset in exec": ["MULTI", "PING", "CONFIG|RESETSTAT", "PING", "INFO|commandstats|stats", "EXEC"],
+    "long": ["EVAL|for i = 1, 3000000 do end return redis.call('info','commandstats','stats')|0"],
+}
+
+
+@pytest.mark.parametrize("way", INSIDE)
+def test_an_info_does_not_count_what_it_is_part_of(pair: Pair, way: str) -> None:
+    pair.same("FUNCTION", "LOAD", LIBRARY)
+    pair.same("CONFIG", "RESETSTAT")
+    for _ in range(2):
+        for line in INSIDE[way]:
+            words = line.split("|")
+            ours, theirs = (raw[raw.find(b"# Stats") :] for raw in pair.both(*words))
+        assert b"cmdstat_" in ours
+        assert fields(ours) == fields(theirs)
+        ours, theirs = pair.both("INFO", "commandstats", "stats")
+        assert counters(ours) == counters(theirs)
+
+
+def fields(text: bytes) -> dict[str, str]:
+    """The same of a text that begins and ends in the midst of a reply."""
+    return counters(b"$%d\r\n%b\r\n" % (len(text), text))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.redis_pair import OurClient, make_engine
+from tests.support.redis_pair import OurClient, encode_request, make_engine
 
 if TYPE_CHECKING:
+    from appliance.redis.process_end import ProcessEnd
     from tests.support.redis_pair import Pair
 
 pytestmark = pytest.mark.conformance
@@ -213,7 +214,134 @@ def test_clients_stand_in_pools_by_size(pair: Pair) -> None:
         pair.same("CONFIG", "SET", "maxmemory-clients", "0")
 
 
-@pytest.mark.parametrize("name", ["SEGFAULT", "PANIC", "OOM", "RESTART", "STRUCTSIZE", "LEAK x"])
-def test_what_would_harm_the_process_is_refused_by_name(name: str) -> None:
-    reply = OurClient(make_engine()).send(f"DEBUG {name}\r\n".encode())
-    assert reply == f"-ERR DEBUG {name.split()[0]} is not available here\r\n".encode()
+# The process ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "STRUCTSIZE", "STRUCTSIZE x", "LEAK", "LEAK x", "LEAK x y", "STRINGMATCH-TEST", "STRINGMATCH-TEST x",
+        "STRINGMATCH-LEN 10 a", "MALLCTL", "MALLCTL nosuch", "MALLCTL nosuch x", "MALLCTL nosuch 1", "MALLCTL nosuch 1 2",
+        "MALLCTL-STR", "MALLCTL-STR nosuch", "MALLCTL-STR nosuch x", "MALLCTL-STR nosuch x y",
+        "SET-DISABLE-DENY-SCRIPTS", "SET-DISABLE-DENY-SCRIPTS x", "SET-DISABLE-DENY-SCRIPTS 1 2",
+        "CONFIG-REWRITE-FORCE-ALL", "CONFIG-REWRITE-FORCE-ALL x", "RESTART x", "RESTART x y",
+        "RESTART 99999999999999999999", "CRASH-AND-RECOVER x", "CRASH-AND-RECOVER 1.5",
+    ],
+)  # fmt: skip
+def test_what_is_about_the_process_is_answered_alike(pair: Pair, line: str) -> None:
+    pair.same("DEBUG", *line.split(" "))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "'debug','sleep','0'", "'debug','object','k'", "'debug','nosuch'", "'debug','set-active-expire','1'",
+        "'config','get','hz'", "'config','set','hz','20'", "'config','set','hz','x'", "'config','resetstat'",
+        "'function','list'", "'script','exists','x'", "'latency','latest'", "'latency','history','x'",
+        "'acl','users'", "'acl','getuser','nobody'",
+    ],
+)  # fmt: skip
+def test_scripts_call_what_is_denied_to_them_when_debug_says_so(pair: Pair, call: str) -> None:
+    script = f"return redis.pcall({call})"
+    for value in (0, 1, 0):
+        pair.same("DEBUG", "SET-DISABLE-DENY-SCRIPTS", value)
+        pair.same("EVAL", script, 0)
+        pair.same("SCRIPT", "FLUSH")  # which does not take it back
+
+
+@pytest.mark.parametrize("call", ["'eval','return 1',0", "'multi'", "'monitor'", "'debug','restart'"])
+def test_scripts_never_call_what_would_crash_the_reference(call: str) -> None:
+    client = OurClient(make_engine())
+    client.engine.on_process_end = lambda _end: None
+    assert client.send(b"DEBUG SET-DISABLE-DENY-SCRIPTS 1\r\n") == b"+OK\r\n"
+    script = f"return redis.pcall({call})"
+    reply = client.send(encode_request(("EVAL", script, 0)))
+    assert reply.startswith(b"-ERR ")
+    assert client.send(b"PING\r\n") == b"+PONG\r\n"
+
+
+ENDINGS = ["SEGFAULT", "SEGFAULT x", "PANIC", "OOM", "ASSERT", "RESTART", "RESTART 10", "CRASH-AND-RECOVER"]
+
+
+@pytest.mark.parametrize("line", ENDINGS)
+def test_what_ends_the_process_is_refused_by_name_where_it_is_not_ours(line: str) -> None:
+    client = OurClient(make_engine())
+    reply = client.send(f"DEBUG {line}\r\n".encode())
+    assert reply == f"-ERR DEBUG {line.split()[0]} is not available here\r\n".encode()
+    assert client.send(b"PING\r\n") == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize("line", ENDINGS)
+def test_nothing_follows_what_ends_the_process(line: str) -> None:
+    """No reply, also none of before that had not left yet, and no other request of anybody."""
+    engine = make_engine()
+    wishes: list[ProcessEnd] = []
+    engine.on_process_end = wishes.append
+    client, other = OurClient(engine), OurClient(engine)
+    assert client.send(f"SET a 1\r\nDEBUG {line}\r\nSET b 1\r\n".encode()) == b""
+    assert other.send(b"PING\r\n") == b""
+    assert len(engine.databases[0]) == 1
+    assert len(wishes) == 1
+    assert wishes[0].how == f"DEBUG {line.split()[0]}"
+    assert wishes[0].asked_by == "127.0.0.1:1 (id 1)"
+    assert wishes[0].delay_ms == (10 if line == "RESTART 10" else 0)
+    assert wishes[0].is_orderly == line.startswith("RESTART")
+    expected = "SIGSEGV" if line.startswith("SEGFAULT") else "" if line[0] in "RC" else "SIGABRT"
+    assert wishes[0].signal == expected
+
+
+def test_nothing_follows_a_restart_inside_exec() -> None:
+    engine = make_engine()
+    wishes: list[ProcessEnd] = []
+    engine.on_process_end = wishes.append
+    client = OurClient(engine)
+    for line in (b"MULTI", b"SET a 1", b"DEBUG RESTART -5", b"SET b 1"):
+        client.send(line + b"\r\n")
+    assert client.send(b"EXEC\r\nPING\r\n") == b""
+    assert len(wishes) == 1
+    assert wishes[0].delay_ms == 0
+    assert len(engine.databases[0]) == 1
+
+
+class _Store:
+    """A config file that is written, or cannot be."""
+
+    path = "redis.conf"
+
+    def __init__(self, error: OSError | None) -> None:
+        self.error = error
+        self.content = b"timeout 5\n"
+
+    def read(self) -> bytes:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.content = content
+
+
+def test_a_restart_writes_the_config_file_and_a_crash_does_not() -> None:
+    for line, expected in (("RESTART", b"timeout 7\n"), ("CRASH-AND-RECOVER", b"timeout 5\n")):
+        engine = make_engine()
+        engine.on_process_end = lambda _end: None
+        engine.config_store = store = _Store(None)
+        client = OurClient(engine)
+        assert client.send(b"CONFIG SET timeout 7\r\n") == b"+OK\r\n"
+        assert client.send(f"DEBUG {line}\r\n".encode()) == b""
+        assert store.content.startswith(expected)
+
+
+def test_without_a_config_file_written_there_is_no_restart() -> None:
+    engine = make_engine()
+    wishes: list[ProcessEnd] = []
+    engine.on_process_end = wishes.append
+    engine.config_store = _Store(PermissionError(1, "Operation not permitted"))
+    client = OurClient(engine)
+    # Word for word what redis-server 8.2.3 says when its directory is immutable.
+    reply = b"-ERR failed to restart the server. Check server logs.\r\n"
+    assert client.send(b"DEBUG RESTART\r\n") == reply
+    assert client.send(b"PING\r\n") == b"+PONG\r\n"
+    assert wishes == []
+    reply = b"-ERR CONFIG-REWRITE-FORCE-ALL failed: Operation not permitted\r\n"
+    assert client.send(b"DEBUG CONFIG-REWRITE-FORCE-ALL\r\n") == reply

@@ -28,7 +28,6 @@ FLAGS = {"--mtu": True, "--port": True, "--help": False}
     [
         ("", [], None, []),
         ("redis.conf", [], "redis.conf", []),
-        ("-", [], "-", []),
         ("--mtu 1400 redis.conf", ["--mtu", "1400"], "redis.conf", []),
         ("redis.conf --maxmemory 1gb", [], "redis.conf", [["maxmemory", "1gb"]]),
         ("--maxmemory 1gb --mtu 1400", ["--mtu", "1400"], None, [["maxmemory", "1gb"]]),
@@ -50,6 +49,24 @@ def test_a_command_line_is_parted(
     line: str, ours: list[str], file: str | None, lines: list[list[str]]
 ) -> None:
     assert split_arguments(line.split(), FLAGS) == (ours, RedisArguments(file, lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "ours", "file", "lines"),
+    [
+        ("-", [], None, []),
+        ("redis.conf -", [], "redis.conf", []),
+        ("redis.conf --maxmemory 1gb -", [], "redis.conf", [["maxmemory", "1gb"]]),
+        ("- --mtu 1400 --maxmemory 1gb", ["--mtu", "1400"], None, [["maxmemory", "1gb"]]),
+        ("--save 900 1 - --requirepass -", [], None, [["save", "900", "1"], ["requirepass", "-"]]),
+        ("- -", ["-"], None, []),
+        ("- redis.conf", ["redis.conf"], None, []),
+    ],
+)
+def test_a_lone_dash_is_standard_input_beside_the_file(
+    line: str, ours: list[str], file: str | None, lines: list[list[str]]
+) -> None:
+    assert split_arguments(line.split(), FLAGS) == (ours, RedisArguments(file, lines, reads_input=True))
 
 
 def test_a_parameter_and_its_value_may_be_one_argument() -> None:
@@ -115,10 +132,57 @@ def test_a_store_of_a_file_that_is_gone_makes_it_anew(tmp_path: Path) -> None:
 
 def test_without_a_file_there_is_nothing_to_rewrite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"timeout 9\n")))
-    conf = RedisConf(RedisArguments("-"))
+    conf = RedisConf(RedisArguments(reads_input=True))
     client = Client(Engine(conf.engine_settings(load({}, {})), CountedBytes()))
     assert client.ask("CONFIG", "GET", "timeout") == [b"timeout", b"9"]
     assert client.send("CONFIG", "REWRITE") == b"-ERR The server is running without a config file\r\n"
+
+
+def test_standard_input_is_read_after_the_file_and_before_the_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "redis.conf"
+    file.write_text("timeout 1\nhz 11\nmaxmemory 1mb\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"timeout 2\nhz 12\n")))
+    conf = RedisConf(RedisArguments(str(file), [["timeout", "3"]], reads_input=True))
+    asked = ("timeout", "hz", "maxmemory")
+    assert [conf.configuration.text(name) for name in asked] == [b"3", b"12", b"1048576"]
+    assert conf.path == str(file)
+
+
+def test_rewriting_says_nothing_of_save_unless_it_was_set(tmp_path: Path) -> None:
+    # `save ""` in a file that leaves it at its default would keep a redis-server from saving.
+    file = tmp_path / "redis.conf"
+    file.write_text("hz 11\n")
+    conf = RedisConf(RedisArguments(str(file)))
+    client = Client(Engine(conf.engine_settings(load({}, {})), CountedBytes()))
+    assert client.send("CONFIG", "REWRITE") == b"+OK\r\n"
+    assert "save" not in file.read_text()
+    assert client.send("CONFIG", "SET", "save", "") == b"+OK\r\n"
+    assert client.send("CONFIG", "REWRITE") == b"+OK\r\n"
+    assert '\nsave ""\n' in file.read_text()
+
+
+def test_parameters_of_valkey_are_read_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "valkey.conf"
+    lines = [
+        "dual-channel-replication-enabled no",
+        "rdma-bind 10.0.0.1 10.0.0.2",
+        "commandlog-execution-slower-than 77",
+        "primaryauth secret",
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    conf = RedisConf(RedisArguments(str(file)))
+    assert conf.notices == [
+        f"{file}, line 2: 'rdma-bind 10.0.0.1 10.0.0.2': a parameter of Valkey alone, without effect here."
+    ]
+    assert conf.configuration.text("slowlog-log-slower-than") == b"77"
+    client = Client(Engine(conf.engine_settings(load({}, {})), CountedBytes()))
+    assert client.send("CONFIG", "SET", "slowlog-log-slower-than", 78) == b"+OK\r\n"
+    assert client.send("CONFIG", "REWRITE") == b"+OK\r\n"
+    # Under the older names, which Valkey takes too.
+    rewritten = [*lines[:2], "slowlog-log-slower-than 78", 'masterauth "secret"']
+    assert file.read_text().split("\n")[:4] == rewritten
 
 
 def test_included_files_are_read_in_place_and_in_order(tmp_path: Path) -> None:

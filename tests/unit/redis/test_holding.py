@@ -212,6 +212,57 @@ def test_the_sleeper_may_go_away(debugged: Clients) -> None:
     assert clients.got("b") == b"+PONG\r\n"
 
 
+def test_sleep_inside_exec_delays_its_reply_and_everybody(debugged: Clients) -> None:
+    clients = debugged
+    for line in ("MULTI", "SET k 1", "DEBUG SLEEP 0.2", "PUBLISH c m", "DEBUG SLEEP 0.1", "GET k"):
+        clients.say("a", line)
+    clients.say("s", "SUBSCRIBE c")
+    assert clients.say("a", "EXEC") == b""
+    assert clients.say("b", "GET k") == b""
+    assert clients.engine.next_timeout_us() == NOW_US + 200 * MS
+    clients.advance(200 * MS)
+    assert clients.got("a") == clients.got("b") == b""
+    assert clients.engine.next_timeout_us() == NOW_US + 300 * MS
+    clients.advance(99 * MS)
+    assert clients.got("a") == clients.got("b") == clients.got("s") == b""
+    clients.advance(1 * MS)
+    assert clients.got("a") == b"*5\r\n+OK\r\n+OK\r\n:1\r\n+OK\r\n$1\r\n1\r\n"
+    assert clients.got("s").endswith(b"$1\r\nm\r\n")
+    assert clients.got("b") == b"$1\r\n1\r\n"
+    assert clients.say("a", "PING") == b"+PONG\r\n"
+    assert clients.engine.mode == 0
+
+
+def test_a_client_may_go_while_its_exec_sleeps(debugged: Clients) -> None:
+    clients = debugged
+    for line in ("MULTI", "DEBUG SLEEP 1", "SET k 1", "EXEC"):
+        clients.say("a", line)
+    clients.say("b", "GET k")
+    clients.session("a").close()
+    clients.advance(1000 * MS)
+    assert clients.got("b") == b"$1\r\n1\r\n"  # the transaction was begun, and is whole
+    assert clients.engine.mode == 0
+
+
+def test_what_comes_behind_a_sleeping_exec_follows_it(debugged: Clients) -> None:
+    clients = debugged
+    assert clients.say("a", "MULTI\r\nDEBUG SLEEP 1\r\nEXEC\r\nPING") == b"+OK\r\n+QUEUED\r\n"
+    clients.advance(999 * MS)
+    assert clients.say("a", "ECHO x") == b""
+    clients.advance(1 * MS)
+    assert clients.got("a") == b"*1\r\n+OK\r\n+PONG\r\n$1\r\nx\r\n"
+
+
+def test_the_end_of_the_engine_ends_an_exec_that_sleeps(debugged: Clients) -> None:
+    clients = debugged
+    for line in ("MULTI", "DEBUG SLEEP 1", "SET k 1", "EXEC"):
+        clients.say("a", line)
+    for _ in range(2):
+        clients.engine.close()
+        assert clients.session("a").is_closing
+        assert len(clients.engine.databases[0]) == 0
+
+
 def test_debug_is_refused_unless_allowed(clients: Clients) -> None:
     assert clients.say("a", "DEBUG SLEEP 0").startswith(b"-ERR DEBUG command not allowed.")
     clients.say("a", "MULTI")
