@@ -170,19 +170,33 @@ class RedisConf:
             if name in self.given
         }
 
+    def _clients_wanted(self, settings: Settings) -> int:
+        return (
+            self.configuration.integer("maxclients")
+            if "maxclients" in self.given
+            else settings.max_connections
+        )
+
+    def notices_on(self, settings: Settings) -> list[str]:
+        """What of it could not be had as it was wanted, for people."""
+        wanted = self._clients_wanted(settings)
+        most = settings.max_connections
+        if wanted <= most:
+            return self.notices
+        return [*self.notices, f"maxclients {wanted} is more than --max-connections {most}: it is {most}"]
+
     def engine_settings(self, settings: Settings) -> EngineSettings:
         """Settings for an engine: what is shared as settled, all else as read."""
         from appliance.redis.engine import EngineSettings
         from appliance.shell.config_store import ConfigFileStore
 
         configuration = self.configuration
-        has_limit = "maxclients" in self.given
         return EngineSettings(
             redtap_version=__version__,
             port=settings.port,
             databases=settings.databases,
             requirepass=settings.requirepass,
-            maxclients=configuration.integer("maxclients") if has_limit else settings.max_connections,
+            maxclients=min(self._clients_wanted(settings), settings.max_connections),
             maxmemory=configuration.integer("maxmemory"),
             proto_max_bulk_len=configuration.integer("proto-max-bulk-len"),
             configuration=configuration,

@@ -65,7 +65,7 @@ def serve(ctx: click.Context, /, **flags: str | None) -> None:
     conf = RedisConf(arguments)
     settings = settle(flags, conf.shared())
     _configure_logs(settings)
-    for notice in conf.notices:
+    for notice in conf.notices_on(settings):
         _say(notice)
     from netns.undo import held_signals
 

@@ -2,7 +2,7 @@
 
 | parameter | looked at |
 |---|---|
-| client-query-buffer-limit | with each large piece of input, and in turns |
+| client-query-buffer-limit | before each piece of a large argument or a transaction, and in turns |
 | client-output-buffer-limit | when replies cannot leave at once, with each large message, and in turns |
 | the same, `normal` limited | as well before each request, and after the last of those that came together |
 | timeout | in turns |
@@ -32,7 +32,7 @@ from mypy_extensions import i64
 
 from appliance.redis.engine_modes import CLIENTS_LIMITED, REPLIES_LIMITED
 from appliance.redis.parameters import buffer_limits
-from appliance.redis.session import LOCKED, PARKED, REPLICA, SUBSCRIBED
+from appliance.redis.session import LOCKED, MONITORING, PARKED, REPLICA, SUBSCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,16 @@ class ClientLimits:
 
     def check_query(self, session: Session) -> None:
         """Disconnect a client whose unfinished requests are too much."""
-        size: i64 = session.query_bytes()
+        self._check_query(session, session.query_bytes())
+
+    def takes(self, session: Session, count: i64) -> bool:
+        """The same before the next `count` bytes are read: a request may be too much when it is whole."""
+        parser = session.parser
+        arriving = parser.bulk_bytes_with(count) if parser.is_in_bulk() else parser.pending_bytes() + count
+        self._check_query(session, session.queued_bytes + arriving)
+        return not session.is_closing
+
+    def _check_query(self, session: Session, size: i64) -> None:
         if size <= self.query_buffer and (session.mode & LOCKED == 0 or size <= _STRANGERS_QUERY):
             return
         if not session.is_closing:
@@ -143,7 +152,7 @@ class ClientLimits:
     def _check_idle(self, session: Session, now_us: i64) -> None:
         if self.timeout_us == 0 or now_us - session.last_interaction_us <= self.timeout_us:
             return
-        if session.mode & (PARKED | SUBSCRIBED) == 0 and not session.is_privileged:
+        if session.mode & (PARKED | SUBSCRIBED | MONITORING | REPLICA) == 0 and not session.is_privileged:
             self.close(session, "closing an idle client")
 
     def close(self, session: Session, reason: str) -> None:
@@ -179,7 +188,7 @@ class ClientLimits:
         self._check_idle(session, now_us)
         if session.unsent_bytes != 0 or session.has_output() or session.over_soft_since_us != 0:
             self.check_output(session, now_us)
-        if session.parser.pending_bytes() != 0:
+        if session.query_bytes() != 0:
             self.check_query(session)
 
     def memory_of(self, session: Session) -> i64:

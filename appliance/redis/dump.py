@@ -47,7 +47,7 @@ from appliance.redis.integers import U64_MAX, parse_integer
 from appliance.redis.lzf import LzfError, compress, decompress_untrusted
 from appliance.redis.replies import integer_text
 from appliance.redis.types.hashes import HASHTABLE as HASH_HASHTABLE, LISTPACK as HASH_LISTPACK, Hash
-from appliance.redis.types.lists import ListValue
+from appliance.redis.types.lists import ListValue, Node
 from appliance.redis.types.sets import (
     HASHTABLE as SET_HASHTABLE,
     INTSET as SET_INTSET,
@@ -74,12 +74,12 @@ if TYPE_CHECKING:
 
 VERSION: Final = 12  # what redis-server 8.2 writes
 
-_STRING: Final = 0
+TYPE_STRING: Final = 0
 _LIST: Final = 1
-_SET: Final = 2
+TYPE_SET: Final = 2
 _ZSET: Final = 3
-_HASH: Final = 4
-_ZSET_2: Final = 5
+TYPE_HASH: Final = 4
+TYPE_ZSET_2: Final = 5
 _HASH_ZIPMAP: Final = 9
 _LIST_ZIPLIST: Final = 10
 _SET_INTSET: Final = 11
@@ -89,14 +89,14 @@ _LIST_QUICKLIST: Final = 14
 _STREAM: Final = 15
 _HASH_LISTPACK: Final = 16
 _ZSET_LISTPACK: Final = 17
-_LIST_QUICKLIST_2: Final = 18
+TYPE_LIST_QUICKLIST_2: Final = 18
 _STREAM_2: Final = 19
 _SET_LISTPACK: Final = 20
-_STREAM_3: Final = 21
+TYPE_STREAM_3: Final = 21
 _HASH_EXPIRING_RC: Final = 22  # of the release candidates of 7.4: times are absolute
 _HASH_LISTPACK_EX_RC: Final = 23
 VALKEY_HASH: Final = 1022  # Valkey's 22: the times of fields are absolute, and -1 for none
-_HASH_EXPIRING: Final = 24
+TYPE_HASH_EXPIRING: Final = 24
 _HASH_LISTPACK_EX: Final = 25
 FUNCTION: Final = 245
 
@@ -242,13 +242,13 @@ def write_value(sink: Sink, value: object, key: bytes | None) -> None:
     """
     out = sink.out
     if isinstance(value, bytes):
-        _write_type(out, _STRING, key)
+        write_type(out, TYPE_STRING, key)
         write_string(out, value)
     elif isinstance(value, int):
-        _write_type(out, _STRING, key)
+        write_type(out, TYPE_STRING, key)
         write_string(out, integer_text(value))
     elif isinstance(value, StringBuffer):
-        _write_type(out, _STRING, key)
+        write_type(out, TYPE_STRING, key)
         write_string(out, bytes(value.data))
     elif isinstance(value, ListValue):
         _write_list(sink, value, key)
@@ -264,7 +264,8 @@ def write_value(sink: Sink, value: object, key: bytes | None) -> None:
         raise TypeError(f"{type(value).__name__} is no value of a key")
 
 
-def _write_type(out: BytesWriter, kind: i64, key: bytes | None) -> None:
+def write_type(out: BytesWriter, kind: i64, key: bytes | None) -> None:
+    """The beginning of a value: its type, and the key in a file."""
     out.append(kind)
     if key is not None:
         write_string(out, key)
@@ -304,30 +305,35 @@ def restore_functions(payload: bytes) -> list[bytes]:
 
 def _write_list(sink: Sink, value: ListValue, key: bytes | None) -> None:
     out = sink.out
-    _write_type(out, _LIST_QUICKLIST_2, key)
+    write_type(out, TYPE_LIST_QUICKLIST_2, key)
     nodes = value.nodes()
     write_length(out, len(nodes))
     for node in nodes:
-        if node.is_plain:
-            write_length(out, _PLAIN_NODE)
-            write_string(out, node.items[node.start])
-        else:
-            write_length(out, _PACKED_NODE)
-            write_string(out, lp.pack(node.items, node.start))
+        write_node(out, node)
         sink.settle()
+
+
+def write_node(out: BytesWriter, node: Node) -> None:
+    """A node of a list."""
+    if node.is_plain:
+        write_length(out, _PLAIN_NODE)
+        write_string(out, node.items[node.start])
+    else:
+        write_length(out, _PACKED_NODE)
+        write_string(out, lp.pack(node.items, node.start))
 
 
 def _write_set(out: BytesWriter, value: Set, key: bytes | None) -> None:
     members = value.members()
     if value.encoding_id == SET_INTSET:
-        _write_type(out, _SET_INTSET, key)
+        write_type(out, _SET_INTSET, key)
         write_string(out, _intset(members))
         return
     if value.encoding_id == SET_LISTPACK:
-        _write_type(out, _SET_LISTPACK, key)
+        write_type(out, _SET_LISTPACK, key)
         write_string(out, _packed(members))
         return
-    _write_type(out, _SET, key)
+    write_type(out, TYPE_SET, key)
     write_length(out, len(members))
     for member in members:
         assert isinstance(member, bytes)
@@ -372,14 +378,14 @@ def _intset(members: list[object]) -> bytes:
 def _write_sorted_set(out: BytesWriter, value: SortedSet, key: bytes | None) -> None:
     members = value.slice(0, len(value))
     if value.is_listpack:
-        _write_type(out, _ZSET_LISTPACK, key)
+        write_type(out, _ZSET_LISTPACK, key)
         texts: list[bytes] = []
         for member in members:
             texts.append(member.name)
             texts.append(double_text(member.score))
         write_string(out, lp.pack(texts))
         return
-    _write_type(out, _ZSET_2, key)
+    write_type(out, TYPE_ZSET_2, key)
     at: i64 = len(members)
     write_length(out, at)
     while at > 0:  # from the highest score down
@@ -391,7 +397,7 @@ def _write_sorted_set(out: BytesWriter, value: SortedSet, key: bytes | None) -> 
 def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
     items = value.items(NO_EXPIRY)  # at that time nothing has expired
     if value.encoding_id == HASH_LISTPACK:
-        _write_type(out, _HASH_LISTPACK, key)
+        write_type(out, _HASH_LISTPACK, key)
         write_string(out, _packed(items))
         return
     earliest = 0
@@ -406,7 +412,7 @@ def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
             earliest = when
         times.append(when)
     if value.encoding_id != HASH_HASHTABLE:
-        _write_type(out, _HASH_LISTPACK_EX, key)
+        write_type(out, _HASH_LISTPACK_EX, key)
         write_i64_le(out, earliest)
         texts: list[bytes] = []
         for at, when in enumerate(times):
@@ -417,9 +423,9 @@ def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
         write_string(out, lp.pack(texts))
         return
     if earliest == 0:
-        _write_type(out, _HASH, key)
+        write_type(out, TYPE_HASH, key)
     else:
-        _write_type(out, _HASH_EXPIRING, key)
+        write_type(out, TYPE_HASH_EXPIRING, key)
         write_i64_le(out, earliest)
     write_length(out, len(times))
     for at, when in enumerate(times):
@@ -430,7 +436,8 @@ def _write_hash(out: BytesWriter, value: Hash, key: bytes | None) -> None:
             write_string(out, item)
 
 
-def _write_id(out: BytesWriter, entry_id: int) -> None:
+def write_id(out: BytesWriter, entry_id: int) -> None:
+    """The ID of an entry that is pending."""
     out.write(entry_id.to_bytes(_ID_SIZE, "big"))
 
 
@@ -441,7 +448,7 @@ def _write_id_lengths(out: BytesWriter, entry_id: int) -> None:
 
 def _write_stream(sink: Sink, value: Stream, key: bytes | None) -> None:
     out = sink.out
-    _write_type(out, _STREAM_3, key)
+    write_type(out, TYPE_STREAM_3, key)
     write_length(out, len(value.blocks))
     start = 0
     while True:
@@ -450,37 +457,62 @@ def _write_stream(sink: Sink, value: Stream, key: bytes | None) -> None:
             break
         for block in blocks:
             assert isinstance(block, Block)
-            write_string(out, block.first_id().to_bytes(_ID_SIZE, "big"))
-            write_string(out, block.to_listpack())
+            write_block(out, block.first_id(), block.to_listpack())
             sink.settle()
         start = keys[len(keys) - 1] + 1
+    write_facts(out, value)
+    for name in sorted(value.groups):
+        group = value.groups[name]
+        write_group(out, name, group)
+        write_pending(out, group, group.pending.keys())
+        write_length(out, len(group.consumers))
+        for consumer_name in group.names():
+            consumer = group.consumers[consumer_name]
+            write_consumer(out, consumer)
+            for entry_id in consumer.pending.keys():  # noqa: SIM118 - not a dict
+                write_id(out, entry_id)
+
+
+def write_block(out: BytesWriter, first_id: int, packed: bytes) -> None:
+    """A node of a stream."""
+    write_string(out, first_id.to_bytes(_ID_SIZE, "big"))
+    write_string(out, packed)
+
+
+def write_facts(out: BytesWriter, value: Stream) -> None:
+    """What follows the nodes of a stream, up to its groups."""
     write_length(out, value.length)
     _write_id_lengths(out, value.last_id)
     _write_id_lengths(out, value.first_id)
     _write_id_lengths(out, value.max_deleted_id)
     write_length(out, value.entries_added)
     write_length(out, len(value.groups))
-    for name in sorted(value.groups):
-        group = value.groups[name]
-        write_string(out, name)
-        _write_id_lengths(out, group.last_id)
-        write_length(out, group.entries_read & U64_MAX)
-        write_length(out, len(group.pending))
-        for entry_id in group.pending.keys():  # noqa: SIM118 - not a dict
-            nack = group.nack(entry_id)
-            assert nack is not None
-            _write_id(out, entry_id)
-            write_i64_le(out, nack.delivery_ms)
-            write_length(out, nack.delivery_count)
-        write_length(out, len(group.consumers))
-        for consumer_name in group.names():
-            consumer = group.consumers[consumer_name]
-            write_string(out, consumer_name)
-            write_i64_le(out, consumer.seen_ms)
-            write_i64_le(out, consumer.active_ms)
-            write_length(out, len(consumer.pending))
-            for entry_id in consumer.pending.keys():  # noqa: SIM118
-                _write_id(out, entry_id)
+
+
+def write_group(out: BytesWriter, name: bytes, group: Group) -> None:
+    """A group of a stream, up to what is pending."""
+    write_string(out, name)
+    _write_id_lengths(out, group.last_id)
+    write_length(out, group.entries_read & U64_MAX)
+    write_length(out, len(group.pending))
+
+
+def write_pending(out: BytesWriter, group: Group, entry_ids: list[int]) -> None:
+    """Some of the entries that are pending in a group."""
+    for entry_id in entry_ids:
+        nack = group.nack(entry_id)
+        assert nack is not None
+        write_id(out, entry_id)
+        write_i64_le(out, nack.delivery_ms)
+        write_length(out, nack.delivery_count)
+
+
+def write_consumer(out: BytesWriter, consumer: Consumer) -> None:
+    """A consumer of a group, up to what is pending with it."""
+    write_string(out, consumer.name)
+    write_i64_le(out, consumer.seen_ms)
+    write_i64_le(out, consumer.active_ms)
+    write_length(out, len(consumer.pending))
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -632,19 +664,19 @@ def read_value(reader: PayloadReader, kind: int, limits: EncodingLimits) -> obje
         PayloadError: there is none.
     """
     try:
-        if kind == _STRING:
+        if kind == TYPE_STRING:
             return string_value(reader.string())
-        if kind in (_LIST, _LIST_ZIPLIST, _LIST_QUICKLIST, _LIST_QUICKLIST_2):
+        if kind in (_LIST, _LIST_ZIPLIST, _LIST_QUICKLIST, TYPE_LIST_QUICKLIST_2):
             return _restore_list(reader, kind, limits)
-        if kind in (_SET, _SET_INTSET, _SET_LISTPACK):
+        if kind in (TYPE_SET, _SET_INTSET, _SET_LISTPACK):
             return _restore_set(reader, kind, limits)
-        if kind in (_ZSET, _ZSET_2, _ZSET_ZIPLIST, _ZSET_LISTPACK):
+        if kind in (_ZSET, TYPE_ZSET_2, _ZSET_ZIPLIST, _ZSET_LISTPACK):
             return _restore_sorted_set(reader, kind, limits)
-        if kind in (_STREAM, _STREAM_2, _STREAM_3):
+        if kind in (_STREAM, _STREAM_2, TYPE_STREAM_3):
             return _StreamReader(reader, kind, limits).stream()
-        if kind in (_HASH, _HASH_ZIPMAP, _HASH_ZIPLIST, _HASH_LISTPACK):
+        if kind in (TYPE_HASH, _HASH_ZIPMAP, _HASH_ZIPLIST, _HASH_LISTPACK):
             return _restore_hash(reader, kind, limits)
-        if kind in (_HASH_EXPIRING, _HASH_EXPIRING_RC, _HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
+        if kind in (TYPE_HASH_EXPIRING, _HASH_EXPIRING_RC, _HASH_LISTPACK_EX, _HASH_LISTPACK_EX_RC):
             return _restore_expiring_hash(reader, kind, limits)
         if kind == VALKEY_HASH:
             return _restore_valkey_hash(reader, limits)
@@ -747,12 +779,12 @@ def _restore_intset(data: bytes, limits: EncodingLimits) -> Set:
 
 def _restore_sorted_set(reader: PayloadReader, kind: int, limits: EncodingLimits) -> SortedSet:
     value = SortedSet(limits)
-    if kind in (_ZSET, _ZSET_2):
+    if kind in (_ZSET, TYPE_ZSET_2):
         left = reader.count()
         while left > 0:
             left -= 1
             name = reader.string()
-            _add_member(value, name, reader.double() if kind == _ZSET_2 else reader.text_double())
+            _add_member(value, name, reader.double() if kind == TYPE_ZSET_2 else reader.text_double())
         return value
     text = reader.string()
     items = lp.unpack_untrusted(text) if kind == _ZSET_LISTPACK else _ziplist(text)
@@ -773,7 +805,7 @@ def _add_member(value: SortedSet, name: bytes, score: float) -> None:
 
 def _restore_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     value = Hash(limits)
-    if kind == _HASH:
+    if kind == TYPE_HASH:
         left = reader.count()
         if left > limits.hash_max_listpack_entries:
             value.convert()
@@ -801,7 +833,7 @@ def _restore_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> H
 
 def _restore_expiring_hash(reader: PayloadReader, kind: int, limits: EncodingLimits) -> Hash:
     earliest = 0
-    if kind in (_HASH_EXPIRING, _HASH_LISTPACK_EX):
+    if kind in (TYPE_HASH_EXPIRING, _HASH_LISTPACK_EX):
         earliest = reader.time_ms()
     value = Hash(limits)
     fields: list[bytes] = []
@@ -826,7 +858,7 @@ def _restore_expiring_hash(reader: PayloadReader, kind: int, limits: EncodingLim
         while left > 0:
             left -= 1
             when = reader.length()
-            if when != 0 and kind == _HASH_EXPIRING:
+            if when != 0 and kind == TYPE_HASH_EXPIRING:
                 when += earliest - 1
             field = reader.string()
             if not value.set(field, reader.string()):
@@ -1019,7 +1051,7 @@ class _StreamReader:
         if name in group.consumers:
             raise PayloadError("a consumer twice")
         consumer = Consumer(name, reader.time_ms())
-        consumer.active_ms = reader.time_ms() if self.kind == _STREAM_3 else consumer.seen_ms
+        consumer.active_ms = reader.time_ms() if self.kind == TYPE_STREAM_3 else consumer.seen_ms
         group.consumers[name] = consumer
         left = reader.length()
         while left > 0:

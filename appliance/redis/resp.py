@@ -128,6 +128,21 @@ class RequestParser:
         """Bytes received that no request was made of yet (the server's qbuf)."""
         return len(self.data) - self.pos + self._chunks_length
 
+    def pending_arguments(self) -> int:
+        """Bytes of the arguments that are whole, of a request that is not (the server's argv-mem)."""
+        if self._remaining == 0:
+            return 0
+        return sum([len(argument) for argument in self._args])
+
+    def is_in_bulk(self) -> bool:
+        """Whether a bulk string has come in part."""
+        return self._waiting == _WAIT_BULK
+
+    def bulk_bytes_with(self, count: i64) -> i64:
+        """What will be there of the bulk string that has come in part, with `count` bytes more."""
+        have = self._chunks_length + count
+        return have if have < self._bulk_length else self._bulk_length + 2
+
     def feed(self, data: bytes, start: i64 = 0) -> None:
         """Take the next bytes of the stream: data[start:].
 

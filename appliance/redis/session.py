@@ -83,7 +83,7 @@ SUBSCRIBED: Final = 1 << 9  # listens to channels
 NO_BLOCKING: Final = 1 << 10  # inside EXEC or a script: a command that would block gives up at once
 MONITORING: Final = 1 << 16  # is told of all commands
 TRACKED: Final = 1 << 17  # CLIENT TRACKING ON
-REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then
+REPLICA: Final = 1 << 18  # gets a snapshot, and is closed then, or when a command of its own is answered
 
 # What SCRIPT DEBUG has said: how EVAL runs.
 NO_DEBUG: Final = 0
@@ -142,6 +142,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.can_redirect = False  # as Valkey's clients say
         self.debug_mode: i64 = NO_DEBUG
         self.dialogue: Dialogue | None = None  # while a script is debugged: gets the input
         self.touching: i64 = engine.touching  # for Clock.touching
@@ -235,11 +236,18 @@ class Session:
                 dialogue.feed(data if start == 0 else data[start:])
                 return
             self._keep(data if start == 0 else data[start:])
+            if count >= _LARGE_PIECE:
+                self.engine.client_limits.check_query(self)
             if self.engine.mode & CLIENTS_LIMITED:
                 self.engine.client_limits.count(self)
             return
-        self.parser.feed(data, start)
-        self._execute_all(self.parser)
+        parser = self.parser
+        if parser.is_in_bulk() or self.queued_bytes != 0:
+            # What these bytes make whole counts before it is executed.
+            if not self.engine.client_limits.takes(self, count):
+                return
+        parser.feed(data, start)
+        self._execute_all(parser)
         if count >= _LARGE_PIECE:
             self.engine.client_limits.check_query(self)
 
@@ -458,7 +466,7 @@ class Session:
                 + b"in this context",
             )
             return False
-        if mode & MONITORING and command.flags & (WRITE | READONLY | MAY_REPLICATE):
+        if mode & (MONITORING | REPLICA) and command.flags & (WRITE | READONLY | MAY_REPLICATE):
             self.reject(command, b"ERR Replica can't interact with the keyspace")
             return False
         if self.engine.mode & PAUSED:
@@ -688,15 +696,20 @@ class Session:
     def emit(self, reply: object) -> None:
         """Append one of several replies of the command being executed, unless CLIENT REPLY says not to."""
         if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._emitted().reply(reply, self.resp3)
+            self.emit_push(reply)
 
     def emit_push(self, reply: object) -> None:
         """The same for a reply that is a push, which CLIENT REPLY does not suppress."""
-        self._emitted().reply(reply, self.resp3)
+        if self.mode & REPLICA:
+            self._answered_beside_snapshot()
+        else:
+            self._emitted().reply(reply, self.resp3)
 
     def emit_array_header(self, count: int) -> None:
         """Append the head of an array whose items follow by `emit`."""
-        if self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
+        if self.mode & REPLICA:
+            self._answered_beside_snapshot()
+        elif self.mode & (REPLY_OFF | REPLY_SKIP) == 0:
             self._emitted().raw(b"*%d\r\n" % count)
 
     def unsubscribe_all(self) -> None:
@@ -742,10 +755,18 @@ class Session:
 
     def push(self, wire: bytes) -> None:
         """Append a message; CLIENT REPLY does not suppress those."""
-        if not self.is_closing:
+        if self.mode & REPLICA:
+            if not self.is_closing:
+                self._answered_beside_snapshot()
+        elif not self.is_closing:
             self._replies.raw(wire)
             if len(wire) >= _LARGE_PIECE:
                 self.engine.client_limits.check_output(self, self.clock.now_us)
+
+    def push_snapshot(self, wire: bytes) -> None:
+        """Append a part of the snapshot that this session gets."""
+        if not self.is_closing:
+            self._replies.raw(wire)
 
     def try_again(self, waiting: Waiting) -> None:
         """A key this parked session waits for is ready, and it has left its queues: run its command again."""
@@ -815,11 +836,21 @@ class Session:
         """Append a reply unless CLIENT REPLY says not to; then let SKIP take effect or wear off."""
         mode = self.mode
         if mode & (REPLY_OFF | REPLY_SKIP) == 0:
-            self._replies.reply(reply, self.resp3)
+            self._say(reply)
         if mode & (REPLY_SKIP | REPLY_SKIP_NEXT) != 0:
             self.mode = mode & ~(REPLY_SKIP | REPLY_SKIP_NEXT)
             if mode & REPLY_SKIP_NEXT:
                 self.mode |= REPLY_SKIP
+
+    def _say(self, reply: object) -> None:
+        """Append a reply, which is the end of a session that gets a snapshot: it may not be answered."""
+        if self.mode & REPLICA == 0:
+            self._replies.reply(reply, self.resp3)
+        elif reply is not NO_REPLY:
+            self._answered_beside_snapshot()
+
+    def _answered_beside_snapshot(self) -> None:
+        self.engine.client_limits.close(self, "closing a client that was answered during its snapshot")
 
     def take_output(self) -> list[bytes]:
         """Reply bytes since the last call: usually one element, [] when there are none.

@@ -71,6 +71,8 @@ class ReplicaState:
         self.is_snapshot_only = False  # rdb-only: it does not want to hear of changes
         self.takes_marks = False  # capa eof: the length need not be known before
         self.is_channel = False  # rdb-channel: it has another connection for the changes
+        self.port = 0  # listening-port
+        self.address = b""  # ip-address
         self.wants_data = True
         self.wants_functions = True
 
@@ -152,6 +154,16 @@ class Snapshot:
         self._left: i64 = 0
         self._moved_us: i64 = 0
 
+    def line(self) -> str:
+        """How INFO shows the client: as a replica that is not there yet."""
+        wanted = self.session.replica
+        address = "" if wanted is None else wanted.address.decode("latin-1")
+        if address == "":
+            address = self.session.remote.rpartition(":")[0]
+        port = 0 if wanted is None else wanted.port
+        state = "send_bulk" if self.is_written and not self.takes_marks else "wait_bgsave"
+        return f"ip={address},port={port},state={state},offset=0,lag=0"
+
     def begin(self, facts: list[tuple[bytes, bytes]]) -> None:
         """The data are to be shown as they are now.
 
@@ -169,7 +181,7 @@ class Snapshot:
         self._is_lfu = policy.endswith(b"-lfu")
         if self.takes_marks:
             self._mark = engine.random_bytes(20).hex().encode()
-            self.session.push(b"$EOF:" + self._mark + b"\r\n")
+            self.session.push_snapshot(b"$EOF:" + self._mark + b"\r\n")
         for name, text in facts:
             self._writer.about(name, text)
         if self._wants_functions:
@@ -225,9 +237,9 @@ class Snapshot:
         session = self.session
         if self.takes_marks:
             if len(part) > 0:
-                session.push(part)
+                session.push_snapshot(part)
             if self.is_written:
-                session.push(self._mark)
+                session.push_snapshot(self._mark)
             return
         self._parts.append(part)
         now_us = self.engine.clock.now_us
@@ -235,13 +247,13 @@ class Snapshot:
             size = 0
             for each in self._parts:
                 size += len(each)
-            session.push(b"$%d\r\n" % size)
+            session.push_snapshot(b"$%d\r\n" % size)
             for each in self._parts:
-                session.push(each)
+                session.push_snapshot(each)
             self._parts = []
         elif now_us - self._told_us >= _SECOND_US:
             self._told_us = now_us
-            session.push(b"\n")
+            session.push_snapshot(b"\n")
 
     def is_stuck(self, now_us: i64) -> bool:
         """Whether the client has taken nothing for too long."""
@@ -288,7 +300,6 @@ class Snapshots:
     def add(self, session: Session, wanted: ReplicaState) -> None:
         """Send the session a snapshot, now or when those before it have theirs, and close it then."""
         session.mode |= REPLICA
-        session.park()
         self._waiting.append(Snapshot(self.engine, session, wanted))
         self._next()
 
@@ -336,6 +347,13 @@ class Snapshots:
         self._current = None
         snapshot.abandon()
         self._next()
+
+    def replicas(self) -> list[Snapshot]:
+        """Those that are wanted, in the order in which they were."""
+        found = list(self._waiting)
+        if self._current is not None:
+            found.insert(0, self._current)
+        return [each for each in found if not each.session.is_closing]
 
     def keep(self, table: Table, expiring: list[Entry]) -> bool:
         """A database let go of a table: whether a snapshot needs it, and will let go of it later."""

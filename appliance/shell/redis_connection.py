@@ -185,7 +185,10 @@ class RedisConnection(StepHandler):
         session = self.session
         if self.is_finishing or self.connection.is_closed:
             return
-        self._write(session.take_output())
+        output = session.take_output()
+        if output and self.output is None:
+            session.last_interaction_us = self.pump.unix_now  # to be told something is no idleness either
+        self._write(output)
         if session.is_closing:
             self.finish()
         elif self.is_held and not session.is_parked:

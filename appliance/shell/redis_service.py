@@ -170,6 +170,7 @@ class RedisService:
         self.pump.add_step_hook(self._after_handlers)
         engine.configuration.on_change("port", self._move)
         engine.configuration.on_change("bind", self._check_addresses)
+        engine.configuration.on_change("maxclients", self._check_clients)
 
     async def run(self) -> None:
         """Housekeeping of the connections, those that MIGRATE makes, and copies for debugging scripts.
@@ -246,6 +247,14 @@ class RedisService:
             if name in ("*", "0.0.0.0", ours) or (name != word and _is_address(name)):
                 continue
             raise ValueError("Failed to bind to specified addresses.")
+
+    def _check_clients(self, value: bytes) -> None:
+        """CONFIG SET maxclients: the pool of connections is what the limit on descriptors is elsewhere."""
+        most = self.network.interface.config.max_connections
+        if int(value) > most:
+            raise ValueError(
+                f"The operating system is not able to handle the specified number of clients, try with {most}"
+            )
 
     def _after_handlers(self) -> None:
         dispatch_pending(self.engine)

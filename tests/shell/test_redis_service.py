@@ -13,9 +13,11 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_task
 
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.clock import Clock
+from appliance.shell.link import MemoryLink
 from appliance.shell.redis_service import RedisService, dispatch_pending, run_cron, serve_redis_stream
 from appliance.stack.timebase import NEVER
-from tests.shell.support import EPOCH_US, SERVER, ask, receive_exactly, two_networks, until
+from tests.shell.support import EPOCH_US, SERVER, ask, lose_all, receive_exactly, two_networks, until
+from tests.support.packets import Packet, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -562,6 +564,77 @@ async def test_keep_alive_is_that_of_the_time_a_client_came(autojump_clock: Mock
             30_000_000,
             300_000_000,
         ]
+
+
+async def test_a_silent_client_is_probed_and_a_vanished_one_is_let_go_of(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        stream = await open_client(client)
+        await ask(stream, b"CONFIG SET tcp-keepalive 30\r\n", b"+OK\r\n")
+        silent = await open_client(client)
+        await ask(silent, b"CLIENT SETNAME silent\r\n", b"+OK\r\n")
+        await stream.aclose()
+        await until(lambda: len(service.engine.sessions) == 1)
+        server_link, client_link = server.link, client.link
+        assert isinstance(server_link, MemoryLink)
+        assert isinstance(client_link, MemoryLink)
+        sent: list[Packet] = []
+        answers: list[Packet] = []
+
+        def seen(kept: list[Packet], frame: bytes) -> list[bytes]:
+            packet = parse(frame)
+            if packet.kind == "tcp":
+                kept.append(packet)
+            return [frame]
+
+        server_link.on_write = lambda frame: seen(sent, frame)
+        client_link.on_write = lambda frame: seen(answers, frame)
+        await trio.sleep(29)
+        assert sent == []
+        answers.clear()
+        await trio.sleep(2)
+        (probe,) = sent
+        (answer,) = answers
+        assert probe.data == b""
+        assert (
+            probe.seq == (answer.ack - 1) & 0xFFFF_FFFF
+        )  # RFC 9293 3.8.4: a byte that has been acknowledged
+        await trio.sleep(100)
+        assert len(sent) == len(answers) == 4
+        assert len(service.engine.sessions) == 1
+        client_link.on_write = lose_all
+        await trio.sleep(45)  # three probes, ten seconds apart
+        assert len(service.engine.sessions) == 1
+        await trio.sleep(30)
+        assert len(service.engine.sessions) == 0
+
+
+async def test_what_a_client_is_told_ends_its_idleness(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, _server, service):
+        listening, speaking = await open_client(client), await open_client(client)
+        await ask(listening, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+        await ask(speaking, b"PING\r\n", b"+PONG\r\n")
+        await trio.sleep(50)
+        await ask(speaking, b"PUBLISH c x\r\n", b":1\r\n")
+        first, second = service.engine.sessions.values()
+        assert first.last_interaction_us == second.last_interaction_us
+
+
+async def test_no_more_clients_can_be_asked_for_than_there_is_room_for(autojump_clock: MockClock) -> None:
+    async with redis_at_6379() as (client, server, service):
+        stream = await open_client(client)
+        most = server.interface.config.max_connections
+        refusal = (
+            b"-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not "
+            b"able to handle the specified number of clients, try with %d\r\n" % most
+        )
+        await ask(stream, b"CONFIG SET maxclients %d\r\n" % (most + 1), refusal)
+        await ask(stream, b"CONFIG SET maxclients 1\r\n", b"+OK\r\n")
+        other = await open_client(client)
+        assert await rest_of(other) == b"-ERR max number of clients reached\r\n"
+        assert service.engine.rejected_connections == 1
+        await ask(stream, b"CONFIG SET maxclients %d\r\n" % most, b"+OK\r\n")
+        third = await open_client(client)
+        await ask(third, b"PING\r\n", b"+PONG\r\n")
 
 
 async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_clock: MockClock) -> None:

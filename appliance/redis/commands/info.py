@@ -177,7 +177,6 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
             "cluster_enabled": 0,
             "mem_cluster_links": 0,
             "role": "master",
-            "connected_slaves": 0,
             "master_failover_state": "no-failover",
             "master_replid2": "0" * 40,
             "master_repl_offset": 0,
@@ -306,7 +305,7 @@ def _clients(engine: Engine) -> Facts:
         largest_input = max(largest_input, int(each.query_bytes()))
         largest_output = max(largest_output, int(each.output_bytes()))
     return {
-        "connected_clients": len(engine.sessions),
+        "connected_clients": len(engine.sessions) - len(engine.snapshots.replicas()),
         "maxclients": engine.configuration.integer("maxclients"),
         "client_recent_max_input_buffer": largest_input,
         "client_recent_max_output_buffer": largest_output,
@@ -427,7 +426,11 @@ def _stats(engine: Engine) -> Facts:
 
 
 def _replication(engine: Engine) -> Facts:
-    return {"master_replid": engine.replication_id}
+    """Who gets a snapshot is a replica for as long as that takes."""
+    lines = [each.line() for each in engine.snapshots.replicas()]
+    facts: Facts = {"connected_slaves": len(lines), "master_replid": engine.replication_id}
+    facts.update({f"slave{at}": line for at, line in enumerate(lines)})
+    return facts
 
 
 def _command_stats(engine: Engine) -> Facts:
@@ -532,6 +535,9 @@ def section(engine: Engine, name: str) -> Facts:
     for field in FIELDS.get(name, []):
         value = found.pop(field, None)
         facts[field] = _ALWAYS[field] if value is None else value
+        if field == "connected_slaves":
+            for at in range(int(facts[field])):
+                facts[f"slave{at}"] = found.pop(f"slave{at}")
     facts.update(found)
     return facts
 

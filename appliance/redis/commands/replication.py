@@ -75,12 +75,13 @@ def replconf(session: Session, args: list[bytes]) -> object:
         option = args[at].lower()
         value = args[at + 1]
         if option == b"listening-port":
-            integer_argument(value)
+            state.port = integer_argument(value)
         elif option == b"ip-address":
             if len(value) > _LONGEST_ADDRESS:
                 raise CommandError(
                     b"ERR REPLCONF ip-address provided by replica instance is too long: %d bytes" % len(value)
                 )
+            state.address = value
         elif option == b"capa":
             if value.lower() == b"eof":
                 state.takes_marks = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.redis.replies import Verbatim
-from tests.support.redis_pair import OurClient, encode_request, make_engine, parse_one, read_value
+from tests.support.redis_pair import PATIENCE_S, OurClient, encode_request, make_engine, parse_one, read_value
 
 if TYPE_CHECKING:
     import socket
@@ -44,10 +44,13 @@ def send_until_closed(connection: socket.socket, data: bytes, asking: socket.soc
         for _ in range(3):  # what it does about what it has read, it has done before it answers others twice
             read_value(asking, encode_request(("PING",)))
         connection.settimeout(0)
-        return connection.recv(1) == b""
+        while connection.recv(1 << 16):
+            pass
+        return True
     except (BrokenPipeError, ConnectionResetError):
         return True
     except BlockingIOError:
+        connection.settimeout(PATIENCE_S)
         return False
 
 
@@ -72,6 +75,67 @@ def test_an_unfinished_request_is_borne_up_to_the_limit(real_server: RealServer,
         ours.send(piece)
     assert ours.session.is_closing == is_closed
     assert counters(parse_one(admin.send(encode_request(("INFO", "stats"))))) == their_counters
+
+
+MIB = 1 << 20
+LARGE = {
+    "as large as may be": [encode_request(("SET", "a", bytes(MIB - 2)))],
+    "one byte more": [encode_request(("SET", "a", bytes(MIB - 1)))],
+    "with CR LF too large": [encode_request(("SET", "a", bytes(MIB)))],
+    "ends in a small piece": [encode_request(("SET", "a", bytes(MIB + 40)))],
+    "many arguments": [encode_request(("SADD", "a", *[f"{number:0100}" for number in range(20_000)]))],
+    "a pipeline": [encode_request(("SET", "a", bytes(9_000))) * 200],
+    "a transaction at the limit": [b"MULTI\r\n", *[encode_request(("SET", "a", bytes(60_000)))] * 17],
+    "a transaction above it": [b"MULTI\r\n", *[encode_request(("SET", "a", bytes(60_000)))] * 18],
+    "a large transaction and its end": [
+        b"MULTI\r\n",
+        encode_request(("SET", "a", bytes(700_000))),
+        encode_request(("SET", "a", bytes(300_000))),
+        encode_request(("SET", "a", bytes(100_000))),
+        b"EXEC\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_request_counts_before_it_is_executed(real_server: RealServer, what: str) -> None:
+    real_server.put_right()
+    engine = make_engine()
+    admin, ours = OurClient(engine), OurClient(engine)
+    with real_server.connect() as asking, real_server.connect() as theirs:
+        for line in (("CONFIG", "SET", "client-query-buffer-limit", MIB), ("DEL", "a")):
+            admin.send(encode_request(line))
+            read_value(asking, encode_request(line))
+        for data in LARGE[what]:
+            for at in range(0, len(data), 1 << 16):
+                ours.send(data[at : at + (1 << 16)])
+            is_closed = send_until_closed(theirs, data, asking)
+            assert ours.session.is_closing == is_closed
+            if is_closed:
+                break
+        for line in (("DEBUG", "DIGEST-VALUE", "a"), ("LLEN", "a")):
+            request = encode_request(line)
+            assert repr(parse_one(admin.send(request))) == repr(read_value(asking, request))
+        info = encode_request(("INFO", "stats"))
+        assert counters(parse_one(admin.send(info))) == counters(read_value(asking, info))
+        read_value(asking, encode_request(("CONFIG", "SET", "client-query-buffer-limit", 1 << 30)))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$10\r\nabc",
+        b"*3\r\n$3\r\nSET\r\n",
+        b"GET a",
+        b"*2\r\n$5\r\nab",
+        b"MULTI\r\nGET abc\r\n",
+    ],
+)
+def test_an_unfinished_request_is_listed(both: Both, begun: bytes) -> None:
+    both.open("one")
+    both.send("one", begun)
+    fields = ("qbuf", "argv-mem", "multi-mem", "multi", "omem", "oll", "cmd")
+    both.listed_alike("one", fields)
 
 
 class Both:
@@ -126,6 +190,21 @@ class Both:
             if theirs == ours or time.monotonic() > deadline:
                 assert theirs == ours
                 return ours
+
+    def listed_alike(self, name: str, fields: tuple[str, ...]) -> None:
+        """What CLIENT LIST says of one, once the server has read what was sent to it."""
+        request = encode_request(("CLIENT", "LIST"))
+
+        def said(reply: object) -> list[bytes]:
+            mark = f" name={name}-{self.number} ".encode()
+            line = next(line for line in text_of(reply).splitlines() if mark in line)
+            facts = dict(word.split(b"=", 1) for word in line.split(b" "))
+            return [facts[field.encode()] for field in fields]
+
+        ours = said(parse_one(self.ours["admin"].send(request)))
+        deadline = time.monotonic() + PATIENCE_S
+        while (theirs := said(read_value(self.theirs["admin"], request))) != ours:
+            assert time.monotonic() < deadline, (ours, theirs)
 
     def _names(self, reply: object) -> set[str]:
         listed = text_of(reply)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shlex
+import struct
+import termios
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -402,3 +405,104 @@ def test_a_file_with_a_key_twice_is_no_file() -> None:
     ours.ask("SET", "k", "v")
     with pytest.raises(PayloadError, match="twice"):
         load(ours.client.engine, file_of(ours.client.engine))
+
+
+class Replica:
+    """One client that gets a snapshot of redis-server which does not end by itself, and one of ours."""
+
+    def __init__(self, reference: RealServer, words: tuple[Argument, ...]) -> None:
+        self.theirs = reference.connect()
+        engine = make_engine()
+        self.ours = OurClient(engine)
+        self.our_admin = OurClient(engine)
+        self.their_admin = reference.connect()
+        for request in (
+            # A second for each key; nobody waits for the end.
+            ("CONFIG", "SET", "repl-diskless-sync-delay", 0, "rdb-key-save-delay", 1_000_000),
+            ("MSET", *[f"key:{number}" for number in range(2_000)]),
+        ):
+            self.ask(*request)
+        for request in (("REPLCONF", "rdb-only", 1, "capa", "eof"), words):
+            self.ours.send(encode_request(request))
+            read_value(self.theirs, encode_request(request))
+        self.ours.send(b"SYNC\r\n")
+        self.theirs.sendall(b"SYNC\r\n")
+        while b"connected_slaves:1" not in read_value(self.their_admin, b"INFO replication\r\n"):  # type: ignore[operator]
+            pass
+
+    def ask(self, *request: Argument) -> tuple[Any, Any]:
+        """What the two answer to somebody else."""
+        data = encode_request(request)
+        return parse_one(self.our_admin.send(data)), read_value(self.their_admin, data)
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.their_admin.close()
+
+
+@pytest.fixture
+def replica(reference: RealServer) -> Iterator[Replica]:
+    made = Replica(reference, ("REPLCONF", "listening-port", 7777))
+    yield made
+    made.close()
+
+
+def test_who_gets_a_snapshot_is_shown_as_there(replica: Replica) -> None:
+    for section in ("replication", "clients"):
+        ours, theirs = replica.ask("INFO", section)
+        wanted = rb"(?m)^(?:role|connected_\w+|slave\d+|master_failover_state|blocked_clients):.*$"
+        told = [
+            [re.sub(rb"ip=[^,]*", b"", line) for line in re.findall(wanted, each)] for each in (ours, theirs)
+        ]
+        assert told[0] == told[1]
+    for kind in ("normal", "replica", "slave", "pubsub"):
+        ours, theirs = replica.ask("CLIENT", "LIST", "TYPE", kind)
+        assert ours.count(b"\n") == theirs.count(b"\n")
+        told = [
+            re.findall(rb" flags=[^U ]+| cmd=\S+", each.replace(b"=U ", b"=N ")) for each in (ours, theirs)
+        ]
+        assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_answered"),
+    [
+        ("PING", True),
+        ("GET key:1", True),
+        ("SET new v", True),
+        ("NONE", True),
+        ("SUBSCRIBE c", True),
+        ("MULTI", True),
+        ("EXEC", True),
+        ("REPLCONF capa eof", True),
+        ("REPLCONF GETACK *", False),
+        ("REPLCONF ACK 5", False),
+        ("SYNC", False),
+        ("PSYNC ? -1", False),
+        ("CLIENT REPLY OFF", False),
+        ("CLIENT REPLY SKIP", False),
+    ],
+)
+def test_who_is_answered_during_a_snapshot_is_disconnected(
+    replica: Replica, request_line: str, is_answered: bool
+) -> None:
+    request = encode_request(tuple(request_line.split(" ")))
+    replica.ours.send(request)
+    replica.theirs.sendall(request)
+    assert replica.ours.session.is_closing == is_answered
+    if is_answered:
+        while replica.theirs.recv(1 << 16):
+            pass
+        replica.our_admin.engine.handle_timeouts(now_us() + 10_000)
+    else:
+        # When it has been read, and others were answered since, it has been seen to.
+        while struct.unpack("i", fcntl.ioctl(replica.theirs, termios.TIOCOUTQ, bytes(4)))[0]:
+            pass
+        for _ in range(3):
+            replica.ask("PING")
+    ours, theirs = replica.ask("INFO", "replication")
+    count = b"connected_slaves:%d\r\n" % (not is_answered)
+    assert count in ours
+    assert count in theirs
+    ours, theirs = replica.ask("GET", "new")
+    assert ours == theirs

@@ -26,14 +26,15 @@ def test_an_idle_client_is_closed_after_its_timeout_and_not_before() -> None:
 
 def test_clients_that_wait_or_listen_or_hold_the_control_socket_do_not_idle() -> None:
     engine = make_engine()
-    waiting, listening, busy = Client(engine), Client(engine), Client(engine)
+    waiting, listening, watching, busy = Client(engine), Client(engine), Client(engine), Client(engine)
     control = engine.create_session(remote="c", local="c", now_us=START_US, is_privileged=True)
     busy.raw(b"CONFIG SET timeout 1\r\n")
     waiting.raw(b"BLPOP l 0\r\n")
     listening.raw(b"SUBSCRIBE c\r\n")
+    watching.raw(b"MONITOR\r\n")
     engine.cron(START_US + 100 * SECOND)
-    spared = [waiting.session, listening.session, control]
-    assert [session.is_closing for session in spared] == [False] * 3
+    spared = [waiting.session, listening.session, watching.session, control]
+    assert [session.is_closing for session in spared] == [False] * 4
     assert busy.session.is_closing
 
 
@@ -61,11 +62,23 @@ def test_an_unfinished_request_above_the_limit_ends_the_client() -> None:
     assert engine.client_limits.query_buffer_disconnections == 1
 
 
-def test_a_slow_unfinished_request_is_found_in_turn() -> None:
+def test_a_slow_unfinished_request_is_ended_at_the_limit() -> None:
     engine = make_engine()
     client = Client(engine)
     client.raw(b"CONFIG SET client-query-buffer-limit 1mb\r\n")
     client.raw(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n")
+    for _ in range(1048):
+        client.raw(bytes(1000))
+    assert not client.session.is_closing
+    client.raw(bytes(1000))
+    assert client.session.is_closing
+
+
+def test_what_waits_behind_a_command_is_found_in_turn() -> None:
+    engine = make_engine()
+    client = Client(engine)
+    client.raw(b"CONFIG SET client-query-buffer-limit 1mb\r\n")
+    client.raw(b"BLPOP l 0\r\n")
     for _ in range(1100):
         client.raw(bytes(1000))
     assert not client.session.is_closing

@@ -392,3 +392,69 @@ def test_while_it_gets_its_snapshot_a_client_is_a_replica(server: Server) -> Non
     assert server.do("CLIENT", "KILL", "TYPE", "replica") == b":1\r\n"
     server.advance(2_000)
     assert all(database._table.walk is None for database in server.engine.databases)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("PING",), ("GET", "key:1"), ("NO SUCH",), ("REPLCONF", "capa", "eof"), ("SUBSCRIBE", "c"), ("EXEC",)],
+)
+def test_a_client_that_is_answered_meanwhile_is_disconnected(server: Server, words: tuple[str, ...]) -> None:
+    for at in range(3000):
+        server.do("SET", f"key:{at}", "v")
+    server.sync()
+    assert server.say("client", *words) == b""
+    assert server.session("client").is_closing
+    server.advance(2_000)
+    assert b"\r\nconnected_slaves:0\r\n" in server.do("INFO", "replication")
+    assert all(database._table.walk is None for database in server.engine.databases)
+
+
+def test_a_command_without_a_reply_may_come_meanwhile(server: Server) -> None:
+    for at in range(3000):
+        server.do("SET", f"key:{at}", "v")
+    before = server.picture()
+    sent = server.sync()
+    for words in (
+        ("REPLCONF", "ACK", 0),
+        ("SYNC",),
+        ("PSYNC", "?", -1),
+        ("CLIENT", "REPLY", "OFF"),
+        ("SET", "k", 1),
+    ):
+        assert server.say("client", *words) == b""
+    assert server.do("GET", "k") == b"$-1\r\n"
+    assert shown(payload(sent + server.rest()), server.engine) == before
+
+
+def test_a_message_to_a_client_ends_its_snapshot(server: Server) -> None:
+    for at in range(3000):
+        server.do("SET", f"key:{at}", "v")
+    server.say("client", "HELLO", 3)
+    server.say("client", "SUBSCRIBE", "c")
+    server.sync()
+    server.do("PUBLISH", "c", "x")
+    assert server.session("client").is_closing
+
+
+def test_replicas_are_listed_as_long_as_they_get_their_snapshots(server: Server) -> None:
+    for at in range(3000):
+        server.do("SET", f"key:{at}", "v")
+    server.say("one", "REPLCONF", "listening-port", 7777)
+    server.sync("one")
+    server.say("two", "REPLCONF", "ip-address", "replica.example", "rdb-only", 1)
+    server.say("two", "SYNC")
+    info = server.do("INFO", "replication")
+    assert (
+        b"\r\nconnected_slaves:2\r\nslave0:ip=10.0.0.1,port=7777,state=wait_bgsave,offset=0,lag=0\r\n" in info
+    )
+    assert b"\r\nslave1:ip=replica.example,port=0,state=wait_bgsave,offset=0,lag=0\r\nmaster_failover" in info
+    assert server.do("ROLE") == b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
+    assert b"\r\nconnected_clients:1\r\n" in server.do("INFO", "clients")
+    server.rest("one")
+    info = server.do("INFO", "replication")
+    assert b"\r\nconnected_slaves:1\r\nslave0:ip=replica.example,port=0," in info
+    while b"state=send_bulk" not in info:
+        server.advance(2_000)
+        info = server.do("INFO", "replication")
+    server.rest("two")
+    assert b"\r\nconnected_slaves:0\r\nmaster_failover" in server.do("INFO", "replication")
