@@ -66,6 +66,7 @@ GROUPS = {
     ],
     "redtap_types": [
         "appliance/redis/bits.py",
+        "appliance/redis/client_filter.py",
         "appliance/redis/commands/*.py",
         "appliance/redis/crc64.py",
         "appliance/redis/dump.py",

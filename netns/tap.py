@@ -29,6 +29,9 @@ TUN_F_CSUM: Final = 0x01  # we take frames whose checksum is partial
 TUN_F_TSO4: Final = 0x02  # … and TCP segments larger than the MTU, for IPv4
 TUN_F_TSO6: Final = 0x04  # … and for IPv6
 
+VNET_HEADER_LENGTH: Final = 10
+"""Bytes of `struct virtio_net_hdr` before each frame."""
+
 
 class Tap:
     """An open TAP. `fd` is non-blocking and close-on-exec; it is -1 once closed.

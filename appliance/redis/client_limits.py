@@ -112,11 +112,12 @@ class ClientLimits:
         """Disconnect a client whose unfinished requests are too much."""
         self._check_query(session, session.query_bytes())
 
-    def check_arriving(self, session: Session, count: i64) -> None:
+    def takes(self, session: Session, count: i64) -> bool:
         """The same before the next `count` bytes are read: a request may be too much when it is whole."""
         parser = session.parser
         arriving = parser.bulk_bytes_with(count) if parser.is_in_bulk() else parser.pending_bytes() + count
         self._check_query(session, session.queued_bytes + arriving)
+        return not session.is_closing
 
     def _check_query(self, session: Session, size: i64) -> None:
         if size <= self.query_buffer and (session.mode & LOCKED == 0 or size <= _STRANGERS_QUERY):

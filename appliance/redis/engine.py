@@ -23,7 +23,8 @@ from appliance.redis.blocking import NEVER_US, BlockedSessions
 from appliance.redis.chance import Chance
 from appliance.redis.client_limits import ClientLimits
 from appliance.redis.commands import all_commands
-from appliance.redis.commands.connection import client_capa
+from appliance.redis.commands.connection import client_capa, client_import_source
+from appliance.redis.commands.scripting import show as script_show
 from appliance.redis.config import Configuration
 from appliance.redis.counters import Counters, Traffic
 from appliance.redis.denials import Denials
@@ -211,7 +212,11 @@ class Engine:
         ]
         self.field_schedules: list[FieldSchedule] = [FieldSchedule() for _ in self.databases]
         self.registry = Registry(all_commands())
-        self.registry.add_unlisted("client|capa", -3, client_capa)
+        # Of Valkey's.
+        plain = ["noscript", "loading", "stale"]
+        self.registry.add_unlisted("client|capa", -3, client_capa, ["fast", "no_auth", *plain])
+        self.registry.add_unlisted("client|import-source", 3, client_import_source, plain)
+        self.registry.add_unlisted("script|show", 3, script_show, ["noscript"])
         self.get_command: Command = self.registry.commands[b"get"]
         self.set_command: Command = self.registry.commands[b"set"]
         # Whether plain GET and SET take the short way of direct.py; not where the names mean something else.

@@ -636,9 +636,9 @@ class Registry:
         # Subcommands of other servers that are accepted and listed nowhere, by full name.
         self._unlisted: dict[bytes, Command] = {}
 
-    def add_unlisted(self, full_name: str, arity: int, function: Handler) -> None:
+    def add_unlisted(self, full_name: str, arity: int, function: Handler, flags: list[str]) -> None:
         """Accept a subcommand that is in no table, and that nobody is told of."""
-        self._unlisted[full_name.encode()] = private_command(full_name, arity, function, ["fast", "no_auth"])
+        self._unlisted[full_name.encode()] = private_command(full_name, arity, function, flags)
 
     def rename(self, name: bytes, new_name: bytes) -> None:
         """Call a command otherwise from now on; without a new name there is none any more.

@@ -142,6 +142,7 @@ class Session:
         self.is_privileged = False  # of the control socket, for one
         self.is_no_evict = False
         self.is_no_touch = False
+        self.can_redirect = False  # as Valkey's clients say
         self.debug_mode: i64 = NO_DEBUG
         self.dialogue: Dialogue | None = None  # while a script is debugged: gets the input
         self.touching: i64 = engine.touching  # for Clock.touching
@@ -243,8 +244,7 @@ class Session:
         parser = self.parser
         if parser.is_in_bulk() or self.queued_bytes != 0:
             # What these bytes make whole counts before it is executed.
-            self.engine.client_limits.check_arriving(self, count)
-            if self.is_closing:
+            if not self.engine.client_limits.takes(self, count):
                 return
         parser.feed(data, start)
         self._execute_all(parser)

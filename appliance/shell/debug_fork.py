@@ -57,8 +57,10 @@ class _Copy:
         with suppress(OSError):
             self._channel.sendall(data)
 
-    def exit(self) -> None:
-        os._exit(0)
+    def exit(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            _log.error("debugging a script failed", exc_info=failure)
+        os._exit(0 if failure is None else 1)
 
 
 class _Original:

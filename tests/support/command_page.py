@@ -50,7 +50,13 @@ the commands of redis-server 8.2, as its own `COMMAND DOCS` lists them without m
 
 *yes* means all of it: every option, RESP2 and RESP3, error texts to the letter, compared with redis-server by
 `tests/conformance/redis`. Where replies may differ all the same, and why, is at the end. *partly* says what is
-missing. Not planned here: a cluster of our own. Beyond the list, `CLIENT CAPA` of Valkey's clients is accepted.
+missing. Not planned here: a cluster of our own.
+
+Of what Valkey 9.1 has beyond Redis these are taken, though no list shows them, and answered as there: `CLIENT CAPA`;
+`CLIENT IMPORT-SOURCE`, as by a server that is not in import mode; the filters of `CLIENT LIST` and `CLIENT KILL` (`NAME`,
+`FLAGS`, `IDLE`, `DB`, `IP`, `CAPA`, `LIB-NAME`, `LIB-VER`, `TYPE PRIMARY`, and `NOT-…`), together with Redis's as soon as
+one of them is there; `SCRIPT SHOW`. Not here: `CLUSTERSCAN`, `COMMANDLOG`, `DELIFEQ`, `MSETEX`, `CLUSTER`'s subcommands for
+moving slots, and its parameters (`import-mode`, `commandlog-*`, `availability-zone` and others).
 """
 
 

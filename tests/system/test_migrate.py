@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.redis.replies import SimpleError
-from netns.inside import spawn
+from tests.support.redis_inside import OTHER_PORT, other, redis_server
 from tests.support.redis_pair import encode_request, find_redis_server, read_value
 from tests.support.running import (
     ADDRESS,
@@ -20,7 +18,6 @@ from tests.support.running import (
     PORT,
     needs_program,
     running_appliance,
-    until,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +32,6 @@ pytestmark = [
     pytest.mark.skipif(find_redis_server() is None, reason="needs a redis-server 8.2"),
 ]
 
-OTHER_PORT = 6390
 _PATIENCE_MS = int(PATIENCE_S * 1000)
 _EXPIRING = ("int", "list", "stream")
 
@@ -72,48 +68,6 @@ def debugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApplia
     directory = tmp_path_factory.mktemp("serve")
     with running_appliance(directory, "--enable-debug-command", "yes") as running:
         yield running
-
-
-@contextmanager
-def redis_server(running: RunningAppliance, directory: Path, *options: str) -> Iterator[None]:
-    """A redis-server in the namespace, for the length of the block."""
-    binary = find_redis_server()
-    assert binary is not None
-    argv = [
-        binary,
-        "--bind",
-        CLIENT_ADDRESS,
-        "--port",
-        str(OTHER_PORT),
-        "--save",
-        "",
-        "--dir",
-        str(directory),
-    ]
-    argv += ["--protected-mode", "no", "--enable-debug-command", "yes", *options]
-    log = (directory / "redis.log").open("wb")
-    process = spawn(running.namespace, argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        until(lambda: answers(running), what="a redis-server in the namespace")
-        yield
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-        log.close()
-
-
-def other(running: RunningAppliance) -> socket.socket:
-    """A connection to the redis-server."""
-    return running.inside(lambda: socket.create_connection((CLIENT_ADDRESS, OTHER_PORT), PATIENCE_S))
-
-
-def answers(running: RunningAppliance) -> bool:
-    try:
-        with other(running) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(5) in (b"+PONG", b"-NOAU")
-    except OSError:
-        return False
 
 
 def call(connection: socket.socket, *words: Argument) -> object:

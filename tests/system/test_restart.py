@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
 from appliance.cli.control_client import ControlClient
@@ -74,6 +74,11 @@ def client(**options: Any) -> Any:
     )
 
 
+def impatient() -> Any:
+    """redis-py that tries once: by itself it would ask for another restart."""
+    return redis.Redis(ADDRESS, PORT, socket_timeout=PATIENCE_S, retry=Retry(NoBackoff(), 0))
+
+
 def end_by(connection: Any, *words: str) -> str:
     """Send what is never answered; what the client sees."""
     with pytest.raises(redis.ConnectionError) as caught:
@@ -89,7 +94,7 @@ def run_id(connection: Any) -> str:
 @pytest.mark.parametrize("delay_ms", [0, 300])
 def test_redis_py_reconnects_after_a_restart(served: RunningAppliance, how: str, delay_ms: int) -> None:
     def use() -> None:
-        plain = redis.Redis(ADDRESS, PORT, socket_timeout=PATIENCE_S)
+        plain = impatient()
         plain.set("k", 1)
         with client() as steady:
             before = run_id(steady)
@@ -116,7 +121,7 @@ def test_who_waits_and_who_listens_is_told(served: RunningAppliance) -> None:
         seen: dict[str, object] = {}
 
         def wait(name: str, action: Callable[[Any], object]) -> None:
-            connection = redis.Redis(ADDRESS, PORT, socket_timeout=PATIENCE_S, retry=None)
+            connection = impatient()
             try:
                 seen[name] = action(connection)
             except redis.ConnectionError as error:
@@ -138,7 +143,7 @@ def test_who_waits_and_who_listens_is_told(served: RunningAppliance) -> None:
         with client() as steady:
             until(lambda: steady.info("clients")["blocked_clients"] == 1)
             until(lambda: steady.pubsub_numsub("c") == [(b"c", 1)])
-            end_by(redis.Redis(ADDRESS, PORT, retry=None), "RESTART")
+            end_by(impatient(), "RESTART")
             for thread in threads:
                 thread.join(PATIENCE_S)
             assert {name: type(value) for name, value in seen.items()} == {
@@ -175,7 +180,7 @@ def test_many_restarts_under_load(served: RunningAppliance) -> None:
             before = counts[:]
             until(lambda before=before: all(a > b + 5 for a, b in zip(counts, before, strict=True)))  # type: ignore[misc]
             how = ("RESTART", "CRASH-AND-RECOVER")[turn % 2]
-            served.inside(lambda how=how: end_by(redis.Redis(ADDRESS, PORT, retry=None), how))  # type: ignore[misc]
+            served.inside(lambda how=how: end_by(impatient(), how))  # type: ignore[misc]
     finally:
         stop.set()
         for thread in threads:
@@ -263,7 +268,7 @@ def test_what_crashes_dies_by_the_signal_of_redis_server_and_leaves_nothing(
     try:
         bystander = appliance.connect()
         ask(bystander, request("SET", "k", 1), b"+OK\r\n")
-        seen = appliance.inside(lambda: end_by(redis.Redis(ADDRESS, PORT, retry=None), how))
+        seen = appliance.inside(lambda: end_by(impatient(), how))
         assert "reset" in seen
         with pytest.raises(ConnectionResetError):
             bystander.recv(1)
@@ -348,7 +353,7 @@ def test_a_live_view_goes_on_after_a_restart(served: RunningAppliance) -> None:
             lambda: served.control("INFO", "clients") != "" and _clients_of(served) > 1,
             what="it has connected",
         )
-        served.inside(lambda: end_by(redis.Redis(ADDRESS, PORT, retry=None), "RESTART"))
+        served.inside(lambda: end_by(impatient(), "RESTART"))
         out, errors = top.communicate(timeout=PATIENCE_S)
     assert (top.returncode, errors) == (0, b"")
     assert b"redtap" in out

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Final
 from appliance.redis import errors
 from appliance.redis.arguments import integer_argument
 from appliance.redis.blocking import NEVER_US
+from appliance.redis.client_filter import (
+    ClientFilter,
+    client_type,
+    flags_of,
+    is_valkeys,
+    parse_filter,
+    type_of,
+)
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import I64_MAX, parse_integer
 from appliance.redis.replies import NO_REPLY, OK, PONG, RESET, Map, Verbatim
 from appliance.redis.session import (
     IN_MULTI,
-    MONITORING,
     NO_BLOCKING,
-    PARKED,
-    REPLICA,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
     from appliance.redis.registry import Handler
 
 _QUEUED_BYTES: Final = 8  # of an argument of a command after MULTI, besides its text
-_TYPES: Final = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 
 def ping(session: Session, args: list[bytes]) -> object:
@@ -183,7 +187,16 @@ def client_getname(session: Session, args: list[bytes]) -> object:
 
 
 def client_capa(session: Session, args: list[bytes]) -> object:
-    """What Valkey's clients say they can do; there is nothing here that would make use of it."""
+    """What Valkey's clients say they can do; but for filters there is nothing here that makes use of it."""
+    if any(word.lower() == b"redirect" for word in args[2:]):
+        session.can_redirect = True
+    return OK
+
+
+def client_import_source(session: Session, args: list[bytes]) -> object:
+    """Valkey's, of a client that sees expired keys in a server that is being filled; this one never is."""
+    if args[2].lower() != b"off":
+        raise CommandError(b"ERR Server is not in import mode")
     return OK
 
 
@@ -216,31 +229,6 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
     now_us = session.clock.now_us
     age = max(0, now_us - session.created_us) // 1_000_000
     idle = max(0, now_us - session.last_interaction_us) // 1_000_000
-    # In the order in which the server puts them.
-    flags = ""
-    tracked = session.tracked
-    if session.mode & REPLICA:
-        flags += "S"
-    if session.mode & MONITORING:
-        flags += "O"
-    if session.mode & SUBSCRIBED:
-        flags += "P"
-    if session.mode & IN_MULTI:
-        flags += "x"
-    if session.mode & (PARKED | REPLICA) == PARKED:
-        flags += "b"
-    if tracked is not None:
-        flags += "t" + ("R" if tracked.is_broken else "") + ("B" if tracked.is_broadcast else "")
-    if session.mode & SPOILED:
-        flags += "d"
-    if session.is_closing:
-        flags += "A"
-    if session.is_privileged:
-        flags += "U"
-    if session.is_no_evict:
-        flags += "e"
-    if session.is_no_touch:
-        flags += "T"
     command = session.last_command
     argv_bytes = session.parser.pending_arguments()
     if session is viewer and args is not None:
@@ -260,7 +248,7 @@ def client_line(session: Session, viewer: Session | None = None, args: list[byte
         f"name={session.name.decode('ascii')}",
         f"age={age}",
         f"idle={idle}",
-        f"flags={flags or 'N'}",
+        f"flags={flags_of(session)}",
         f"db={session.db.index}",
         f"sub={0 if listens is None else len(listens.channels)}",
         f"psub={0 if listens is None else len(listens.patterns)}",
@@ -298,24 +286,14 @@ def client_info(session: Session, args: list[bytes]) -> object:
     return Verbatim(client_line(session, session, args) + b"\n")
 
 
-def _client_type(text: bytes) -> bytes:
-    wanted = text.lower()
-    if wanted not in _TYPES:
-        raise CommandError(b"ERR Unknown client type '" + errors.quoted(text, len(text)) + b"'")
-    return b"replica" if wanted == b"slave" else wanted
-
-
-def _type_of(session: Session) -> bytes:
-    if session.mode & REPLICA:
-        return b"replica"
-    return b"pubsub" if session.mode & SUBSCRIBED else b"normal"
-
-
 def client_list(session: Session, args: list[bytes]) -> object:
     sessions = list(session.engine.sessions.values())
-    if len(args) == 4 and args[2].lower() == b"type":
-        wanted = _client_type(args[3])
-        sessions = [each for each in sessions if _type_of(each) == wanted]
+    if len(args) == 4 and args[2].lower() == b"type" and not is_valkeys(args):
+        wanted = client_type(args[3])
+        sessions = [each for each in sessions if type_of(each) == wanted]
+    elif len(args) > 3 and is_valkeys(args):
+        chosen = parse_filter(session, args, False)
+        sessions = [each for each in sessions if chosen.matches(each, session)]
     elif len(args) > 3 and args[2].lower() == b"id":
         by_id = session.engine.sessions
         sessions = []
@@ -330,79 +308,13 @@ def client_list(session: Session, args: list[bytes]) -> object:
     return Verbatim(b"".join([client_line(each, session, args) + b"\n" for each in sessions]))
 
 
-class _KillFilter:
-    """What CLIENT KILL's options ask for; an empty condition holds for every session."""
-
-    def __init__(self) -> None:
-        self.id: int | None = None
-        self.remote: bytes | None = None
-        self.local: bytes | None = None
-        self.type: bytes | None = None
-        self.max_age_s: int | None = None
-        self.skip_me = True
-
-    def matches(self, session: Session, me: Session) -> bool:
-        if self.id is not None and session.id != self.id:
-            return False
-        if self.remote is not None and session.remote.encode() != self.remote:
-            return False
-        if self.local is not None and session.local.encode() != self.local:
-            return False
-        if self.type is not None and self.type != _type_of(session):
-            return False
-        if self.max_age_s is not None:
-            age = (session.clock.now_us - session.created_us) // 1_000_000
-            if age < self.max_age_s:
-                return False
-        return not (self.skip_me and session is me)
-
-
-def _kill_filter(args: list[bytes]) -> _KillFilter:
-    chosen = _KillFilter()
-    at = 2
-    while at < len(args):
-        option = args[at].lower()
-        if at + 1 >= len(args):
-            raise CommandError(errors.SYNTAX)
-        value = args[at + 1]
-        if option == b"id":
-            chosen.id = parse_integer(value)
-            if chosen.id is None or chosen.id < 1:
-                raise CommandError(b"ERR client-id should be greater than 0")
-        elif option == b"type":
-            chosen.type = _client_type(value)
-        elif option == b"addr":
-            chosen.remote = value
-        elif option == b"laddr":
-            chosen.local = value
-        elif option == b"user":
-            if value != b"default":
-                raise CommandError(b"ERR No such user '" + errors.quoted(value, len(value)) + b"'")
-        elif option == b"skipme":
-            word = value.lower()
-            if word not in (b"yes", b"no"):
-                raise CommandError(errors.SYNTAX)
-            chosen.skip_me = word == b"yes"
-        elif option == b"maxage":
-            chosen.max_age_s = parse_integer(value)
-            if chosen.max_age_s is None:
-                raise CommandError(b"ERR maxage is not an integer or out of range")
-            if chosen.max_age_s <= 0:
-                raise CommandError(b"ERR maxage should be greater than 0")
-        else:
-            raise CommandError(errors.SYNTAX)
-        at += 2
-    return chosen
-
-
 def client_kill(session: Session, args: list[bytes]) -> object:
     old_form = len(args) == 3
     if old_form:
-        chosen = _KillFilter()
-        chosen.remote = args[2]
-        chosen.skip_me = False
+        chosen = ClientFilter(False)
+        chosen.wanted[b"addr"] = args[2]
     else:
-        chosen = _kill_filter(args)
+        chosen = parse_filter(session, args, True)
     killed = 0
     for other in list(session.engine.sessions.values()):
         if not chosen.matches(other, session):

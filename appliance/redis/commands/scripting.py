@@ -103,6 +103,14 @@ def exists(session: Session, args: list[bytes]) -> object:
     return [1 if sha in cached or sha.lower() in cached else 0 for sha in args[2:]]
 
 
+def show(session: Session, args: list[bytes]) -> object:
+    """Valkey's: the text of a script in the cache."""
+    script = session.engine.scripts.cached.get(args[2].lower())
+    if script is None:
+        raise CommandError(b"NOSCRIPT No matching script.")
+    return script.body
+
+
 def flush(session: Session, args: list[bytes]) -> object:
     if len(args) > 3 or (len(args) == 3 and args[2].lower() not in (b"sync", b"async")):
         raise CommandError(b"ERR SCRIPT FLUSH only support SYNC|ASYNC option")

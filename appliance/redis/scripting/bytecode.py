@@ -4,8 +4,10 @@
 any other call, and the script's line is there when the function fails; some of ours are written in Lua,
 take the place of the script's frame, and its line is lost. So calls of what came out of a global or a field
 are made ordinary ones, also by way of a local (`local call = redis.call`), of the same function or of one
-around it. Those of a script's own functions, and of arguments, stay as they are: recursion there may be as
-deep as it wants.
+around it. Those of a script's own functions stay as they are: recursion there may be as deep as it wants.
+
+Of an argument, or of what a call gave back, nobody knows what it is. It is taken to be a library function in
+a chunk that hands one to somebody (`retry(redis.call, ...)`, `{redis.call}`), and else for the script's own.
 
 What a register holds is taken to be what the instruction nearest before has put there. Where a script
 branches that may be wrong, which costs no more than a line in an error, or depth.
@@ -24,15 +26,36 @@ from typing import Final
 _HEADER: Final = b"\x1bLua\x51\x00\x01\x04\x08\x04\x08\x00"
 
 _MOVE: Final = 0
+_LOADNIL: Final = 3
 _GETUPVAL: Final = 4
 _GETGLOBAL: Final = 5
 _GETTABLE: Final = 6
+_SETUPVAL: Final = 8
+_SETTABLE: Final = 9
+_JMP: Final = 22
 _CALL: Final = 28
 _TAILCALL: Final = 29
+_RETURN: Final = 30
+_TFORLOOP: Final = 33
+_SETLIST: Final = 34
 _CLOSURE: Final = 36
+_VARARG: Final = 37
 # What sets no register, so that field A is something else: SETGLOBAL, SETUPVAL, SETTABLE, JMP, EQ, LT, LE,
-# TEST, RETURN, SETLIST, CLOSE.
-_SETS_NOTHING: Final = frozenset([7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35])
+# TEST, RETURN, TFORLOOP (its variables were set before), SETLIST, CLOSE.
+_SETS_NOTHING: Final = frozenset([7, 8, 9, 22, 23, 24, 25, 26, 30, 33, 34, 35])
+
+_NO_WAY: Final = (1 << 17) - 1  # the field of a jump to the instruction behind it
+
+# What a register holds, as far as it matters: nothing to call, or a function of the script's own; an argument
+# or a result; what came out of a field; a library function for certain; a table of them.
+_OWN: Final = 0
+_UNKNOWN: Final = 1
+_FIELD: Final = 2
+_LIBRARY: Final = 3
+_TABLE: Final = 4
+
+_TABLES: Final = frozenset(b"redis server string table math os coroutine bit cjson cmsgpack struct".split())
+_DATA: Final = frozenset([b"KEYS", b"ARGV", b"_G"])
 
 _NIL: Final = 0
 _BOOLEAN: Final = 1
@@ -42,10 +65,12 @@ _NUMBER: Final = 3
 class _Function:
     """One function of a dump."""
 
-    def __init__(self, start: int, instructions: tuple[int, ...], upvalues: int) -> None:
+    def __init__(self, start: int, instructions: tuple[int, ...], upvalues: int, parameters: int) -> None:
         self.start = start  # where its instructions are
         self.instructions = instructions
         self.upvalues = upvalues
+        self.parameters = parameters
+        self.constants: list[bytes] = []  # the strings; of others nothing
         self.inner: list[_Function] = []
 
 
@@ -61,83 +86,146 @@ class _Chunk:
         self.at += 4
         return value
 
-    def _skip_string(self) -> None:
+    def _string(self) -> bytes:
         size: int = struct.unpack_from("<Q", self.code, self.at)[0]
         self.at += 8 + size
+        return self.code[self.at - size : max(self.at - 1, self.at - size)]
 
     def function(self) -> _Function:
         """The function that is next, and those inside of it."""
-        self._skip_string()
+        self._string()
         self.at += 4 + 4  # its lines
-        upvalues = self.code[self.at]
-        self.at += 4  # with parameters, varargs, registers
+        upvalues, parameters = self.code[self.at], self.code[self.at + 1]
+        self.at += 4  # with varargs, registers
         count = self._integer()
-        found = _Function(self.at, struct.unpack_from(f"<{count}I", self.code, self.at), upvalues)
+        code = struct.unpack_from(f"<{count}I", self.code, self.at)
+        found = _Function(self.at, code, upvalues, parameters)
         self.at += 4 * count
         for _ in range(self._integer()):
-            kind = self.code[self.at]
-            self.at += 1
-            if kind == _BOOLEAN:
-                self.at += 1
-            elif kind == _NUMBER:
-                self.at += 8
-            elif kind != _NIL:
-                self._skip_string()
+            found.constants.append(self._constant())
         for _ in range(self._integer()):
             found.inner.append(self.function())
         lines = self._integer()
         self.at += 4 * lines
         for _ in range(self._integer()):
-            self._skip_string()
+            self._string()
             self.at += 8
         for _ in range(self._integer()):
-            self._skip_string()
+            self._string()
         return found
 
+    def _constant(self) -> bytes:
+        kind = self.code[self.at]
+        self.at += 1
+        if kind == _BOOLEAN:
+            self.at += 1
+        elif kind == _NUMBER:
+            self.at += 8
+        elif kind != _NIL:
+            return self._string()
+        return b""
 
-def _change(function: _Function, upvalues: list[bool], code: bytearray) -> None:
-    """Make the tail calls of library functions ordinary ones, here and in the functions inside.
 
-    Args:
-        function: which.
-        upvalues: of each, whether it holds a library function.
-        code: the dump.
-    """
-    holds = [False] * 512  # of each register; field B may also name a constant
-    i = -1
-    while i + 1 < len(function.instructions):
-        i += 1
-        instruction = function.instructions[i]
-        operation = instruction & 0x3F
-        a = instruction >> 6 & 0xFF
-        b = instruction >> 23 & 0x1FF
-        if operation == _TAILCALL:
-            if holds[a]:
-                place = function.start + 4 * i
-                code[place] = code[place] & 0xC0 | _CALL
-            holds[a] = False
-        elif operation == _CLOSURE:
-            holds[a] = False
-            inner = function.inner[instruction >> 14]
-            captured: list[bool] = []
-            for _ in range(inner.upvalues):  # behind it stands where each is, in the form of an instruction
-                i += 1
-                source = function.instructions[i] >> 23 & 0x1FF
-                is_local = function.instructions[i] & 0x3F == _MOVE
-                captured.append(holds[source] if is_local else upvalues[source])
-            _change(inner, captured, code)
-        elif operation == _MOVE:
-            holds[a] = holds[b]
-        elif operation == _GETUPVAL:
-            holds[a] = upvalues[b]
-        elif operation not in _SETS_NOTHING:
-            holds[a] = operation in (_GETGLOBAL, _GETTABLE)
+class _Change:
+    """One chunk's dump on its way to be another."""
+
+    def __init__(self, code: bytes) -> None:
+        self.code = bytearray(code)
+        self.doubtful: list[int] = []  # places of tail calls of what nobody knows
+        self.is_handing_out = False  # library functions, to whom they are arguments or results
+
+    def change(self, function: _Function, upvalues: list[int]) -> None:
+        """Make the tail calls of library functions ordinary ones, here and in the functions inside.
+
+        Args:
+            function: which.
+            upvalues: what each holds.
+        """
+        holds = [_UNKNOWN] * function.parameters
+        holds += [_OWN] * (512 - len(holds))  # field B may also name a constant
+        open_at = 0  # where values of an unknown number begin
+        i = -1
+        while i + 1 < len(function.instructions):
+            i += 1
+            instruction = function.instructions[i]
+            operation = instruction & 0x3F
+            a = instruction >> 6 & 0xFF
+            b = instruction >> 23 & 0x1FF
+            c = instruction >> 14 & 0x1FF
+            if operation in (_CALL, _TAILCALL):
+                self._hand_out(holds, a + 1, a + b if b > 0 else open_at)
+                if operation == _TAILCALL:
+                    place = function.start + 4 * i
+                    if holds[a] == _UNKNOWN:
+                        self.doubtful.append(place)
+                    elif holds[a] != _OWN:
+                        self.make_ordinary(place)
+                for at in range(a, a + max(c - 1, 1)):
+                    holds[at] = _UNKNOWN
+                open_at = a
+            elif operation == _CLOSURE:
+                holds[a] = _OWN
+                inner = function.inner[instruction >> 14]
+                captured: list[int] = []
+                for _ in range(inner.upvalues):  # behind it stands where each is, as an instruction
+                    i += 1
+                    source = function.instructions[i] >> 23 & 0x1FF
+                    is_local = function.instructions[i] & 0x3F == _MOVE
+                    captured.append(holds[source] if is_local else upvalues[source])
+                self.change(inner, captured)
+            elif operation == _MOVE:
+                holds[a] = holds[b]
+            elif operation == _GETUPVAL:
+                holds[a] = upvalues[b]
+            elif operation == _GETGLOBAL:
+                name = function.constants[instruction >> 14]
+                holds[a] = _TABLE if name in _TABLES else _FIELD if name in _DATA else _LIBRARY
+            elif operation == _GETTABLE:
+                holds[a] = _LIBRARY if holds[b] == _TABLE else _FIELD
+            elif operation == _VARARG:
+                for at in range(a, a + max(b - 1, 1)):
+                    holds[at] = _UNKNOWN
+                open_at = a
+            elif operation == _JMP:
+                # What a loop's variables get stands at its end, to which it goes first.
+                target = i + 1 + (instruction >> 14) - _NO_WAY
+                loop = function.instructions[target] if i < target < len(function.instructions) else 0
+                if loop & 0x3F == _TFORLOOP:
+                    first = (loop >> 6 & 0xFF) + 3
+                    for at in range(first, first + (loop >> 14 & 0x1FF)):
+                        holds[at] = _UNKNOWN
+            elif operation == _SETTABLE:
+                self._hand_out(holds, c, c + 1)
+            elif operation == _SETUPVAL:
+                self._hand_out(holds, a, a + 1)
+            elif operation == _SETLIST:
+                self._hand_out(holds, a + 1, a + 1 + b if b > 0 else open_at)
+            elif operation == _RETURN:
+                self._hand_out(holds, a, a + b - 1 if b > 0 else open_at)
+            elif operation == _LOADNIL:
+                before = function.instructions[i - 1] if i > 0 else 0
+                if before & 0x3F != _JMP or before >> 14 != _NO_WAY + 1:  # `x or nil` is what x is
+                    for at in range(a, b + 1):
+                        holds[at] = _OWN
+            elif operation not in _SETS_NOTHING:
+                holds[a] = _OWN
+
+    def _hand_out(self, holds: list[int], start: int, end: int) -> None:
+        if _LIBRARY in holds[start:end]:
+            self.is_handing_out = True
+
+    def make_ordinary(self, place: int) -> None:
+        """Of the tail call there."""
+        self.code[place] = self.code[place] & 0xC0 | _CALL
 
 
 def without_library_tail_calls(code: bytes) -> bytes:
     """The dump of a chunk, changed as the module says."""
     if not code.startswith(_HEADER):
         return code
-    changed = bytearray(code)
-    _change(_Chunk(code).function(), [], changed)
-    return bytes(changed)
+    changed = _Change(code)
+    changed.change(_Chunk(code).function(), [])
+    if changed.is_handing_out:
+        for place in changed.doubtful:
+            changed.make_ordinary(place)
+    return bytes(changed.code)

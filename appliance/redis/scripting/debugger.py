@@ -103,8 +103,8 @@ class Terminal(Protocol):
 class ForkedTerminal(Terminal, Protocol):
     """That of a script that runs in a copy of the process."""
 
-    def exit(self) -> None:
-        """End that process, once the client has all."""
+    def exit(self, failure: BaseException | None) -> None:
+        """End that process, once the client has all; `failure` is a bug of ours that ended the script."""
 
 
 class Dialogue(Protocol):

@@ -356,6 +356,7 @@ class Scripts:
         if terminal is None:
             return NO_REPLY
         # In the copy, which must not get beyond this function.
+        failure: BaseException | None = None
         try:
             try:
                 reply = self._debugged(function, session, args, terminal)
@@ -364,8 +365,9 @@ class Scripts:
             buffer = ReplyBuffer()
             buffer.reply(reply, session.resp3)
             terminal.write(b"".join(buffer.take()))
-        finally:
-            terminal.exit()
+        except BaseException as error:
+            failure = error
+        terminal.exit(failure)
         return NO_REPLY
 
     def _debugged(self, function: Handler, session: Session, args: list[bytes], terminal: Terminal) -> object:

@@ -198,8 +198,8 @@ class Copy:
     def write(self, data: bytes) -> None:
         self.output.append(data)
 
-    def exit(self) -> NoReturn:
-        raise Ended
+    def exit(self, failure: BaseException | None) -> NoReturn:
+        raise Ended from failure
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,9 @@ def test_in_the_copy_the_process_ends_with_the_script(
     machine.engine.scripts.fork = lambda _session: copy
     client = machine.client()
     client.send("SCRIPT", "DEBUG", "YES")
-    with pytest.raises(Ended):
+    with pytest.raises(Ended) as ended:
         client.send(*request_)
+    assert ended.value.__cause__ is None
     assert copy.output[-2] == END
     assert copy.output[-1].startswith(outcome)
 
@@ -262,3 +263,37 @@ def test_a_copy_that_cannot_be_made_is_an_error(machine: Machine) -> None:
     assert client.send("EVAL", "return 1", 0) == refusal + b"Cannot allocate memory\r\n"
     # The mode is over with that, as there.
     assert client.send("EVAL", "return 1", 0) == b":1\r\n"
+
+
+def test_a_failure_of_ours_ends_the_copy_too(machine: Machine) -> None:
+    class Broken(Copy):
+        def read(self) -> bytes:
+            raise ZeroDivisionError
+
+    copy = Broken()
+    machine.engine.scripts.fork = lambda _session: copy
+    client = machine.client()
+    client.send("SCRIPT", "DEBUG", "YES")
+    with pytest.raises(Ended) as ended:
+        client.send("EVAL", "return 5", 0)
+    assert isinstance(ended.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("mode", ["YES", "SYNC"])
+def test_who_debugs_is_not_idle_and_is_not_unblocked(machine: Machine, mode: str) -> None:
+    class Original:
+        def feed(self, data: bytes) -> None:
+            pass
+
+    machine.engine.scripts.fork = lambda session: session.hold_dialogue(Original())
+    machine.engine.configuration.override({"timeout": "1"})
+    client, control = machine.client(), machine.client()
+    control.session.is_privileged = True
+    client.send("SCRIPT", "DEBUG", mode)
+    client.send("EVAL", "return 1", 0)
+    if mode == "YES":
+        assert control.send("CLIENT", "UNBLOCK", client.session.id) == b":0\r\n"
+    for _ in range(50):
+        machine.now_us += 1_000_000
+        machine.engine.cron(machine.now_us)
+    assert not client.session.is_closing
