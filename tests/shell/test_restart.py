@@ -13,9 +13,8 @@ from appliance.errors import ConfigError, Reset
 from appliance.redis.config import Configuration
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.link import memory_link_pair
-from appliance.shell.main import serve
-from tests.shell.support import SERVER, ask, interface_config, until
-from tests.shell.test_main import Appliance, running
+from tests.shell.support import SERVER, ask, until
+from tests.shell.test_main import Appliance, running, serve_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,16 +139,9 @@ async def test_settings_that_are_wrong_meanwhile_end_the_appliance(
             await trio.sleep_forever()
 
     with pytest.raises(ConfigError, match="line 1"):
-        await serve(
-            far,
-            interface_config(2),
-            settings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            beside=lambda ready: crash(ready.control_path),
-            renew=renewed,
+        await serve_alone(
+            far, tmp_path, settings(), beside=lambda ready: crash(ready.control_path), renew=renewed
         )
-    assert not (tmp_path / "c.sock").exists()
 
 
 @pytest.mark.parametrize(("how", "number"), [("SEGFAULT", "SIGSEGV"), ("PANIC", "SIGABRT")])
