@@ -110,6 +110,8 @@ _NAMES = _listed(
     "xpcall __index next assert error"
 )
 _KEYS = ["'k'", "'l'", "'h'", "'z'", "'s'", "KEYS[1]", "KEYS[2]", "'nosuch'", "'x'"]
+_NULL_INVALID = "encode_invalid_numbers('null')"
+
 Expression = Callable[[Random, int], str]
 
 
@@ -310,7 +312,7 @@ _STATEMENTS: list[Callable[[Random], str]] = [
     lambda r: f"P(redis.{_pick(r, ['call', 'pcall'])},{_pick(r, list(map(repr, _redis_words)))},{_any(r, 0)},{_any(r, 0)})",
     lambda r: f"P(function() redis.setresp(3) local x=R({_redis_call(r, 1)}) redis.setresp(2) return x end)",
     lambda r: f"C=nil local C=cjson.new() P(C.{_pick(r, ['encode', 'decode', 'encode_max_depth', 'encode_sparse_array', 'encode_number_precision'])},{_any(r, 1)})",
-    lambda r: f"local C=cjson.new() P(function() return {_call(r, 1)} end) P(function() C.{_pick(r, ['encode_sparse_array(true)', 'encode_max_depth(2)', 'decode_max_depth(2)', 'encode_number_precision(3)', 'encode_invalid_numbers(true)', 'decode_invalid_numbers(false)', f"encode_invalid_numbers({_quoted('null')})"])} return C.encode({_any(r, 1)}),C.decode({_pick(r, _JSON)}) end)",
+    lambda r: f"local C=cjson.new() P(function() return {_call(r, 1)} end) P(function() C.{_pick(r, ['encode_sparse_array(true)', 'encode_max_depth(2)', 'decode_max_depth(2)', 'encode_number_precision(3)', 'encode_invalid_numbers(true)', 'decode_invalid_numbers(false)', _NULL_INVALID])} return C.encode({_any(r, 1)}),C.decode({_pick(r, _JSON)}) end)",
     lambda r: f"P(function() return cjson.encode(cjson.decode({_pick(r, _JSON)})) end)",
     lambda r: f"P(function() return cmsgpack.unpack(cmsgpack.pack({_any(r, 2)},{_any(r, 1)})) end)",
     lambda r: f"P(function() local p={_pick(r, _STRUCTS)} return struct.unpack(p,struct.pack(p,{_any(r, 0)},{_number(r, 0)},{_string(r, 0)})) end)",
