@@ -1,7 +1,7 @@
 """Snapshots: all data as it was at one moment, sent to a client as a file of Redis (SYNC, PSYNC).
 
 A snapshot is taken in pieces of about half a millisecond, while everybody goes on writing. What it shows is
-the moment of the SYNC all the same (ADR 0025):
+the moment of the SYNC all the same (ADR 0026):
 
 - A table is walked in the order of SCAN, in which a key's place is its hash with the bits reversed, whatever
   size the table has at the time. So "has the walk been here" is one comparison.
