@@ -324,16 +324,7 @@ class _SortedSetWriter(Piecewise):
 class _StreamWriter(Piecewise):
     def __init__(self, value: Stream) -> None:
         super().__init__(value)
-        self._blocks: list[Block] = []
-        start = 0
-        while True:
-            keys, blocks = value.blocks.piece(start)
-            if len(keys) == 0:
-                break
-            for block in blocks:
-                assert isinstance(block, Block)
-                self._blocks.append(block)
-            start = keys[len(keys) - 1] + 1
+        self._blocks = value.nodes()
         self._at: i64 = 0
         self._next_id = self._blocks[0].first_id() if len(self._blocks) > 0 else 0
         self._last_id = self._blocks[len(self._blocks) - 1].first_id() if len(self._blocks) > 0 else -1

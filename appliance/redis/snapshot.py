@@ -1,7 +1,7 @@
 """Snapshots: all data as it was at one moment, sent to a client as a file of Redis (SYNC, PSYNC).
 
 A snapshot is taken in pieces of about half a millisecond, while everybody goes on writing. What it shows is
-the moment of the SYNC all the same (ADR 0025):
+the moment of the SYNC all the same (ADR 0026):
 
 - A table is walked in the order of SCAN, in which a key's place is its hash with the bits reversed, whatever
   size the table has at the time. So "has the walk been here" is one comparison.
@@ -52,6 +52,8 @@ _AHEAD: Final = 1 << 20
 _PIECE: Final = 1_000
 _KEY_COST: Final = 2
 _BYTES_SHIFT: Final = 8  # 256 bytes written cost one
+_LOOK_EVERY: Final = 32  # of that much a look at the stopwatch
+_LONGEST_NS: Final = 1_000_000
 _SECOND_US: Final = 1_000_000
 _END_OF_WALK: Final = 1 << 32
 
@@ -259,8 +261,15 @@ class Snapshot:
     def piece(self) -> None:
         """Write the next piece, and send it."""
         writer = self._writer
+        stopwatch = self.engine.stopwatch
+        started_ns: i64 = stopwatch()
         left: i64 = _PIECE
+        look_at: i64 = _PIECE - _LOOK_EVERY
         while left > 0 and (len(self._walks) > 0 or self._writing is not None):
+            if left <= look_at:
+                look_at = left - _LOOK_EVERY
+                if i64(stopwatch()) - started_ns >= _LONGEST_NS:
+                    break  # a slow machine, or interpreted
             before = writer.size()
             writing = self._writing
             if writing is not None:

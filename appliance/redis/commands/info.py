@@ -298,15 +298,12 @@ def _server(engine: Engine) -> Facts:
 
 
 def _clients(engine: Engine) -> Facts:
-    largest_input = largest_output = 0
-    for each in engine.sessions.values():
-        largest_input = max(largest_input, int(each.query_bytes()))
-        largest_output = max(largest_output, int(each.output_bytes()))
+    limits = engine.client_limits
     return {
         "connected_clients": len(engine.sessions) - len(engine.snapshots.replicas()),
         "maxclients": engine.configuration.integer("maxclients"),
-        "client_recent_max_input_buffer": largest_input,
-        "client_recent_max_output_buffer": largest_output,
+        "client_recent_max_input_buffer": limits.largest_input(),
+        "client_recent_max_output_buffer": limits.largest_output(),
         "blocked_clients": engine.blocked.count,
         "tracking_clients": len(engine.tracking.clients),
         "pubsub_clients": len(engine.pubsub.listeners),

@@ -492,6 +492,19 @@ class Stream(Collection):
         self.blocks.set(block.first_id(), block)
         self._tail = block
 
+    def nodes(self) -> list[Block]:
+        """All blocks in order. O(n), for what looks at all of them anyway."""
+        found: list[Block] = []
+        start = 0
+        while True:
+            keys, blocks = self.blocks.piece(start)
+            if len(keys) == 0:
+                return found
+            for block in blocks:
+                assert isinstance(block, Block)
+                found.append(block)
+            start = keys[len(keys) - 1] + 1
+
     # Reading --------------------------------------------------------------------------------------
 
     def _block_of(self, entry_id: int) -> Block | None:
@@ -879,15 +892,8 @@ class Stream(Collection):
         other.first_id = self.first_id
         other.max_deleted_id = self.max_deleted_id
         other.entries_added = self.entries_added
-        start = 0
-        while True:
-            keys, blocks = self.blocks.piece(start)
-            if len(keys) == 0:
-                break
-            for block in blocks:
-                if isinstance(block, Block):
-                    other.add_block(block.copy())
-            start = keys[len(keys) - 1] + 1
+        for block in self.nodes():
+            other.add_block(block.copy())
         for name, group in self.groups.items():
             other.groups[name] = group.copy()
         return other
