@@ -221,34 +221,32 @@ async def test_stop_cancels_beside(autojump_clock: MockClock, tmp_path: Path) ->
     assert was_cancelled
 
 
+async def serve_alone(link: MemoryLink, control_path: Path, **options: Any) -> None:
+    """An appliance that is not meant to last."""
+    await serve(
+        link,
+        interface_config(2),
+        EngineSettings(),
+        control_path=control_path,
+        catch_signals=False,
+        **options,
+    )
+
+
 async def test_error_of_beside_comes_out_bare(autojump_clock: MockClock, tmp_path: Path) -> None:
     async def beside(_ready: Ready) -> None:
         raise FileNotFoundError("no such program")
 
     _near, far = memory_link_pair()
     with pytest.raises(FileNotFoundError, match="no such program"):
-        await serve(
-            far,
-            interface_config(2),
-            EngineSettings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            beside=beside,
-        )
+        await serve_alone(far, tmp_path / "c.sock", beside=beside)
     assert not (tmp_path / "c.sock").exists()
 
 
 async def test_lost_link_ends_with_one_host_error(autojump_clock: MockClock, tmp_path: Path) -> None:
     _near, far = memory_link_pair()
     with pytest.raises(HostError, match="gone"):
-        await serve(
-            far,
-            interface_config(2),
-            EngineSettings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            on_ready=lambda _ready: far.close(),
-        )
+        await serve_alone(far, tmp_path / "c.sock", on_ready=lambda _ready: far.close())
     assert not (tmp_path / "c.sock").exists()
 
 
@@ -256,13 +254,7 @@ async def test_taken_control_socket_is_a_host_error(autojump_clock: MockClock, t
     async with running(tmp_path) as appliance:
         _near, far = memory_link_pair()
         with pytest.raises(HostError, match="already running"):
-            await serve(
-                far,
-                interface_config(3),
-                EngineSettings(),
-                control_path=tmp_path / "control.sock",
-                catch_signals=False,
-            )
+            await serve_alone(far, tmp_path / "control.sock")
         appliance.scope.cancel()
 
 
