@@ -260,7 +260,7 @@ async def test_taken_control_socket_is_a_host_error(autojump_clock: MockClock, t
         with pytest.raises(HostError, match="already running"):
             await serve(
                 far,
-                interface_config(3),
+                interface_config(2),
                 EngineSettings(),
                 control_path=tmp_path / "control.sock",
                 catch_signals=False,
