@@ -6,6 +6,7 @@ others are errors of ours.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,19 @@ def _sorted_by_equal_texts(step: Step) -> bool:
     )
 
 
+def _broken_line(step: Step) -> bool:
+    # Ours has a space for each end of a line.
+    return (
+        step.theirs.startswith(b"-")
+        and step.ours == re.sub(rb"[\r\n](?=.)", b" ", step.theirs[:-2], flags=re.DOTALL) + b"\r\n"
+    )
+
+
+def _position_in_c(step: Step) -> bool:
+    end = re.search(rb" script: [0-9a-f]{40}, on =\[C\]:-1\.\r\n$", step.theirs)
+    return end is not None and step.ours == step.theirs[: end.start()] + b"\r\n"
+
+
 EXPLAINED = [
     Explained(
         "embstr or raw",
@@ -59,6 +73,18 @@ EXPLAINED = [
         "Among elements whose weights are the same text, members of a sorted set come as they lie in the server's hash"
         " table; and with LIMIT its partial quicksort leaves equal elements in an order of its own, of any type.",
         _sorted_by_equal_texts,
+    ),
+    Explained(
+        "ends of lines in the error of a script",
+        "The server sends them as they are, and a CR LF ends the reply in the middle of its text; ours are spaces, as"
+        " they are in error tables on both sides.",
+        _broken_line,
+    ),
+    Explained(
+        "on =[C]:-1",
+        "What is raised inside the server's own pcall, when it looks for the text in an error that is the table of"
+        " globals, has a place that is none. Ours has none.",
+        _position_in_c,
     ),
 ]
 

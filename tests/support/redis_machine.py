@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 
+from appliance.redis.engine_modes import SCRIPT_BUSY
 from appliance.redis.replies import BigNumber, Map, Push, SetReply, SimpleError, SimpleString, Verbatim
 from appliance.redis.types.collection import Collection
 from tests.support.redis_differences import EXPLAINED, comparable_events
@@ -73,6 +74,7 @@ SHRINK_TRIES = 3000
 
 Request = tuple[bytes, ...]
 Draw = Callable[[Random], list[bytes]]
+Shorten = Callable[[Request], Iterable[Request]]
 Part = Draw | bytes | str | int | float | Sequence["Part"]
 
 
@@ -302,10 +304,16 @@ class DrawnCommand:
     compare: Compare
     weight: float
     mutate: bool
+    shorten: Shorten | None = None
 
 
 def command(
-    name: str, *parts: Part, compare: Compare = exact, weight: float = 1.0, mutate: bool = True
+    name: str,
+    *parts: Part,
+    compare: Compare = exact,
+    weight: float = 1.0,
+    mutate: bool = True,
+    shorten: Shorten | None = None,
 ) -> DrawnCommand:
     """A command and what its arguments are drawn from.
 
@@ -315,8 +323,10 @@ def command(
         compare: asked only about replies that are not the same bytes.
         weight: how often it is drawn, beside the others' 1.
         mutate: whether an argument may be replaced, dropped or doubled now and then.
+        shorten: simpler forms of a request, to try when a failing example is shortened; unless given, arguments are
+            dropped and cut (not where `mutate` is off).
     """
-    return DrawnCommand(name.encode(), drawn(parts), compare, weight, mutate)
+    return DrawnCommand(name.encode(), drawn(parts), compare, weight, mutate, shorten)
 
 
 # The state at the end -----------------------------------------------------------------------------
@@ -453,6 +463,7 @@ class Machine:
         commands: list[DrawnCommand],
         *,
         opening: list[DrawnCommand] | None = None,
+        first: list[DrawnCommand] | None = None,
         configs: list[dict[str, str]] | None = None,
         databases: Iterable[int] = (0,),
         length: int = EXAMPLE_LENGTH,
@@ -464,6 +475,7 @@ class Machine:
             name: of the group, for messages and for the fixed seeds of the profile `ci`.
             commands: what to draw from.
             opening: commands of which some begin each example, so that there are keys to work on.
+            first: commands with which every example begins.
             configs: configuration parameters; each example runs under one of them.
             databases: whose keys the end compares.
             length: commands in an example.
@@ -472,6 +484,7 @@ class Machine:
         self.name = name
         self.commands = commands
         self.opening = opening or []
+        self.first = first or []
         self.configs = configs or [{}]
         self.databases = list(databases)
         self.length = length
@@ -487,7 +500,7 @@ class Machine:
         chosen = [each for each in self.commands if random.random() < share] or self.commands
         weights = list(itertools.accumulate(each.weight * random.choice((0.3, 1, 1, 3)) for each in chosen))
         nastiness = random.choice((0, 0.01, 0.05))
-        beginning = [each for each in self.opening if random.random() < 0.5]
+        beginning = self.first + [each for each in self.opening if random.random() < 0.5]
         steps: list[Planned] = [((each.name, *each.draw(random)), each) for each in beginning]
         for each in random.choices(chosen, cum_weights=weights, k=self.length):
             arguments = each.draw(random)
@@ -654,8 +667,7 @@ class Runner:
         return b"".join(chunks)[: -len(_MARK_REPLY)]
 
     def _ask_ours(self, request: Request) -> bytes:
-        self.ours.session.data_received(encoded(request), now_us())
-        return b"".join(self.ours.session.take_output())
+        return self.ours.send(encoded(request))
 
     def _configure(self, config: dict[str, str]) -> None:
         for name, value in (self._defaults | config).items():
@@ -706,6 +718,8 @@ class Runner:
         position = 0
         for at, (request, compare) in enumerate(steps):
             session.data_received(encoded(request), now)
+            if self.engine.mode & SCRIPT_BUSY:
+                self.ours.finish_script()
             output = session.take_output()
             ours = output[0] if len(output) == 1 else b"".join(output)
             # A reply delimits itself: if theirs goes on with ours, it is ours.
@@ -804,10 +818,16 @@ class Runner:
     @staticmethod
     def _simpler(best: Example, at: int, fails: Callable[..., bool]) -> bool:
         """Drop and shorten the arguments of one command as long as the example fails."""
-        if at >= len(best.steps) or not best.steps[at][1].mutate:
+        if at >= len(best.steps):
             return False
         steps = list(best.steps)
         request, planned = steps[at]
+        if planned.shorten is not None:
+            return any(
+                fails([*steps[:at], (each, planned), *steps[at + 1 :]]) for each in planned.shorten(request)
+            )
+        if not planned.mutate:
+            return False
         changed = False
         position = len(request) - 1
         while position > 0:

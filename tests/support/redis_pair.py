@@ -141,10 +141,14 @@ class OurClient:
     def send(self, data: bytes) -> bytes:
         """All that is answered to these bytes."""
         self.session.data_received(data, now_us())
-        while self.engine.mode & SCRIPT_BUSY:  # as the shell does it
+        self.finish_script()
+        return b"".join(self.session.take_output())
+
+    def finish_script(self) -> None:
+        """Let a script that has been interrupted go on to its end, as the shell does."""
+        while self.engine.mode & SCRIPT_BUSY:
             self.engine.handle_timeouts(now_us())
             self.engine.take_pending_sessions()
-        return b"".join(self.session.take_output())
 
 
 def make_engine(**settings: int | str) -> Engine:

@@ -24,6 +24,7 @@ from tests.support.machine import (
     namespaces,
     read_line,
     records,
+    redtap,
     running,
     sh,
 )
@@ -322,6 +323,26 @@ def test_the_first_process_of_a_container_restarts_and_dies_too(tmp_path: Path) 
     assert "ended by DEBUG SEGFAULT of" in errors
     assert namespaces(name) == []
     assert records(name) == []
+
+
+@pytest.mark.parametrize("how", ["restart", "segfault"])
+def test_a_command_of_exec_outlives_its_server(how: str) -> None:
+    """As tests of a client run: the namespace stays theirs, and the status is the command's."""
+    script = (
+        f'redis-cli -h "$REDIS_HOST" set k 1; redis-cli -h "$REDIS_HOST" debug {how}; '
+        'for _ in 1 2 3 4 5 6 7 8 9; do redis-cli -h "$REDIS_HOST" exists k && break; sleep 0.1; done; exit 7'
+    )
+    name = fresh_name("exec")
+    environ = ("env", "REDTAP_ENABLE_DEBUG_COMMAND=yes")
+    done = redtap("exec", "--netns", name, "--", "sh", "-c", script, prefix=environ)
+    lines = done.stdout.split()
+    if how == "restart":
+        assert (done.returncode, lines[0], lines[-1]) == (7, "OK", "0"), done
+    else:
+        assert done.returncode == 7 or done.returncode > 128, done  # it is given two seconds, then ended
+        assert lines[0] == "OK"
+        assert "redtap: ended by DEBUG SEGFAULT of" in done.stderr
+    assert namespaces(name) == records(name) == []
 
 
 @pytest.mark.links(*ETHERNET, reason="a TUN has no address of Ethernet's to take over")

@@ -135,7 +135,7 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
         },
     ),
     (
-        "Nothing is written to disk: no snapshot, no append-only file, no fork.",
+        "Nothing is written to disk: no snapshot, no append-only file.",
         {
             "loading": 0,
             "async_loading": 0,
@@ -164,8 +164,6 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
             "aof_last_write_status": "ok",
             "aof_last_cow_size": 0,
             "mem_aof_buffer": 0,
-            "latest_fork_usec": 0,
-            "total_forks": 0,
             "eventloop_duration_aof_sum": 0,
         },
     ),
@@ -398,6 +396,8 @@ def _stats(engine: Engine) -> Facts:
         "rejected_connections": engine.rejected_connections,
         "sync_full": counters.snapshots_sent,
         "sync_partial_err": counters.resumptions_refused,
+        "latest_fork_usec": counters.last_fork_us,
+        "total_forks": counters.forks,
         "expired_subkeys": stats.expired_fields,
         "expired_keys": stats.expired_keys,
         "expired_stale_perc": f"{counters.stale_share * 100:.2f}",

@@ -381,8 +381,8 @@ _LCS_TABLE_LIMIT: Final = 1 << 30
 
 def lcs(session: Session, args: list[bytes]) -> object:
     texts: list[bytes] = []
-    for key in (args[1], args[2]):
-        value = session.db.lookup_read(key)
+    # Both are looked up before either is looked at: a miss of the second is told in any case.
+    for value in [session.db.lookup_read(key) for key in args[1:3]]:
         if value is not None and not is_string(value):
             raise CommandError(b"ERR The specified keys must contain string values")
         texts.append(b"" if value is None else string_text(value))

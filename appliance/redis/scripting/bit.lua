@@ -23,7 +23,7 @@ local function unsigned(count, number, value)
             .. given .. ")", 3)
     end
     if x >= 0 and x < TWO_32 and x % 1 == 0 then
-        return x
+        return x + 0 -- of -0, 0
     end
     if x - x ~= 0 then
         return 0
@@ -54,7 +54,7 @@ end
 function bit.band(...)
     local count = select("#", ...)
     local x = unsigned(count, 1, (...))
-    for i = 2, count do
+    for i = count, 2, -1 do
         local y = unsigned(count, i, (select(i, ...)))
         x = bit_and(x, y)
     end
@@ -64,7 +64,7 @@ end
 function bit.bor(...)
     local count = select("#", ...)
     local x = unsigned(count, 1, (...))
-    for i = 2, count do
+    for i = count, 2, -1 do
         local y = unsigned(count, i, (select(i, ...)))
         x = bit_or(x, y)
     end
@@ -74,7 +74,7 @@ end
 function bit.bxor(...)
     local count = select("#", ...)
     local x = unsigned(count, 1, (...))
-    for i = 2, count do
+    for i = count, 2, -1 do
         local y = unsigned(count, i, (select(i, ...)))
         x = bit_xor(x, y)
     end

@@ -53,8 +53,10 @@ _UNKNOWN: Final = 1
 _FIELD: Final = 2
 _LIBRARY: Final = 3
 _TABLE: Final = 4
+_MAKER: Final = 5  # a library function that gives back another
 
 _TABLES: Final = frozenset(b"redis server string table math os coroutine bit cjson cmsgpack struct".split())
+_MAKERS: Final = frozenset([b"wrap", b"gmatch", b"gfind"])
 _DATA: Final = frozenset([b"KEYS", b"ARGV", b"_G"])
 
 _NIL: Final = 0
@@ -160,8 +162,11 @@ class _Change:
                         self.doubtful.append(place)
                     elif holds[a] != _OWN:
                         self.make_ordinary(place)
+                is_made = holds[a] == _MAKER
                 for at in range(a, a + max(c - 1, 1)):
                     holds[at] = _UNKNOWN
+                if is_made:
+                    holds[a] = _LIBRARY
                 open_at = a
             elif operation == _CLOSURE:
                 holds[a] = _OWN
@@ -181,7 +186,8 @@ class _Change:
                 name = function.constants[instruction >> 14]
                 holds[a] = _TABLE if name in _TABLES else _FIELD if name in _DATA else _LIBRARY
             elif operation == _GETTABLE:
-                holds[a] = _LIBRARY if holds[b] == _TABLE else _FIELD
+                is_maker = holds[b] == _TABLE and c >= 256 and function.constants[c - 256] in _MAKERS
+                holds[a] = _MAKER if is_maker else _LIBRARY if holds[b] == _TABLE else _FIELD
             elif operation == _VARARG:
                 for at in range(a, a + max(b - 1, 1)):
                     holds[at] = _UNKNOWN
@@ -211,7 +217,7 @@ class _Change:
                 holds[a] = _OWN
 
     def _hand_out(self, holds: list[int], start: int, end: int) -> None:
-        if _LIBRARY in holds[start:end]:
+        if _LIBRARY in holds[start:end] or _MAKER in holds[start:end]:
             self.is_handing_out = True
 
     def make_ordinary(self, place: int) -> None:

@@ -4,11 +4,15 @@
 local error, type, tonumber, tostring, select, pcall = error, type, tonumber, tostring, select, pcall
 local floor, concat, format, next = math.floor, table.concat, string.format, next
 local byte, char, sub, find, gsub, lower = string.byte, string.char, string.sub, string.find, string.gsub, string.lower
-local getinfo, newproxy, rawequal = debug.getinfo, newproxy, rawequal
+local getinfo, getmetatable, newproxy, rawequal = debug.getinfo, getmetatable, newproxy, rawequal
 local host = ...
+local real_of = host.real_of
 
 -- redis-server's is a null pointer as light userdata.
-local null = newproxy()
+local null = newproxy(true)
+getmetatable(null).__tostring = function()
+    return "userdata: (nil)"
+end
 
 local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["/"] = "\\/", ["\b"] = "\\b", ["\t"] = "\\t", ["\n"] = "\\n",
     ["\f"] = "\\f", ["\r"] = "\\r", ["\127"] = "\\u007f"}
@@ -78,6 +82,7 @@ local function new()
     local encode
 
     local function encode_table(parts, n, t, depth)
+        t = real_of[t] or t
         depth = depth + 1
         if depth > settings.encode_max_depth then
             error({format("Cannot serialise, excessive nesting (%d)", depth)})
@@ -339,7 +344,7 @@ local function new()
             return "T_NULL", null, at, at + 4
         elseif settings.decode_invalid and find(letter, "[+iInN]") and is_invalid_number(text, at) then
             return number_token(text, at)
-        elseif letter == "\0" and at == #text + 1 then
+        elseif letter == "\0" then
             return "T_END", nil, at, at
         end
         return "invalid token", nil, at, 0

@@ -2,12 +2,13 @@
 -- form of a number, tables whose keys are 1 .. n as arrays, no more than 16 tables within each other.
 
 local host = ...
+local real_of = host.real_of
 local error, type, tonumber, tostring, select, unpack = error, type, tonumber, tostring, select, unpack
 local floor, byte, char, sub, concat, next = math.floor, string.byte, string.char, string.sub, table.concat, next
 local getinfo, pcall = debug.getinfo, pcall
 local pack_float, unpack_float = host.pack_float, host.unpack_float
 
-local NESTING = 16
+local NESTING, INT_MAX = 16, 2147483647
 
 local function big_endian(x, size)
     local bytes = {}
@@ -98,6 +99,7 @@ local function encode(parts, value, level)
     elseif kind ~= "table" then
         parts[#parts + 1] = "\192"
     else
+        value = real_of[value] or value
         local length = array_length(value)
         if length then
             if length <= 15 then
@@ -132,9 +134,16 @@ end
 
 local MISSING, BAD = {}, {}
 
-local function integer(text, at, size, is_signed)
+local integer
+
+function integer(text, at, size, is_signed)
     if at + size - 1 > #text then
         error(MISSING)
+    end
+    if size == 8 then
+        -- Also one without a sign becomes a `lua_Integer`, which has one. Two halves, to round but once.
+        local high, low = integer(text, at, 4, true), integer(text, at + 4, 4, false)
+        return high * 4294967296 + low, at + 8
     end
     local x = 0
     if is_signed and byte(text, at) >= 128 then
@@ -172,6 +181,9 @@ local function map(text, at, count)
         local key, value
         key, at = decode(text, at)
         value, at = decode(text, at)
+        if key == nil or key ~= key then
+            error(key == nil and "table index is nil" or "table index is NaN", 0)
+        end
         t[key] = value
     end
     return t, at
@@ -243,6 +255,19 @@ local cmsgpack = {
     _DESCRIPTION = "MessagePack C implementation for Lua",
 }
 
+-- A number as C's `int`; nil of what is none.
+local function whole(value)
+    local kind = type(value)
+    local x = (kind == "number" or kind == "string") and tonumber(value) or nil
+    if not x then
+        return nil
+    elseif not (x > -2 ^ 63 and x < 2 ^ 63) then
+        return 0 -- as the low half of what C makes of it
+    end
+    x = (x < 0 and -floor(-x) or floor(x)) % 4294967296
+    return x >= 2147483648 and x - 4294967296 or x
+end
+
 function cmsgpack.pack(...)
     local count = select("#", ...)
     if count == 0 then
@@ -259,18 +284,19 @@ local function read(text, at)
     return decode(text, at)
 end
 
--- Up to `limit` values (0: all) from `offset` on; `values` is filled from 1 on; the next offset, how many.
-local function unpack_some(values, text, limit, offset)
+-- Up to `limit` values from `offset` on; `values` is filled from 1 on; the next offset, how many.
+-- Errors are raised for the function `level` levels out.
+local function unpack_some(values, text, limit, offset, level)
     local count, at = 0, offset + 1
-    while at <= #text and (limit == 0 or count < limit) do
+    while at <= #text and count < limit do
         local ok, value, next_at = pcall(read, text, at)
         if not ok then
             if value == MISSING then
-                error("Missing bytes in input.", 3)
+                error("Missing bytes in input.", level)
             elseif value == BAD then
-                error("Bad data format in input.", 3)
+                error("Bad data format in input.", level)
             end
-            error(value, 3)
+            error(value, 0)
         end
         count = count + 1
         values[count] = value
@@ -287,7 +313,7 @@ function cmsgpack.unpack(...)
         bad_argument(1, "string expected, got " .. given(select("#", ...), 1, text))
     end
     local values = {}
-    local _, count = unpack_some(values, text, 0, 0)
+    local _, count = unpack_some(values, text, INT_MAX, 0, 3)
     return unpack(values, 1, count)
 end
 
@@ -298,7 +324,7 @@ local function limited(text, limit, offset)
     elseif offset > #text then
         error("Start offset " .. offset .. " greater than input length " .. #text .. ".", 3)
     end
-    local at, count = unpack_some(values, text, limit, offset)
+    local at, count = unpack_some(values, text, limit, offset, 4)
     return at >= #text and -1 or at, values, count
 end
 
@@ -310,7 +336,7 @@ function cmsgpack.unpack_one(...)
     elseif type(text) ~= "string" then
         bad_argument(1, "string expected, got " .. given(count, 1, text))
     end
-    local start = tonumber(offset == nil and 0 or offset)
+    local start = whole(offset == nil and 0 or offset)
     if not start then
         bad_argument(2, "number expected, got " .. given(count, 2, offset))
     end
@@ -326,16 +352,17 @@ function cmsgpack.unpack_limit(...)
     elseif type(text) ~= "string" then
         bad_argument(1, "string expected, got " .. given(count, 1, text))
     end
-    local most = tonumber(limit)
+    local most = whole(limit)
     if not most then
         bad_argument(2, "number expected, got " .. given(count, 2, limit))
     end
-    local start = tonumber(offset == nil and 0 or offset)
+    local start = whole(offset == nil and 0 or offset)
     if not start then
         bad_argument(3, "number expected, got " .. given(count, 3, offset))
     end
-    local at, values, n = limited(text, most, start)
-    if most == 0 and start == 0 then
+    local is_all = most == 0 and start == 0
+    local at, values, n = limited(text, is_all and INT_MAX or most, start)
+    if is_all then
         return unpack(values, 1, n)
     end
     return at, unpack(values, 1, n)

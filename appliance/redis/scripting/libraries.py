@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis.errors import CommandError
+from appliance.redis.resp import split_arguments
 from appliance.redis.scripting.runtime import FLAG_NAMES
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def parse_metadata(code: bytes) -> tuple[bytes, int]:
     end = code.find(b"\n")
     if end < 0:
         raise CommandError(b"ERR Invalid library metadata")
-    words = code[:end].split()
+    words = split_arguments(code[:end])
+    if words is None:
+        raise CommandError(b"ERR Invalid library metadata")
     engine = words[0][2:]
     name: bytes | None = None
     for word in words[1:]:

@@ -86,9 +86,13 @@ _STATUS: Final = 1
 _ERROR: Final = 2
 _KILLED: Final = 3
 _NO_MEMORY: Final = 4
+_UNCOUNTED: Final = 5  # an error that is in no statistics yet
 
 _WRONG_ARGUMENT: Final = b"ERR Lua redis lib command arguments must be strings or integers"
 _NO_ARGUMENT: Final = b"ERR Please specify at least one argument for this redis lib call"
+
+# Numbers further from 0 are floating point to redis-server when they become arguments.
+_INTEGER_LIMIT: Final = 1 << 62
 
 _I64_MIN: Final = -(1 << 63)
 _I64_LIMIT: Final = float(1 << 63)
@@ -223,6 +227,7 @@ class Runtime:
             b"pack_float": self.pack_float,
             b"unpack_float": self.unpack_float,
             b"count_error": self.count_error,
+            b"real_of": self._table({}),  # of a stand-in, what it stands for
         }
         table = self._table(host)
         libraries: dict[bytes, object] = {}
@@ -448,7 +453,8 @@ class Runtime:
             elif isinstance(argument, bool):
                 return None
             elif isinstance(argument, int):
-                args.append(b"%d" % argument)
+                is_integer = -_INTEGER_LIMIT <= argument <= _INTEGER_LIMIT
+                args.append(b"%d" % argument if is_integer else double_text(float(argument)))
             elif isinstance(argument, float):
                 args.append(number_text(argument))
             else:
@@ -466,10 +472,10 @@ class Runtime:
             arguments = tuple(self._staged)
             self._staged = []
         if len(arguments) == 0:
-            return self._fail(_NO_ARGUMENT)
+            return _NO_ARGUMENT, _UNCOUNTED
         args = self._request(arguments)
         if args is None:
-            return self._fail(_WRONG_ARGUMENT)
+            return _WRONG_ARGUMENT, _UNCOUNTED
         if self._debugger is not None:
             self._debugger.log_request(args)
         registry = self.engine.registry
@@ -622,14 +628,14 @@ class Runtime:
     def check_command(self, *arguments: object) -> object:
         """redis.acl_check_cmd. Everybody may do everything that exists."""
         if len(arguments) == 0:
-            return self._fail(_NO_ARGUMENT)
+            return _NO_ARGUMENT, _UNCOUNTED
         args = self._request(arguments)
         if args is None:
-            return self._fail(_WRONG_ARGUMENT)
+            return _WRONG_ARGUMENT, _UNCOUNTED
         try:
             self.engine.registry.resolve(args)
         except CommandError:
-            return b"ERR Invalid command passed to redis.acl_check_cmd()", _ERROR
+            return b"ERR Invalid command passed to redis.acl_check_cmd()", _UNCOUNTED
         return True
 
     def count_error(self, message: bytes, is_counted: bool) -> None:

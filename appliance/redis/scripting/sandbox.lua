@@ -78,6 +78,10 @@ end
 local function described(err, info)
     if type(err) ~= "table" then
         err = {err = "ERR " .. tostring(err)}
+    elseif host.real_of[err] then
+        -- The server's handler fails, and handles that.
+        err = {err = "ERR err_handler_def:10: " .. READONLY}
+        info = info and {source = "@err_handler_def", currentline = 10}
     end
     if info then
         err.source = info.source
@@ -90,9 +94,45 @@ local function on_error(err)
     return described(err, locate(3))
 end
 
+-- The position of level `level` of the callers of who calls this, as luaL_where gives it. A function of this chunk
+-- and what it calls are one level.
+local function where(level)
+    local at = 2
+    repeat
+        at = at + 1
+        local frame, caller = getinfo(at, "S"), getinfo(at + 1, "S")
+        if not ours(caller) or frame.what ~= "C" and not ours(frame) then
+            level = level - 1
+        end
+    until level <= 0 or not caller
+    local info = level <= 0 and getinfo(at, "Sl")
+    if info and info.currentline > 0 and not ours(info) then
+        return info.short_src .. ":" .. info.currentline .. ": "
+    end
+    return ""
+end
+
+local function lua_error(...)
+    local err, level = ...
+    if level == nil then
+        level = 1
+    else
+        local number = tonumber(level)
+        if not number or type(level) ~= "number" and type(level) ~= "string" then
+            bad_argument(2, "number expected, got " .. type(level))
+        end
+        level = number < 0 and -floor(-number) or floor(number)
+        level = number == number and level >= -2 ^ 63 and level < 2 ^ 63 and level % 2 ^ 32 or 0
+    end
+    if (type(err) == "string" or type(err) == "number") and level > 0 and level < 2 ^ 31 then
+        err = where(level) .. err
+    end
+    error(err, 0)
+end
+
 -- Stand-ins ----------------------------------------------------------------------------------------
 
-local real_of = {}          -- stand-in -> the table it shows
+local real_of = host.real_of -- stand-in -> the table it shows
 local metatable_of = {}     -- stand-in -> what getmetatable says
 
 local function refuse()
@@ -108,7 +148,8 @@ local function show(real, metatable)
 end
 
 local function refuse_unknown(_, name)
-    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+    local level = ours(getinfo(2, "S")) and 0 or 2
+    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", level)
 end
 
 local function lua_next(...)
@@ -119,6 +160,8 @@ local function lua_next(...)
     local ok, k, v = pcall(next, real_of[t] or t, key)
     if not ok then
         error("invalid key to 'next'", 0)
+    elseif k == nil then
+        return nil
     end
     return k, v
 end
@@ -191,18 +234,27 @@ local function table_insert(...)
     local t, place, value = ...
     if type(t) ~= "table" then
         bad_argument(1, "table expected, got " .. type_name(count, t))
+    elseif count ~= 2 and count ~= 3 then
+        error("wrong number of arguments to 'insert'", 2)
+    elseif count == 3 and not tonumber(place) then
+        bad_argument(2, "number expected, got " .. type(place))
     elseif real_of[t] then
         error(READONLY, 0)
     elseif count == 2 then
         insert(t, place)
-    elseif count == 3 then
-        if not tonumber(place) then
-            bad_argument(2, "number expected, got " .. type(place))
-        end
-        insert(t, place, value)
     else
-        error("wrong number of arguments to 'insert'", 2)
+        insert(t, place, value)
     end
+end
+
+local function string_dump(...)
+    local f = ...
+    if type(f) ~= "function" then
+        bad_argument(1, "function expected, got " .. type_name(select("#", ...), f))
+    elseif getinfo(f, "S").source == "=[C]" then
+        error("unable to dump given function", 2)
+    end
+    return dump(f)
 end
 
 local string_metatable
@@ -215,24 +267,31 @@ local function lua_getmetatable(...)
         return string_metatable
     elseif real_of[value] then
         return metatable_of[value]
+    elseif value == libraries.cjson.null then
+        return nil
     end
     return getmetatable(value)
 end
 
--- pcall gives the text of an error table.
-local function plain(ok, err, ...)
-    if not ok and type(err) == "table" then
-        local text = err.err
-        if type(text) == "string" or type(text) == "number" then
-            err = text
-        end
+-- pcall gives the text of an error table; beside a table without one it gives what is there instead.
+local function plain(ok, ...)
+    if ok then
+        return ok, ...
     end
-    return ok, err, ...
+    local err = ...
+    if type(err) ~= "table" then
+        return ok, err
+    end
+    local text = err.err
+    if type(text) == "string" or type(text) == "number" then
+        return ok, text
+    end
+    return ok, err, text
 end
 
 local function lua_pcall(...)
     if select("#", ...) == 0 then
-        bad_argument(1, "value expected")
+        return false, "attempt to call a boolean value" -- as it is there, for a reason of its own
     end
     return plain(pcall(...))
 end
@@ -243,19 +302,29 @@ local scripts, functions    -- the globals of either, made below
 local current               -- one of the two
 
 local function load_text(text, name)
-    if byte(text, 1) == 27 then
-        return nil, "attempt to load a binary chunk"
+    -- Compiled code is not loaded: behind a space it is a text that is wrong.
+    local chunk, message = loadstring(byte(text, 1) == 27 and " " .. text or text, name)
+    if not chunk then
+        return nil, message
     end
-    local chunk, message = loadstring(text, name)
-    if chunk then
-        local code = host.untail(dump(chunk))
-        if not code then
-            return nil, "not enough memory"
-        end
-        chunk = loadstring(code, name)
-        setfenv(chunk, current)
+    local code = host.untail(dump(chunk))
+    if not code then
+        return nil, "not enough memory"
     end
-    return chunk, message
+    chunk = loadstring(code, name)
+    setfenv(chunk, current)
+    return chunk
+end
+
+-- The name of a chunk: argument 2 of who calls this, which may be missing.
+local function chunk_name(name)
+    if name == nil or type(name) == "string" then
+        return name
+    elseif type(name) == "number" then
+        return tostring(name)
+    end
+    local info = getinfo(2, "n")
+    error("bad argument #2 to '" .. (info.name or "?") .. "' (string expected, got " .. type(name) .. ")", 3)
 end
 
 local function lua_loadstring(...)
@@ -265,27 +334,30 @@ local function lua_loadstring(...)
     elseif type(text) ~= "string" then
         bad_argument(1, "string expected, got " .. type_name(select("#", ...), text))
     end
-    return load_text(text, name or text)
+    return load_text(text, chunk_name(name) or text)
 end
 
 local function lua_load(...)
     local reader, name = ...
+    name = chunk_name(name) or "=(load)"
     if type(reader) ~= "function" then
         bad_argument(1, "function expected, got " .. type_name(select("#", ...), reader))
     end
     local pieces = {}
     while true do
-        local piece = reader()
-        if piece == nil or piece == "" then
+        local ok, piece = pcall(reader)
+        if not ok then
+            return nil, piece
+        elseif piece == nil or piece == "" then
             break
         elseif type(piece) == "number" then
             piece = tostring(piece)
         elseif type(piece) ~= "string" then
-            return nil, "reader function must return a string"
+            return nil, where(1) .. "reader function must return a string"
         end
         pieces[#pieces + 1] = piece
     end
-    return load_text(concat(pieces), name or "=(load)")
+    return load_text(concat(pieces), name)
 end
 
 -- Time ---------------------------------------------------------------------------------------------
@@ -333,6 +405,10 @@ local function look_after(running)
     end
 end
 
+local function is_in_lua(f)
+    return type(f) == "function" and getinfo(f, "S").source ~= "=[C]"
+end
+
 local function on_count()
     look_after(getinfo(2, "f").func)
 end
@@ -341,16 +417,13 @@ local hook, hook_events, hook_count = on_count, "", HOOK_COUNT -- others while a
 
 local function lua_create(...)
     local f = ...
-    if type(f) ~= "function" then
+    if not is_in_lua(f) then
         bad_argument(1, "Lua function expected")
     end
     if is_killed then
         killed()
     end
-    local ok, thread = pcall(co_create, f)
-    if not ok then
-        bad_argument(1, "Lua function expected")
-    end
+    local thread = co_create(f)
     sethook(thread, hook, hook_events, hook_count)
     return thread
 end
@@ -361,7 +434,7 @@ end
 
 local function lua_wrap(...)
     local f = ...
-    if type(f) ~= "function" or not pcall(co_create, f) then
+    if not is_in_lua(f) then
         bad_argument(1, "Lua function expected")
     end
     local thread = lua_create(f)
@@ -422,6 +495,8 @@ local function raise(text, kind)
         killed()
     elseif kind == 4 then
         error(text, 0)
+    elseif kind == 5 then
+        fail(text)
     end
     error(error_table(text), 0)
 end
@@ -444,6 +519,9 @@ local function redis_pcall(...)
         return {ok = value}
     elseif kind == 2 then
         return error_table(value)
+    elseif kind == 5 then
+        tell(value)
+        return {err = value}
     end
     raise(value, kind)
 end
@@ -452,11 +530,17 @@ local function single_line(text)
     return (gsub(text, "[\r\n]", " "))
 end
 
+-- What C's string functions see of a text.
+local function c_string(text)
+    local stop = find(text, "\0", 1, true)
+    return stop and sub(text, 1, stop - 1) or text
+end
+
 -- In place of a reply that cannot be made.
 local function wrong_arguments()
     local message = "ERR wrong number or type of arguments"
     tell(message)
-    return error_table(message)
+    return {err = message}
 end
 
 local function redis_error_reply(...)
@@ -464,6 +548,7 @@ local function redis_error_reply(...)
     if select("#", ...) ~= 1 or type(text) ~= "string" then
         return wrong_arguments()
     end
+    text = c_string(text)
     tell("-" .. gsub(text, "^-", ""))
     if byte(text, 1) == 45 then
         text = sub(text, 2)
@@ -548,7 +633,7 @@ end
 local function redis_acl_check_cmd(...)
     local allowed, problem = host.acl_check_cmd(...)
     if problem then
-        raise(allowed, 2)
+        raise(allowed, problem)
     end
     return allowed
 end
@@ -644,6 +729,7 @@ local shown = {
     cmsgpack = libraries.cmsgpack,
     struct = libraries.struct,
 }
+shown.string.dump = string_dump
 shown.table.insert = table_insert
 shown.math.random = math_random
 shown.math.randomseed = math_randomseed
@@ -669,8 +755,9 @@ local function redis_table()
 end
 
 local function common_globals()
-    local globals = copy_of(_G, [[_VERSION assert collectgarbage error gcinfo ipairs rawequal select tonumber
+    local globals = copy_of(_G, [[_VERSION assert collectgarbage gcinfo ipairs rawequal select tonumber
         tostring type unpack xpcall]])
+    globals.error = lua_error
     globals.getmetatable = lua_getmetatable
     globals.setmetatable = lua_setmetatable
     globals.load = lua_load
@@ -837,19 +924,19 @@ local function encode(parts, n, value, depth)
     local real = real_of[value] or value
     local field = rawget(real, "err")
     if type(field) == "string" then
-        field = single_line(field)
+        field = single_line(c_string(field))
         host.count_error(field, rawget(real, "ignore_error_stats_update") and true or false)
         parts[n + 1] = "-" .. field .. "\r\n"
         return n + 1
     end
     field = rawget(real, "ok")
     if type(field) == "string" then
-        parts[n + 1] = "+" .. single_line(field) .. "\r\n"
+        parts[n + 1] = "+" .. single_line(c_string(field)) .. "\r\n"
         return n + 1
     end
     field = rawget(real, "double")
     if type(field) == "number" then
-        local text = host.double_text(field)
+        local text = field == 0 and 1 / field < 0 and "-0" or host.double_text(field)
         parts[n + 1] = client < 3 and "$" .. #text .. "\r\n" .. text .. "\r\n" or "," .. text .. "\r\n"
         return n + 1
     end
@@ -857,7 +944,7 @@ local function encode(parts, n, value, depth)
     if type(field) == "table" then
         local at, count = n + 1, 0
         n = at
-        for key, item in next, field do
+        for key, item in next, real_of[field] or field do
             n = encode(parts, n, key, depth + 1)
             n = encode(parts, n, item, depth + 1)
             count = count + 1
@@ -869,7 +956,7 @@ local function encode(parts, n, value, depth)
     if type(field) == "table" then
         local at, count = n + 1, 0
         n = at
-        for key in next, field do
+        for key in next, real_of[field] or field do
             n = encode(parts, n, key, depth + 1)
             count = count + 1
         end
@@ -889,7 +976,7 @@ local function encode(parts, n, value, depth)
             if client < 3 then
                 parts[n + 1] = "$" .. #text .. "\r\n" .. text .. "\r\n"
             else
-                form = sub(form .. "   ", 1, 3)
+                form = sub(c_string(form) .. "   ", 1, 3)
                 parts[n + 1] = "=" .. #text + 4 .. "\r\n" .. form .. ":" .. text .. "\r\n"
             end
             return n + 1
@@ -927,7 +1014,7 @@ local function answer(value)
     if next(value) ~= nil then
         local err = rawget(value, "err")
         if type(err) == "string" then
-            return err, rawget(value, "ignore_error_stats_update") and 4 or 3
+            return c_string(err), rawget(value, "ignore_error_stats_update") and 4 or 3
         end
     end
     local parts = {}
@@ -946,6 +1033,7 @@ local function failure(err)
     elseif type(text) ~= "string" then
         text = "ERR unknown error"
     end
+    text = c_string(text)
     if err.source and err.line then
         text = text .. " script: " .. host.name() .. ", on " .. tostring(err.source) .. ":"
             .. tostring(err.line) .. "."

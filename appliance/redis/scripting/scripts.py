@@ -36,6 +36,7 @@ from appliance.redis.engine_modes import MEMORY_LIMITED, SCRIPT_BUSY
 from appliance.redis.errors import CommandError
 from appliance.redis.registry import ALLOW_BUSY
 from appliance.redis.replies import NO_REPLY, ReplyBuffer, SimpleError
+from appliance.redis.resp import split_arguments
 from appliance.redis.scripting.debugger import ClientTerminal, Debugger
 from appliance.redis.scripting.libraries import Libraries
 from appliance.redis.scripting.runtime import (
@@ -137,16 +138,17 @@ def parse_shebang(body: bytes) -> tuple[int, int]:
     end = body.find(b"\n")
     if end < 0:
         raise CommandError(b"ERR Invalid script shebang")
-    words = body[:end].split()
+    words = split_arguments(body[:end])
+    if words is None:
+        raise CommandError(b"ERR Invalid engine in script shebang")
     if words[0] != b"#!lua":
         raise CommandError(b"ERR Unexpected engine in script shebang: " + words[0])
     flags = 0
     for word in words[1:]:
         if not word.startswith(b"flags="):
             raise CommandError(b"ERR Unknown lua shebang option: " + word)
-        for name in word[len(b"flags=") :].split(b","):
-            if name == b"":
-                continue
+        names = word[len(b"flags=") :]
+        for name in names.split(b",") if names != b"" else []:
             flag = FLAG_NAMES.get(name)
             if flag is None:
                 raise CommandError(b"ERR Unexpected flag in script shebang: " + name)
@@ -349,11 +351,17 @@ class Scripts:
         session.debug_mode = NO_DEBUG
         if self.fork is None:
             raise CommandError(_NO_FORK + b"this server cannot copy itself")
+        engine = self.engine
+        started_ns: i64 = engine.stopwatch()
         try:
             terminal = self.fork(session)
         except OSError as error:
             raise CommandError(_NO_FORK + (error.strerror or "").encode()) from None
         if terminal is None:
+            took_us: i64 = (i64(engine.stopwatch()) - started_ns) // 1000
+            engine.counters.forks += 1
+            engine.counters.last_fork_us = took_us
+            engine.timing.latency.note(b"fork", session.clock.now_s, took_us // 1000)
             return NO_REPLY
         # In the copy, which must not get beyond this function.
         failure: BaseException | None = None

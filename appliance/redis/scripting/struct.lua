@@ -6,7 +6,7 @@ local error, type, tonumber, tostring, select, getinfo = error, type, tonumber, 
 local floor, ceil = math.floor, math.ceil
 local byte, char, sub, find, rep, reverse = string.byte, string.char, string.sub, string.find, string.rep, string.reverse
 local concat, unpack = table.concat, unpack
-local pack_float, unpack_float = host.pack_float, host.unpack_float
+local bit_and, pack_float, unpack_float = host.bit_and, host.pack_float, host.unpack_float
 
 local MAX_INTEGER, MAX_ALIGNMENT, INT_MAX = 32, 8, 2147483647
 local SIZES = {b = 1, B = 1, h = 2, H = 2, l = 8, L = 8, T = 8, f = 4, d = 8, x = 1, s = 0, [" "] = 0, ["<"] = 0,
@@ -84,10 +84,11 @@ local function padding(state, letter, size, position)
         return 0
     end
     local align = size > state.align and state.align or size
-    if align > 1 then
-        return (align - position % align) % align
+    if align <= 1 then
+        return 0
     end
-    return 0
+    -- Also where that is no power of two.
+    return bit_and(align - bit_and(position, align - 1), align - 1)
 end
 
 local function control(state, letter)
@@ -163,7 +164,12 @@ function struct.pack(...)
         elseif letter == "f" or letter == "d" then
             local x = number_argument(count, number, (select(number, ...)))
             number = number + 1
-            data = pack_float((state.little and "<" or ">") .. letter, x)
+            if x == 0 and 1 / x < 0 then -- its sign gets lost on the way to the host
+                data = rep("\0", size - 1) .. "\128"
+                data = state.little and data or reverse(data)
+            else
+                data = pack_float((state.little and "<" or ">") .. letter, x)
+            end
         elseif letter == "c" or letter == "s" then
             local text = text_argument(count, number, (select(number, ...)))
             number = number + 1
@@ -187,24 +193,30 @@ function struct.pack(...)
     return concat(parts)
 end
 
+-- Of more than eight bytes the last eight count. Two halves, to round but once.
 local function integer_from(data, size, signed, little)
     if not little then
         data = reverse(data)
     end
-    local x, scale = 0, 1
-    local used = size < 8 and size or 8
-    if signed and byte(data, used) >= 128 then
-        for i = 1, used do
-            x = x + (255 - byte(data, i)) * scale
-            scale = scale * 256
+    local low, high, used = 0, 0, size < 8 and size or 8
+    for i = used, 1, -1 do
+        if i > 4 then
+            high = high * 256 + byte(data, i)
+        else
+            low = low * 256 + byte(data, i)
         end
-        return -x - 1
     end
-    for i = 1, used do
-        x = x + byte(data, i) * scale
-        scale = scale * 256
+    if signed and used > 0 then
+        -- All from the place of the sign on becomes sign; that place is taken modulo 64, as a shift in C does.
+        local sign = (size * 8 - 1) % 64
+        if sign >= 32 then
+            local weight = 2 ^ (sign - 32)
+            high = high >= weight and high % weight - weight or high
+        elseif high > 0 or low >= 2 ^ sign then
+            high, low = 0, low % 2 ^ sign - 2 ^ sign
+        end
     end
-    return x
+    return high * 4294967296 + low
 end
 
 function struct.unpack(...)

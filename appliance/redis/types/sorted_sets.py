@@ -583,6 +583,11 @@ class SortedSet(MemberCollection):
     def encoding(self) -> bytes:
         return b"listpack" if self.is_listpack else b"skiplist"
 
+    @property
+    def index(self) -> MemberIndex:
+        """For going through it."""
+        return self._index
+
     # Members by name ------------------------------------------------------------------------------
 
     def find(self, name: bytes) -> Member | None:
@@ -590,6 +595,8 @@ class SortedSet(MemberCollection):
 
     def add(self, name: bytes, score: float) -> None:
         """Add a member that is not in the set."""
+        if self.walk is not None:
+            self.walk.changing(name)
         if self.is_listpack:
             limits = self.limits
             if (
@@ -611,6 +618,8 @@ class SortedSet(MemberCollection):
 
     def set_score(self, member: Member, score: float) -> None:
         """Give a member of the set another score."""
+        if self.walk is not None:
+            self.walk.changing(member.name)
         if self.is_listpack:
             score += 0.0
         if self._stays(member, score):
@@ -652,6 +661,8 @@ class SortedSet(MemberCollection):
 
     def remove(self, name: bytes) -> bool:
         """Remove a member; whether it was there."""
+        if self.walk is not None:
+            self.walk.changing(name)
         member = self._index.find(name)
         if member is None:
             return False
@@ -708,6 +719,8 @@ class SortedSet(MemberCollection):
             return
         index = self._index
         for member in self.slice(start, stop):
+            if self.walk is not None:
+                self.walk.changing(member.name)
             index.discard(member)
         _cut(self._root, start, stop)
         self._lower()
@@ -716,6 +729,8 @@ class SortedSet(MemberCollection):
         """Remove the first or last member of a set that has any, and give it."""
         member = _take_end(self._root, is_last)
         self._lower()
+        if self.walk is not None:
+            self.walk.changing(member.name)
         self._index.discard(member)
         return member
 

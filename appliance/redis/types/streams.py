@@ -431,6 +431,8 @@ class Stream(Collection):
             block = self._new_block(ms, seq, args, first)
             same = True
         else:
+            if self.walk is not None:
+                self.walk.changing_node(block)
             same = _same_fields(block.fields, args, first)
         out = _OUT
         out.truncate(0)
@@ -635,6 +637,8 @@ class Stream(Collection):
         if block.live == 1:
             self._remove_block(block)
         else:
+            if self.walk is not None:
+                self.walk.changing_node(block)
             block.mark_deleted(index)
         self.length -= 1
         return True
@@ -788,6 +792,8 @@ class Stream(Collection):
                     continue
                 if trim.references == DELETE_REFERENCES:
                     self.delete_references(entry_id)
+                if self.walk is not None:
+                    self.walk.changing_node(block)
                 block.mark_deleted(index)
                 self.length -= 1
                 deleted += 1
