@@ -76,6 +76,7 @@ GROUPS = {
         "appliance/redis/listpack.py",
         "appliance/redis/lzf.py",
         "appliance/redis/partial_sort.py",
+        "appliance/redis/piecewise.py",
         "appliance/redis/rdb.py",
         "appliance/redis/reload.py",
         "appliance/redis/scripting/*.py",

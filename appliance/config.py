@@ -36,6 +36,7 @@ ENVIRONMENT_PREFIX: Final = "REDTAP_"
 LINKS: Final = ("tap", "tun", "packet", "xdp")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS: Final = ("text", "json")
+DEBUG_CLIENTS: Final = ("no", "yes", "local")
 
 # More than the default needs more descriptors nowhere (connections are ours), but every port of one client
 # address is used up at 64,511; beyond a million the table alone takes gigabytes.
@@ -73,6 +74,7 @@ class Settings:
         control: path of the control socket; None for the default of `control_path`.
         databases: of Redis.
         requirepass: of Redis; "" for none.
+        enable_debug_command: of Redis: who may call DEBUG, one of `DEBUG_CLIENTS`.
         takeover: link whose address and MAC become the appliance's; None for a namespace of its own.
         given: the fields that somebody chose, by flag, environment or file.
     """
@@ -96,6 +98,7 @@ class Settings:
     control: str | None = None
     databases: int = 16
     requirepass: str = ""
+    enable_debug_command: str = "no"
     takeover: str | None = None
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
@@ -156,6 +159,12 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _one_of_words(choices: tuple[str, ...]) -> Callable[[str], str]:
+    """In any case, as redis-server takes them."""
+    parse = _one_of(choices)
+    return lambda text: parse(text.lower())
 
 
 def _link(text: str) -> str:
@@ -260,6 +269,12 @@ OPTIONS: Final = (
     Option("control", "PATH", "Unix socket to control it.", _socket_path),
     Option("databases", "N", "Redis databases.", _whole_number(1, 65536)),
     Option("requirepass", "PASSWORD", "Redis password.", str),
+    Option(
+        "enable_debug_command",
+        "WHO",
+        "Who may call DEBUG: no, yes or local (the control socket).",
+        _one_of_words(DEBUG_CLIENTS),
+    ),
     Option("takeover", "LINK", "Answer for this link's address, as in a container.", check_link_name),
 )
 

@@ -3,10 +3,10 @@
     redtap serve [OPTIONS] [redis.conf] [--parameter value ...] [-] [OPTIONS]
 
 The first argument that is no option is a redis.conf; `-` is standard input, read after that file. `--name` is
-one of our own options if there is one of that name (`--port`, `--databases` and `--requirepass` are the same
-thing in both), else a parameter of redis-server, which takes all that follows up to the next `--` or `-`: the
-first value whatever it looks like. Parameters go before the files, and both before the TOML file of
-`--config`; our flags and the environment go before all of them.
+one of our own options if there is one of that name (`--port`, `--databases`, `--requirepass` and
+`--enable-debug-command` are the same thing in both), else a parameter of redis-server, which takes all that
+follows up to the next `--` or `-`: the first value whatever it looks like. Parameters go before the files,
+and both before the TOML file of `--config`; our flags and the environment go before all of them.
 
 Errors: ConfigError, one line.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from appliance.redis.engine import EngineSettings
 
 _MORE_WORDS: Final = ("include", "rename-command", "user", "loadmodule")
-SHARED: Final = ("port", "databases", "requirepass")
+SHARED: Final = ("port", "databases", "requirepass", "enable_debug_command")
 """Settings of ours that are parameters of redis-server too."""
 
 
@@ -164,9 +164,10 @@ class RedisConf:
 
     def shared(self) -> dict[str, tuple[str, str]]:
         """Values of the settings that are ours as well, with the words for where they stood."""
+        named = {field: field.replace("_", "-") for field in SHARED}
         return {
-            name: (os.fsdecode(self.configuration.text(name)), f"--{name} (from {self.source})")
-            for name in SHARED
+            field: (os.fsdecode(self.configuration.text(name)), f"--{name} (from {self.source})")
+            for field, name in named.items()
             if name in self.given
         }
 
@@ -191,6 +192,7 @@ class RedisConf:
         from appliance.shell.config_store import ConfigFileStore
 
         configuration = self.configuration
+        configuration.override({"enable-debug-command": settings.enable_debug_command})
         return EngineSettings(
             redtap_version=__version__,
             port=settings.port,

@@ -49,6 +49,7 @@ _LEAST_MEMORY: Final = 128 * 1024  # with less than this for all clients nobody 
 _FIXED_BUFFER: Final = 16 * 1024
 _LEAST_IN_TURN: Final = 5
 _SECOND_US: Final = 1_000_000
+_REMEMBERED_S: Final = 8
 # Who has not authenticated gets no more room than this for a request.
 _STRANGERS_QUERY: Final = 1024 * 1024
 _NORMAL: Final = 0
@@ -73,7 +74,11 @@ class ClientLimits:
         self._soft: list[int] = [0, 0, 0]
         self._soft_us: list[int] = [0, 0, 0]
         self._turn: list[Session] = []
-        # For INFO.
+        # For INFO. What clients were seen with in their turns, by second.
+        self._second = 0
+        self._slot = 0
+        self._largest_input: list[int] = [0] * _REMEMBERED_S
+        self._largest_output: list[int] = [0] * _REMEMBERED_S
         self.query_buffer_disconnections: i64 = 0
         self.output_buffer_disconnections: i64 = 0
         self.evicted_clients: i64 = 0
@@ -166,6 +171,7 @@ class ClientLimits:
 
     def cron(self, now_us: i64) -> None:
         """Look at those whose turn it is, and at the memory of all if that is limited."""
+        self._begin_second(now_us // _SECOND_US)
         sessions = self.engine.sessions
         left: i64 = len(sessions) // self.hz
         if left < _LEAST_IN_TURN:
@@ -188,8 +194,30 @@ class ClientLimits:
         self._check_idle(session, now_us)
         if session.unsent_bytes != 0 or session.has_output() or session.over_soft_since_us != 0:
             self.check_output(session, now_us)
-        if session.query_bytes() != 0:
+        size: i64 = session.query_bytes()
+        if size != 0:
             self.check_query(session)
+            if size > self._largest_input[self._slot]:
+                self._largest_input[self._slot] = size
+        size = session.output_bytes()
+        if size > self._largest_output[self._slot]:
+            self._largest_output[self._slot] = size
+
+    def _begin_second(self, second: int) -> None:
+        """What was seen in this second eight seconds ago, or longer, counts no more."""
+        while self._second < second:
+            self._second = max(self._second + 1, second - _REMEMBERED_S)
+            self._slot = self._second % _REMEMBERED_S
+            self._largest_input[self._slot] = 0
+            self._largest_output[self._slot] = 0
+
+    def largest_input(self) -> int:
+        """Most bytes of unfinished requests that one client was seen with lately."""
+        return max(self._largest_input)
+
+    def largest_output(self) -> int:
+        """Most bytes of unsent replies that one client was seen with lately."""
+        return max(self._largest_output)
 
     def memory_of(self, session: Session) -> i64:
         """Bytes that a client takes (CLIENT LIST's tot-mem)."""

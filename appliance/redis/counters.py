@@ -30,6 +30,9 @@ class Counters:
         # SYNC, and PSYNC of those who had something already.
         self.snapshots_sent: i64 = 0
         self.resumptions_refused: i64 = 0
+        # Copies of the process, for scripts that are debugged.
+        self.forks: i64 = 0
+        self.last_fork_us: i64 = 0
 
 
 class Traffic:

@@ -450,16 +450,9 @@ def _write_stream(sink: Sink, value: Stream, key: bytes | None) -> None:
     out = sink.out
     write_type(out, TYPE_STREAM_3, key)
     write_length(out, len(value.blocks))
-    start = 0
-    while True:
-        keys, blocks = value.blocks.piece(start)
-        if len(keys) == 0:
-            break
-        for block in blocks:
-            assert isinstance(block, Block)
-            write_block(out, block.first_id(), block.to_listpack())
-            sink.settle()
-        start = keys[len(keys) - 1] + 1
+    for block in value.nodes():
+        write_block(out, block.first_id(), block.to_listpack())
+        sink.settle()
     write_facts(out, value)
     for name in sorted(value.groups):
         group = value.groups[name]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from librt.strings import read_i32_le, read_i64_le, write_i64_le
+from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i64_le
 from mypy_extensions import i64
 
 from appliance.redis.crc64 import crc64
@@ -42,6 +42,7 @@ from appliance.redis.dump import (
 from appliance.redis.entry import NO_EXPIRY
 
 if TYPE_CHECKING:
+    from appliance.redis.piecewise import Piecewise
     from appliance.redis.types.collection import EncodingLimits
 
 _MAGIC: Final = b"REDIS"
@@ -117,8 +118,13 @@ class RdbWriter:
             idle_s: for how long it has not been used, or UNKNOWN.
             frequency: how often it was used, as frequency.py counts, or UNKNOWN.
         """
-        sink = self._sink
-        out = sink.out
+        self.about_key(expire_at_ms, idle_s, frequency)
+        write_value(self._sink, value, key)
+        self._sink.settle()
+
+    def about_key(self, expire_at_ms: i64, idle_s: i64, frequency: i64) -> None:
+        """What comes before the value of the next key; see `key`."""
+        out = self._sink.out
         if expire_at_ms != NO_EXPIRY:
             out.append(_EXPIRETIME_MS)
             write_i64_le(out, expire_at_ms)
@@ -128,8 +134,17 @@ class RdbWriter:
         if frequency != UNKNOWN:
             out.append(_FREQUENCY)
             out.append(frequency)
-        write_value(sink, value, key)
-        sink.settle()
+
+    def piece(self, value: Piecewise) -> i64:
+        """Write more of a value that has been begun at `out`; what that has cost."""
+        cost = value.step()
+        self._sink.settle()
+        return cost
+
+    @property
+    def out(self) -> BytesWriter:
+        """For a value that is written in pieces."""
+        return self._sink.out
 
     def end(self) -> None:
         """Nothing follows; to be taken one last time."""

@@ -76,13 +76,13 @@ class ReleaseQueue:
 
     def add(self, value: object) -> None:
         """Take over the value of a key that is gone."""
-        if isinstance(value, Collection) and len(value) > WORTH_DELAYING:
+        if isinstance(value, Collection) and len(value) > WORTH_DELAYING and not _is_walked(value):
             self._collections.append(_Released(value))
             self._taken += 1
 
     def _keep(self, value: object) -> None:
         """A large value of a flushed database, which has been counted with it, has a turn of its own."""
-        if isinstance(value, Collection) and len(value) > WORTH_DELAYING:
+        if isinstance(value, Collection) and len(value) > WORTH_DELAYING and not _is_walked(value):
             self._collections.append(_Released(value))
 
     def add_table(self, table: Table, expiring: list[Entry]) -> None:
@@ -137,6 +137,15 @@ class ReleaseQueue:
         released.left = remaining
         # What makes no progress by its own account is charged as if it had used up the budget.
         return _charge(piece, budget, before - remaining) if remaining < before else budget
+
+
+def _is_walked(value: Collection) -> bool:
+    """Whether somebody goes through a value, who will then give it to be released."""
+    walk = value.walk
+    if walk is None:
+        return False
+    walk.is_let_go = True
+    return True
 
 
 def _piece(left: i64, tail: i64, budget: i64) -> i64:

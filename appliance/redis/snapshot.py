@@ -1,13 +1,14 @@
 """Snapshots: all data as it was at one moment, sent to a client as a file of Redis (SYNC, PSYNC).
 
 A snapshot is taken in pieces of about half a millisecond, while everybody goes on writing. What it shows is
-the moment of the SYNC all the same (ADR 0025):
+the moment of the SYNC all the same (ADR 0026):
 
 - A table is walked in the order of SCAN, in which a key's place is its hash with the bits reversed, whatever
   size the table has at the time. So "has the walk been here" is one comparison.
 - A key that is about to change ahead of the walk is written first, and passed over later; one that is new is
   passed over too. `Database` tells of both (`TableWalk`).
 - A table that is emptied meanwhile is kept until the walk is through.
+- A large value is written in pieces itself, with the same care for what changes in it (piecewise.py).
 
 The pieces wait for the client: no more is made while it has a megabyte to take. What changes ahead of the
 walk cannot wait and is kept for it, which in the worst case is all data once, as copy-on-write is elsewhere.
@@ -35,6 +36,7 @@ from mypy_extensions import i64
 from appliance.redis.blocking import NEVER_US
 from appliance.redis.entry import NO_EXPIRY, Entry, idle_s
 from appliance.redis.hash_table import Table, TableWalk
+from appliance.redis.piecewise import Piecewise, piecewise, reversed_bits
 from appliance.redis.rdb import UNKNOWN, RdbWriter
 from appliance.redis.session import REPLICA
 from appliance.redis.types.streams import Stream
@@ -50,18 +52,10 @@ _AHEAD: Final = 1 << 20
 _PIECE: Final = 1_000
 _KEY_COST: Final = 2
 _BYTES_SHIFT: Final = 8  # 256 bytes written cost one
+_LOOK_EVERY: Final = 32  # of that much a look at the stopwatch
+_LONGEST_NS: Final = 1_000_000
 _SECOND_US: Final = 1_000_000
 _END_OF_WALK: Final = 1 << 32
-
-
-def _reversed(number: i64) -> i64:
-    """32 bits, the last one first."""
-    x = number
-    x = (x & 0x5555_5555) << 1 | (x >> 1) & 0x5555_5555
-    x = (x & 0x3333_3333) << 2 | (x >> 2) & 0x3333_3333
-    x = (x & 0x0F0F_0F0F) << 4 | (x >> 4) & 0x0F0F_0F0F
-    x = (x & 0x00FF_00FF) << 8 | (x >> 8) & 0x00FF_00FF
-    return (x & 0xFFFF) << 16 | x >> 16
 
 
 class ReplicaState:
@@ -75,6 +69,26 @@ class ReplicaState:
         self.address = b""  # ip-address
         self.wants_data = True
         self.wants_functions = True
+
+
+class _Begun:
+    """A large value, from when it comes up, or is about to change, until it is written."""
+
+    def __init__(self, walk: _Walk, key: bytes, value: Piecewise) -> None:
+        self.walk = walk
+        self.key = key
+        self.value = value
+        self.expire_at_ms: i64 = NO_EXPIRY
+        self.idle: i64 = UNKNOWN
+        self.frequency: i64 = UNKNOWN
+
+
+class _Small:
+    """A key that was written while a large value was under way."""
+
+    def __init__(self, walk: _Walk, data: bytes) -> None:
+        self.walk = walk
+        self.data = data
 
 
 class _Walk(TableWalk):
@@ -91,12 +105,17 @@ class _Walk(TableWalk):
         self._cursor: i64 = 0
         self._place: i64 = 0  # places below this one are behind us
         self._passed_over: set[bytes] = set()
+        self.begun: dict[bytes, _Begun] = {}  # values that are not written whole
 
     def changing(self, key: bytes) -> None:
         """Write the key now if it is still ahead."""
         table = self.table
         assert table is not None
-        if _reversed(table.hash_of(key)) < self._place or key in self._passed_over:
+        if len(self.begun) > 0:
+            begun = self.begun.get(key)
+            if begun is not None:
+                begun.value.settle()
+        if reversed_bits(table.hash_of(key)) < self._place or key in self._passed_over:
             return
         self._passed_over.add(key)
         found = table.read(key, -1)
@@ -119,9 +138,9 @@ class _Walk(TableWalk):
         place = self._place
         for entry in found:
             # After the table has shrunk a step sees keys again.
-            if _reversed(table.hash_of(entry.key)) >= place and entry.key not in self._passed_over:
+            if reversed_bits(table.hash_of(entry.key)) >= place and entry.key not in self._passed_over:
                 self.snapshot.write(self, entry.key, entry.value, entry.expire_at_ms, entry.access)
-        self._place = _END_OF_WALK if self._cursor == 0 else _reversed(self._cursor)
+        self._place = _END_OF_WALK if self._cursor == 0 else reversed_bits(self._cursor)
         count: i64 = len(found)
         return 1 + count * _KEY_COST
 
@@ -143,12 +162,17 @@ class Snapshot:
         self._mark = b""
         self._walks: list[_Walk] = []
         self._current = -1  # the database whose keys have been written last
+        self._large: deque[_Begun] = deque()  # whose turn has not come
+        self._writing: _Begun | None = None
+        # What was written beside a large value, to follow it; of the file only keys are wanted.
+        self._beside = RdbWriter(False)
+        self._beside.take()
+        self._small: list[_Small] = []
         self._begun_ms: i64 = 0
         self._is_lru = False
         self._is_lfu = False
         self._parts: list[bytes] = []  # of a file whose length has to be known first
         self._told_us: i64 = 0  # when a newline was sent last
-        self.is_begun = False
         self.is_written = False
         # Whether the client takes what there is.
         self._left: i64 = 0
@@ -172,7 +196,6 @@ class Snapshot:
         """
         engine = self.engine
         clock = engine.clock
-        self.is_begun = True
         self._begun_ms = clock.now_ms
         self._moved_us = clock.now_us
         self._told_us = clock.now_us
@@ -200,13 +223,6 @@ class Snapshot:
         """A key of a table as it was at the beginning."""
         if expire_at_ms != NO_EXPIRY and expire_at_ms < self._begun_ms:
             return
-        writer = self._writer
-        if self._current != walk.database:
-            self._current = walk.database
-            writer.select(walk.database)
-            if walk.keys > 0:
-                writer.sizes(walk.keys, walk.keys_expiring)
-                walk.keys = 0
         idle: i64 = UNKNOWN
         frequency: i64 = UNKNOWN
         clock = self.engine.clock
@@ -214,24 +230,87 @@ class Snapshot:
             idle = idle_s(clock.now_s, access)
         elif self._is_lfu:
             frequency = clock.frequency.counter(access, clock.now_s)
-        writer.key(key, value, expire_at_ms, idle, frequency)
+        large = piecewise(value)
+        if large is not None:
+            begun = _Begun(walk, key, large)
+            begun.expire_at_ms = expire_at_ms
+            begun.idle = idle
+            begun.frequency = frequency
+            walk.begun[key] = begun
+            self._large.append(begun)
+        elif self._writing is None:
+            self._select(walk)
+            self._writer.key(key, value, expire_at_ms, idle, frequency)
+        else:
+            self._beside.key(key, value, expire_at_ms, idle, frequency)
+            self._small.append(_Small(walk, self._beside.take()))
+
+    def _select(self, walk: _Walk) -> None:
+        """What follows is of the database of a walk."""
+        if self._current == walk.database:
+            return
+        writer = self._writer
+        self._current = walk.database
+        writer.select(walk.database)
+        if walk.keys > 0:
+            writer.sizes(walk.keys, walk.keys_expiring)
+            walk.keys = 0
 
     def piece(self) -> None:
         """Write the next piece, and send it."""
         writer = self._writer
+        stopwatch = self.engine.stopwatch
+        started_ns: i64 = stopwatch()
         left: i64 = _PIECE
-        while left > 0 and len(self._walks) > 0:
-            walk = self._walks[0]
+        look_at: i64 = _PIECE - _LOOK_EVERY
+        while left > 0 and (len(self._walks) > 0 or self._writing is not None):
+            if left <= look_at:
+                look_at = left - _LOOK_EVERY
+                if i64(stopwatch()) - started_ns >= _LONGEST_NS:
+                    break  # a slow machine, or interpreted
             before = writer.size()
-            left -= walk.step()
+            writing = self._writing
+            if writing is not None:
+                left -= writer.piece(writing.value)
+                if writing.value.is_over:
+                    self._written(writing)
+            elif len(self._large) > 0:
+                self._begin_value(self._large.popleft())
+                left -= 1
+            else:
+                walk = self._walks[0]
+                if walk.is_over:
+                    self._walks.pop(0)
+                    self._leave(walk)
+                else:
+                    left -= walk.step()
             left -= (writer.size() - before) >> _BYTES_SHIFT
-            if walk.is_over:
-                self._walks.pop(0)
-                self._leave(walk)
-        if len(self._walks) == 0:
+        if len(self._walks) == 0 and self._writing is None:
             writer.end()
             self.is_written = True
         self._send(writer.take())
+
+    def _begin_value(self, begun: _Begun) -> None:
+        """The turn of a large value has come: nothing comes between from here on."""
+        self._writing = begun
+        self._select(begun.walk)
+        self._writer.about_key(begun.expire_at_ms, begun.idle, begun.frequency)
+        begun.value.begin(self._writer.out, begun.key)
+
+    def _written(self, begun: _Begun) -> None:
+        """A large value is through: what came meanwhile follows."""
+        self._writing = None
+        self._close(begun)
+        for small in self._small:
+            self._select(small.walk)
+            self._writer.out.write(small.data)
+        self._small = []
+
+    def _close(self, begun: _Begun) -> None:
+        begun.walk.begun.pop(begun.key)
+        released = begun.value.close()
+        if released is not None:
+            self.engine.releases.add(released)
 
     def _send(self, part: bytes) -> None:
         session = self.session
@@ -284,6 +363,12 @@ class Snapshot:
         walks = self._walks
         self._walks = []
         self._parts = []
+        if self._writing is not None:
+            self._large.appendleft(self._writing)
+            self._writing = None
+        while len(self._large) > 0:
+            self._close(self._large.popleft())
+        self._small = []
         for walk in walks:
             self._leave(walk)
 

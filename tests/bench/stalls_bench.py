@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.bench.stalls_bench [--members 1000000] [--seconds 1.0]
 
 A key of each type with that many members is deleted, unlinked, expires, is overwritten, is cut off but for one member,
-is read by steps of its SCAN and goes with its database. Meanwhile a second connection sends PING, waits for the answer and sends the next, and the longest
+is read by steps of its SCAN, is in a snapshot (SYNC), as it is and while it changes, and goes with its database. Meanwhile a second connection sends PING, waits for the answer and sends the next, and the longest
 answer counts, in milliseconds. `idle` is the same without anything going on: what this machine's scheduler does by
 itself.
 """
@@ -24,6 +24,8 @@ from tests.support.running import receive_exactly, request, running_appliance
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+    from tests.support.running import RunningAppliance
 
 _KEYS = ("list", "set", "hash", "zset", "stream")
 _SCANS = {"set": "SSCAN", "hash": "HSCAN", "zset": "ZSCAN"}
@@ -77,6 +79,56 @@ class Scan:
             self._received += self._client.recv(1 << 20)
 
 
+# Changes of some of the members, all over the value.
+_CHANGES = {
+    "list": lambda n: [["LSET", "list", str(n), "changed"], ["RPUSH", "list", "new"], ["LPOP", "list"]],
+    "set": lambda n: [["SREM", "set", f"member:{n}"], ["SADD", "set", f"new:{n}"], ["SPOP", "set"]],
+    "hash": lambda n: [["HSET", "hash", f"field:{n}", "changed"], ["HDEL", "hash", f"field:{n // 2}"]],
+    "zset": lambda n: [["ZADD", "zset", str(n), f"member:{n}"], ["ZPOPMIN", "zset"]],
+    "stream": lambda n: [["XADD", "stream", "*", "f", "v"], ["XDEL", "stream", f"{n + 1}-1"]],
+}
+
+
+class Snapshot:
+    """Takes a snapshot, one part whenever there is one."""
+
+    def __init__(self, client: socket.socket, writer: socket.socket, changes: str = "") -> None:
+        self._client = client
+        self._writer = writer
+        self._changes = changes
+        self._at = 0
+        self.bytes = 0
+        self.is_over = False
+        client.sendall(request("REPLCONF", "rdb-only", "1", "capa", "eof"))
+        assert receive_exactly(client, 5) == b"+OK\r\n"
+        client.sendall(request("SYNC"))
+
+    def go_on(self) -> None:
+        """Read what there is; let the writer change something."""
+        if self.is_over:
+            return
+        if select.select([self._client], [], [], 0)[0]:
+            part = self._client.recv(1 << 20)
+            self.bytes += len(part)
+            self.is_over = part == b""
+        if self._changes:
+            self._at = (self._at + 7919) % 900_000
+            for words in _CHANGES[self._changes](self._at):
+                self._writer.sendall(request(*words))
+            self._writer.recv(1 << 20)
+
+
+def snapshot_line(appliance: RunningAppliance, prober: socket.socket, key: str, is_changing: bool) -> None:
+    """Print the longest answer to a PING beside a snapshot from its first byte to its last."""
+    with appliance.connect() as client, appliance.connect() as writer:
+        snapshot = Snapshot(client, writer, key if is_changing else "")
+        longest = 0.0
+        while not snapshot.is_over:
+            longest = max(longest, longest_answer(prober, 0.05, snapshot.go_on))
+        way = "SYNC, changing" if is_changing else "SYNC"
+        print(f"{key:10} {1e3 * longest:8.2f}  {way}, {snapshot.bytes:,} bytes", flush=True)
+
+
 def answered(client: socket.socket, *words: str) -> bytes:
     """The line that answers a request."""
     client.sendall(request(*words))
@@ -116,6 +168,8 @@ def main() -> None:
                 print(
                     f"{key:10} {1e3 * longest:8.2f}  {_SCANS[key]} COUNT 1000, {scan.steps} steps", flush=True
                 )
+            for is_changing in (False, True):
+                snapshot_line(appliance, prober, key, is_changing)
             ends = [["DEL", "copy"], ["UNLINK", "copy"], ["PEXPIRE", "copy", "1"], ["SET", "copy", "x"]]
             for words in [*ends, *_CUTS.get(key, []), ["FLUSHALL"]]:
                 answered(client, "COPY", key, "copy", "REPLACE")

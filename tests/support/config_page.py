@@ -29,8 +29,8 @@ redtap serve redis.conf --maxmemory 1gb - < more.conf # - is standard input, rea
 redtap serve --mtu 1400 --maxmemory 1gb               # ours and theirs together
 ```
 
-- A `--name` that is one of ours is ours; `--port`, `--databases` and `--requirepass` are the same thing in both. Any
-  other `--name` must be a parameter, which takes all values up to the next `--`.
+- A `--name` that is one of ours is ours; `--port`, `--databases`, `--requirepass` and `--enable-debug-command` are the
+  same thing in both. Any other `--name` must be a parameter, which takes all values up to the next `--`.
 - Who wins: our flags, then `REDTAP_…` variables, then parameters of the command line, then redis.conf, then the TOML
   file, then defaults. Without `maxclients`, as many clients as `--max-connections` allows.
 - redis.conf: quotes, `include` with patterns, `rename-command`, several `save` lines and the names of older servers are

@@ -69,6 +69,7 @@ WRONG = [
     ("busy_poll", "1000001", "'1000001' is out of range; takes 0 to 1000000"),
     ("control", "x" * 108, "cannot name a unix socket; takes a path of 1 to 107 bytes"),
     ("databases", "0", "'0' is out of range; takes 1 to 65536"),
+    ("enable_debug_command", "perhaps", "'perhaps' is not known; takes one of no, yes, local"),
     ("takeover", "eth 0", "'eth 0' is not a link name; takes 1 to 15"),
 ]
 

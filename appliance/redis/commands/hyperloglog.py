@@ -63,13 +63,8 @@ def pfadd(session: Session, args: list[bytes]) -> object:
     else:
         data = _writable(entry)
     limit = session.engine.limits.hll_sparse_max_bytes
-    at: i64 = 2
-    count: i64 = len(args)
     try:
-        while at < count:
-            if hyperloglog.add(data, args[at], limit):
-                updated += 1
-            at += 1
+        updated += hyperloglog.add_all(data, args, 2, limit)
     except Corrupted:
         raise CommandError(_CORRUPTED) from None
     if updated == 0:
@@ -83,7 +78,7 @@ def pfadd(session: Session, args: list[bytes]) -> object:
 def pfcount(session: Session, args: list[bytes]) -> object:
     try:
         if len(args) > 2:
-            return hyperloglog.estimate(_union(session, args[1:])[0])
+            return hyperloglog.estimate(_union(session, args[1:]))
         entry = session.db.read_entry(args[1])
         if entry is None:
             return 0
@@ -99,30 +94,41 @@ def pfcount(session: Session, args: list[bytes]) -> object:
         raise CommandError(_CORRUPTED) from None
 
 
-def _union(session: Session, keys: list[bytes]) -> tuple[vec[i64], bool]:
-    """The largest value of each register over all keys, and whether one of them is dense."""
+def _union(session: Session, keys: list[bytes]) -> vec[i64]:
+    """The largest value of each register over all keys."""
     found: vec[i64] = vec[i64]([0] * REGISTERS)
-    is_dense = False
     for key in keys:
         value = session.db.lookup_read(key)
-        if value is None:
-            continue
-        data = _data(value)
-        if data[4] == DENSE:
-            is_dense = True
-        hyperloglog.raise_registers(found, data)
-    return found, is_dense
+        if value is not None:
+            hyperloglog.raise_registers(found, _data(value))
+    return found
 
 
 def pfmerge(session: Session, args: list[bytes]) -> object:
     key = args[1]
+    found: vec[i64] = vec[i64]([0] * REGISTERS)  # of those that are sparse
+    is_found = False
+    packed: bytes | None = None  # of those that are dense
     try:
-        found, is_dense = _union(session, args[1:])
+        for each in args[1:]:
+            source = session.db.lookup_read(each)
+            if source is None:
+                continue
+            data = _data(source)
+            if data[4] == SPARSE:
+                hyperloglog.raise_registers(found, data)
+                is_found = True
+            else:
+                this = hyperloglog.packed_registers(data)
+                packed = this if packed is None else hyperloglog.merged(packed, this)
         entry = session.db.lookup_write(key)
         data = _create(session, key) if entry is None else _writable(entry)
-        if is_dense:
-            hyperloglog.to_dense(data)
-        hyperloglog.write_registers(data, found, session.engine.limits.hll_sparse_max_bytes)
+        if packed is None:
+            hyperloglog.write_registers(data, found, session.engine.limits.hll_sparse_max_bytes)
+        else:
+            if is_found:
+                packed = hyperloglog.merged(packed, hyperloglog.packed(found))
+            hyperloglog.set_dense(data, packed)
     except Corrupted:
         raise CommandError(_CORRUPTED) from None
     hyperloglog.invalidate(data)

@@ -135,7 +135,7 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
         },
     ),
     (
-        "Nothing is written to disk: no snapshot, no append-only file, no fork.",
+        "Nothing is written to disk: no snapshot, no append-only file.",
         {
             "loading": 0,
             "async_loading": 0,
@@ -164,8 +164,6 @@ CONSTANTS: Final[list[tuple[str, Facts]]] = [
             "aof_last_write_status": "ok",
             "aof_last_cow_size": 0,
             "mem_aof_buffer": 0,
-            "latest_fork_usec": 0,
-            "total_forks": 0,
             "eventloop_duration_aof_sum": 0,
         },
     ),
@@ -300,15 +298,12 @@ def _server(engine: Engine) -> Facts:
 
 
 def _clients(engine: Engine) -> Facts:
-    largest_input = largest_output = 0
-    for each in engine.sessions.values():
-        largest_input = max(largest_input, int(each.query_bytes()))
-        largest_output = max(largest_output, int(each.output_bytes()))
+    limits = engine.client_limits
     return {
         "connected_clients": len(engine.sessions) - len(engine.snapshots.replicas()),
         "maxclients": engine.configuration.integer("maxclients"),
-        "client_recent_max_input_buffer": largest_input,
-        "client_recent_max_output_buffer": largest_output,
+        "client_recent_max_input_buffer": limits.largest_input(),
+        "client_recent_max_output_buffer": limits.largest_output(),
         "blocked_clients": engine.blocked.count,
         "tracking_clients": len(engine.tracking.clients),
         "pubsub_clients": len(engine.pubsub.listeners),
@@ -398,6 +393,8 @@ def _stats(engine: Engine) -> Facts:
         "rejected_connections": engine.rejected_connections,
         "sync_full": counters.snapshots_sent,
         "sync_partial_err": counters.resumptions_refused,
+        "latest_fork_usec": counters.last_fork_us,
+        "total_forks": counters.forks,
         "expired_subkeys": stats.expired_fields,
         "expired_keys": stats.expired_keys,
         "expired_stale_perc": f"{counters.stale_share * 100:.2f}",

@@ -351,11 +351,17 @@ class Scripts:
         session.debug_mode = NO_DEBUG
         if self.fork is None:
             raise CommandError(_NO_FORK + b"this server cannot copy itself")
+        engine = self.engine
+        started_ns: i64 = engine.stopwatch()
         try:
             terminal = self.fork(session)
         except OSError as error:
             raise CommandError(_NO_FORK + (error.strerror or "").encode()) from None
         if terminal is None:
+            took_us: i64 = (i64(engine.stopwatch()) - started_ns) // 1000
+            engine.counters.forks += 1
+            engine.counters.last_fork_us = took_us
+            engine.timing.latency.note(b"fork", session.clock.now_s, took_us // 1000)
             return NO_REPLY
         # In the copy, which must not get beyond this function.
         failure: BaseException | None = None

@@ -38,11 +38,28 @@ class EncodingLimits:
         self.hash_secret: bytes = b"not drawn"  # keys the hash of big collections; the engine draws it
 
 
+class ElementWalk:
+    """Who goes through a collection a piece at a time, and wants to know of what changes meanwhile."""
+
+    def __init__(self) -> None:
+        self.is_let_go = False  # the key is gone: to be released when the walk is over, and not before
+
+    def changing(self, name: bytes) -> None:
+        """An element is about to change, to come or to go."""
+
+    def gone(self, name: bytes) -> None:
+        """A member of a set has gone."""
+
+    def changing_node(self, node: object) -> None:
+        """A node of a stream is about to change."""
+
+
 class Collection:
     """A value that commands change in place."""
 
     def __init__(self, limits: EncodingLimits) -> None:
         self.limits = limits
+        self.walk: ElementWalk | None = None
 
     def __len__(self) -> int:
         """Number of elements (fields, members, entries)."""

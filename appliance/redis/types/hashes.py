@@ -99,6 +99,8 @@ class Hash(MemberCollection):
                     self.convert()
                 return True
             table = self.convert()
+        if self.walk is not None:
+            self.walk.changing(field)
         entry = table.find(field)
         if entry is None:
             table.insert(field, value)
@@ -134,6 +136,8 @@ class Hash(MemberCollection):
             if self._times.pop(name, None) is not None and len(self._times) == 0:
                 self.next_expiry_ms = NEVER
             return True
+        if self.walk is not None:
+            self.walk.changing(name)
         entry = table.remove(name)
         if entry is None:
             return False
@@ -210,6 +214,8 @@ class Hash(MemberCollection):
         entry = table.find(field)
         if entry is None:
             return
+        if self.walk is not None:
+            self.walk.changing(field)
         self._heap.set(entry, when_ms)
         self._heap_changed()
 
@@ -227,6 +233,8 @@ class Hash(MemberCollection):
         entry = table.find(field)
         if entry is None or entry.expire_index < 0:
             return False
+        if self.walk is not None:
+            self.walk.changing(field)
         self._heap_remove(entry)
         return True
 
@@ -246,6 +254,8 @@ class Hash(MemberCollection):
                 entry = self._heap.first()
                 if entry is None or entry.expire_at_ms >= now_ms:
                     break
+                if self.walk is not None:
+                    self.walk.changing(entry.key)
                 self._heap_remove(entry)
                 table.remove(entry.key)
                 removed += 1

@@ -105,6 +105,8 @@ class Set(MemberCollection):
         if table is not None:
             if table.find(member) is not None:
                 return False
+            if self.walk is not None:
+                self.walk.changing(member)
             table.insert(member, None)
             return True
         if self.encoding_id == LISTPACK:
@@ -171,6 +173,8 @@ class Set(MemberCollection):
         """Take a member out; whether it was there."""
         table = self._table
         if table is not None:
+            if self.walk is not None:
+                self.walk.changing(name)
             return table.remove(name) is not None
         if self.encoding_id == LISTPACK:
             if name not in self._small:
@@ -248,6 +252,8 @@ class Set(MemberCollection):
         if table is not None:
             entry = table.take_random(chance)
             assert entry is not None
+            if self.walk is not None:
+                self.walk.gone(entry.key)
             return entry.key
         drawn = chance.draw()
         if self.encoding_id == INTSET:

@@ -34,6 +34,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.hash_table import next_cursor
 from appliance.redis.types.collection import NOTHING_LEFT, Collection, EncodingLimits, MemberCollection
 
 # A leaf's insertion moves this many pointers at most; a node's counts are added up one by one.
@@ -243,13 +244,13 @@ class MemberIndex:
         at = state & mask
         if at >= self._split:
             self._emit(at, out)
-            return _advanced(at, mask)
+            return next_cursor(at, mask)
         # Split already: both halves, from the one that the cursor names on.
         wide = mask * 2 + 1
         state &= wide
         while True:
             self._emit(state, out)
-            state = _advanced(state, wide)
+            state = next_cursor(state, wide)
             if state & (mask + 1) == 0:
                 return state
 
@@ -280,15 +281,6 @@ class MemberIndex:
                 member = member.chained
         assert used == self._used
         assert used <= len(self._buckets)
-
-
-def _advanced(state: i64, mask: i64) -> i64:
-    """Add one to the bits of `state` under `mask`, carrying from the highest bit down."""
-    bit = (mask + 1) >> 1
-    while state & bit != 0:
-        state ^= bit
-        bit >>= 1
-    return state | bit
 
 
 # The tree -----------------------------------------------------------------------------------------
@@ -583,6 +575,11 @@ class SortedSet(MemberCollection):
     def encoding(self) -> bytes:
         return b"listpack" if self.is_listpack else b"skiplist"
 
+    @property
+    def index(self) -> MemberIndex:
+        """For going through it."""
+        return self._index
+
     # Members by name ------------------------------------------------------------------------------
 
     def find(self, name: bytes) -> Member | None:
@@ -590,6 +587,8 @@ class SortedSet(MemberCollection):
 
     def add(self, name: bytes, score: float) -> None:
         """Add a member that is not in the set."""
+        if self.walk is not None:
+            self.walk.changing(name)
         if self.is_listpack:
             limits = self.limits
             if (
@@ -611,6 +610,8 @@ class SortedSet(MemberCollection):
 
     def set_score(self, member: Member, score: float) -> None:
         """Give a member of the set another score."""
+        if self.walk is not None:
+            self.walk.changing(member.name)
         if self.is_listpack:
             score += 0.0
         if self._stays(member, score):
@@ -652,6 +653,8 @@ class SortedSet(MemberCollection):
 
     def remove(self, name: bytes) -> bool:
         """Remove a member; whether it was there."""
+        if self.walk is not None:
+            self.walk.changing(name)
         member = self._index.find(name)
         if member is None:
             return False
@@ -708,6 +711,8 @@ class SortedSet(MemberCollection):
             return
         index = self._index
         for member in self.slice(start, stop):
+            if self.walk is not None:
+                self.walk.changing(member.name)
             index.discard(member)
         _cut(self._root, start, stop)
         self._lower()
@@ -716,6 +721,8 @@ class SortedSet(MemberCollection):
         """Remove the first or last member of a set that has any, and give it."""
         member = _take_end(self._root, is_last)
         self._lower()
+        if self.walk is not None:
+            self.walk.changing(member.name)
         self._index.discard(member)
         return member
 

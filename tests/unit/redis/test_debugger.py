@@ -237,6 +237,7 @@ def test_in_the_original_the_session_is_held(machine: Machine) -> None:
 
     machine.engine.scripts.fork = fork
     client, other = machine.client(), machine.client()
+    client.send("CONFIG", "SET", "latency-monitor-threshold", 1)
     client.send("SCRIPT", "DEBUG", "YES")
     assert client.send("EVAL", LINES, 1, "k") == b""
     assert other.send("EXISTS", "k") == b":0\r\n"
@@ -247,6 +248,11 @@ def test_in_the_original_the_session_is_held(machine: Machine) -> None:
     assert client.session.is_closing
     client.session.close()
     assert fed == [encode_request(("s",))]
+    # A look at the stopwatch is a millisecond.
+    assert b"latest_fork_usec:1000\r\ntotal_forks:1\r\n" in other.send("INFO", "stats")
+    assert b"$4\r\nfork\r\n" in other.send("LATENCY", "LATEST")
+    other.send("CONFIG", "RESETSTAT")
+    assert b"latest_fork_usec:0\r\ntotal_forks:0\r\n" in other.send("INFO", "stats")
 
 
 def test_a_copy_that_cannot_be_made_is_an_error(machine: Machine) -> None:

@@ -13,6 +13,7 @@ from appliance.redis.digest import value_digest
 from appliance.redis.dump import dump
 from appliance.redis.entry import NO_EXPIRY, Entry
 from appliance.redis.rdb import ABOUT, END, KEY, LIBRARY, RdbReader
+from appliance.redis.types.collection import Collection
 from appliance.redis.types.streams import Stream
 
 NOW_US = 1_700_000_000_000_000
@@ -235,6 +236,148 @@ def test_what_changes_meanwhile_is_not_in_it(server: Server, seed: int) -> None:
     for database in server.engine.databases:
         database.check_invariants()
         assert database._table.walk is None
+
+
+def fill_large(server: Server, elements: int) -> None:
+    """A key of each type that is written in pieces, among small ones; some elements of hashes expire."""
+    for at in range(300):
+        server.do("SET", f"small:{at}", at)
+    numbers = range(elements)
+    for name in ("one", "two"):
+        server.do("RPUSH", f"list:{name}", *[f"element {number}" for number in numbers])
+        server.do("SADD", f"set:{name}", *[f"m{number}" for number in numbers])
+        server.do("ZADD", f"zset:{name}", *[word for n in numbers for word in (n % 97, f"m{n}")])
+        server.do("HSET", f"hash:{name}", *[word for n in numbers for word in (f"m{n}", f"value {n}")])
+        server.do("HSET", f"expiring:{name}", *[word for n in numbers for word in (f"m{n}", n)])
+        for at in range(0, elements, 1000):
+            fields = [f"m{number}" for number in range(at, at + 500)]
+            server.do("HPEXPIRE", f"expiring:{name}", 20 + at // 50, "FIELDS", len(fields), *fields)
+        for number in numbers:
+            server.do("XADD", f"stream:{name}", f"{number + 1}-1", "f", number)
+        server.do("XGROUP", "CREATE", f"stream:{name}", "g", 0)
+        server.do("XGROUP", "CREATE", f"stream:{name}", "h", 50)
+        server.do("XREADGROUP", "GROUP", "g", "me", "COUNT", elements // 2, "STREAMS", f"stream:{name}", ">")
+        server.do("XREADGROUP", "GROUP", "g", "you", "COUNT", 700, "STREAMS", f"stream:{name}", ">")
+        server.do("SET", f"long:{name}", "text " * 100_000)
+        server.do("SETRANGE", f"changed:{name}", 700_000, "x")
+
+
+def change_large(server: Server, source: random.Random, elements: int) -> None:
+    """Changes of elements, and now and then of a key as a whole."""
+    name = source.choice(["one", "two"])
+    number = source.randrange(elements * 5 // 4)
+    member = f"m{number}"
+    kind = source.randrange(60)
+    if kind < 8:
+        server.do("HSET", f"hash:{name}", member, "changed", f"new{number}", 1)
+        server.do("HDEL", f"hash:{name}", f"m{number // 2}")
+    elif kind < 16:
+        server.do("HSET", f"expiring:{name}", member, "changed")
+        server.do("HPERSIST", f"expiring:{name}", "FIELDS", 1, f"m{number // 2}")
+        server.do("HPEXPIRE", f"expiring:{name}", 3, "FIELDS", 1, f"m{number // 3}")
+    elif kind < 24:
+        server.do("SADD", f"set:{name}", f"new{number}")
+        server.do("SREM", f"set:{name}", member)
+        server.do("SPOP", f"set:{name}")
+    elif kind < 32:
+        server.do("ZADD", f"zset:{name}", 1000 - number, member, 5, f"new{number}")
+        server.do("ZINCRBY", f"zset:{name}", "0.0001", f"m{number // 2}")
+        server.do("ZREM", f"zset:{name}", f"m{number // 3}")
+        server.do("ZPOPMIN", f"zset:{name}")
+        server.do("ZREMRANGEBYRANK", f"zset:{name}", 5, 7)
+    elif kind < 40:
+        server.do("RPUSH", f"list:{name}", "new")
+        server.do("LPOP", f"list:{name}", 3)
+        server.do("LSET", f"list:{name}", number // 2, "changed")
+        server.do("LINSERT", f"list:{name}", "BEFORE", f"element {number}", "between")
+        server.do("LREM", f"list:{name}", 1, f"element {number // 2}")
+    elif kind < 48:
+        server.do("XADD", f"stream:{name}", "*", "f", "new")
+        server.do("XDEL", f"stream:{name}", f"{number + 1}-1")
+        server.do("XTRIM", f"stream:{name}", "MAXLEN", elements - number // 9)
+        if source.randrange(4) == 0:
+            server.do("XACK", f"stream:{name}", "g", f"{number // 3}-1")
+            server.do("XREADGROUP", "GROUP", "g", "new", "COUNT", 1, "STREAMS", f"stream:{name}", ">")
+    elif kind < 52:
+        server.do("APPEND", f"long:{name}", "more")
+        server.do("SETRANGE", f"changed:{name}", number, "changed")
+        server.do("SET", f"small:{number % 400}", "changed")
+    elif kind < 54 and source.randrange(8) == 0:
+        of = source.choice(["list", "set", "zset", "hash", "expiring", "stream", "long"])
+        way = source.randrange(5)
+        if way == 0:
+            server.do("DEL", f"{of}:{name}")
+        elif way == 1:
+            server.do("RENAME", f"{of}:{name}", f"{of}:two" if name == "one" else f"{of}:one")
+        elif way == 2:
+            server.do("MOVE", f"{of}:{name}", 7)
+        elif way == 3:
+            server.do("SET", f"{of}:{name}", "overwritten")
+        else:
+            server.do("COPY", f"{of}:{name}", f"{of}:copy", "REPLACE")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_large_values_are_shown_as_they_were_whatever_changes_in_them(server: Server, seed: int) -> None:
+    source = random.Random(seed)
+    elements = 2500
+    fill_large(server, elements)
+    before = server.picture()
+    sent = server.sync()
+    client = server.session("client")
+    pieces = 0
+    busy = seed % 4 != 3
+    while not client.is_closing:
+        for _ in range(source.randrange(12) if busy else 0):
+            change_large(server, source, elements)
+        if pieces == 20 and seed % 4 == 1:
+            server.do("FLUSHALL")
+        elif pieces == 20 and seed % 4 == 2:
+            server.do("SWAPDB", 0, 3)
+        server.advance(1_500)
+        server.engine.cron(server.now_us)
+        part = b"".join(client.take_output())
+        pieces += len(part) > 0
+        sent += part
+    assert pieces > 30
+    assert shown(payload(sent), server.engine) == before
+    for database in server.engine.databases:
+        for entry in database.entries():
+            if isinstance(entry.value, Collection):
+                assert entry.value.walk is None
+    for _ in range(100_000):
+        if server.engine.releases.is_empty():
+            break
+        server.advance(2_000)
+    assert server.engine.releases.is_empty()
+
+
+def test_pieces_of_a_large_value_are_small(server: Server) -> None:
+    fill_large(server, 2500)
+    session = server.session("client")
+    largest = len(server.sync())
+    pieces = 1
+    while not session.is_closing:
+        server.advance(1_500)
+        largest = max(largest, len(b"".join(session.take_output())))
+        pieces += 1
+    assert pieces > 60
+    assert largest < 400_000  # four slices of a long string
+
+
+def test_one_who_leaves_amid_a_large_value_leaves_nothing_behind(server: Server) -> None:
+    fill_large(server, 2500)
+    server.sync()
+    for _ in range(40):
+        server.advance(1_500)
+    for kind in ("set", "zset", "hash", "expiring", "stream", "list"):
+        for name in ("one", "two"):
+            server.do("DEL", f"{kind}:{name}")
+    server.session("client").close()
+    server.advance(1_500)
+    while not server.engine.releases.is_empty():
+        server.advance(2_000)
+    assert server.engine.releases.freed > 0
 
 
 def test_flushed_while_a_snapshot_is_under_way_it_is_let_go_of_afterwards(server: Server) -> None:
