@@ -224,6 +224,8 @@ def test_engine_may_go_in_the_middle_of_a_script() -> None:
         "local t = {} for i = 1, 1e9 do t[i] = coroutine.create(function() end) end",
         "local t = {} for i = 1, 1e9 do t[i] = cjson.decode('[1,2,3,{\"a\":4}]') end",
         "local t = {} for i = 1, 1e9 do t[i] = redis.sha1hex(i) .. i end",
+        "return {xpcall(function() local t = {} while true do t[#t + 1] = {} end end, function() while true do end end)}",
+        "local t = {} for i = 1, 1e9 do t[i] = struct.pack('d', i) .. cmsgpack.pack(i + 0.1) end",
     ],
 )
 def test_memory_limit_ends_the_script_and_nothing_else(script: str) -> None:
