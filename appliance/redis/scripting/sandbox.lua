@@ -75,6 +75,8 @@ local function locate(level)
     return info
 end
 
+local is_bare = false -- whether a library function is all that runs: a callback that is one has no place
+
 local function described(err, info)
     if type(err) ~= "table" then
         err = {err = "ERR " .. tostring(err)}
@@ -83,7 +85,7 @@ local function described(err, info)
         err = {err = "ERR err_handler_def:10: " .. READONLY}
         info = info and {source = "@err_handler_def", currentline = 10}
     end
-    if info and info.source ~= "=[C]" then
+    if info and not ours(info) and not (is_bare and info.source == "=[C]") then
         err.source = info.source
         err.line = info.currentline
     end
@@ -1041,29 +1043,29 @@ local function answer(value)
     return concat(parts), 0
 end
 
+local function string_or_number(value)
+    local kind = type(value)
+    return kind == "string" and value or kind == "number" and tostring(value) or nil
+end
+
+-- Nobody watches any more, nor catches: so no metamethod of the script's may run here.
 local function failure(err)
     if type(err) ~= "table" then
         -- Out of memory, or an error inside of the handler itself: no handler has seen it.
         return "ERR " .. tostring(err), 1
     end
-    local text = err.err
-    if type(text) == "number" then
-        text = tostring(text)
-    elseif type(text) ~= "string" then
-        text = "ERR unknown error"
+    local text = c_string(string_or_number(rawget(err, "err")) or "ERR unknown error")
+    local source, line = string_or_number(rawget(err, "source")), string_or_number(rawget(err, "line"))
+    if source and line then
+        text = text .. " script: " .. host.name() .. ", on " .. source .. ":" .. line .. "."
     end
-    text = c_string(text)
-    if err.source and err.line then
-        text = text .. " script: " .. host.name() .. ", on " .. tostring(err.source) .. ":"
-            .. tostring(err.line) .. "."
-    end
-    return text, err.ignore_error_stats_update and 2 or 1
+    return text, rawget(err, "ignore_error_stats_update") and 2 or 1
 end
 
 -- Entries ------------------------------------------------------------------------------------------
 
 local function begin(resp)
-    client, protocol, is_killed = resp, 2, false
+    client, protocol, is_killed, is_bare = resp, 2, false, false
     sethook(hook, hook_events, hook_count)
 end
 
@@ -1140,6 +1142,7 @@ end
 function entries.run_function(callback, resp, keys, arguments)
     current = functions
     begin(resp)
+    is_bare = not is_in_lua(callback)
     return finish_quickly(xpcall(function() return (callback(keys, arguments)) end, on_error))
 end
 
@@ -1163,7 +1166,7 @@ function entries.load_library(body)
     local callbacks = registered
     registered = nil
     if not ok then
-        local text = failure({err = type(err) == "table" and err.err or tostring(err)})
+        local text = failure({err = type(err) == "table" and rawget(err, "err") or tostring(err)})
         return nil, "Error registering functions: " .. text
     end
     return callbacks

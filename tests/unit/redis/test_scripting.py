@@ -119,6 +119,21 @@ def test_script_kill_ends_it_whatever_it_catches(machine: Machine, script: str) 
     assert other.send("EVAL", "return 'alive'", 0) == b"$5\r\nalive\r\n"
 
 
+@pytest.mark.parametrize("body", ["error(x)", "while true do end", "return x"])
+def test_the_error_of_a_script_runs_nothing_of_it(machine: Machine, body: str) -> None:
+    client = machine.client()
+    script = (
+        f"error(setmetatable({{}}, {{__index = function(x) {body} end, __tostring = function() {body} end}}))"
+    )
+    assert client.send("EVAL", script, 0).startswith(b"-ERR unknown error")
+    assert client.send("FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} " + script).startswith(
+        b"-ERR Error registering"
+    )
+    named = script.replace("{}", "{err = 'e', source = setmetatable({}, {__tostring = error})}", 1)
+    assert client.send("EVAL", named, 0).startswith(b"-e")
+    assert client.send("EVAL", "return 'alive'", 0) == b"$5\r\nalive\r\n"
+
+
 def test_script_that_wrote_is_unkillable(machine: Machine) -> None:
     client = machine.client()
     client.send("CONFIG", "SET", "busy-reply-threshold", 50)
