@@ -230,8 +230,6 @@ function struct.unpack(...)
         position = (position < 0 and ceil(position) or floor(position)) - 1
         if position == -1 then
             bad_argument(1, 3, "offset must be 1 or greater")
-        elseif position < 0 then
-            bad_argument(1, 2, "data string too short")
         end
     end
     local values, n, at = {}, 0, 1
@@ -239,6 +237,9 @@ function struct.unpack(...)
     while at <= length do
         local letter, size
         letter, size, at = option(state, at)
+        if position < 0 then
+            bad_argument(1, 2, "data string too short")
+        end
         position = position + padding(state, letter, size, position)
         if position > available or size > available - position then
             bad_argument(1, 2, "data string too short")
