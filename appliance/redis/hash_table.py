@@ -883,7 +883,7 @@ class Table:
         mask = self._mask
         if not self._is_moving:
             self._emit_home(state & mask, out, without_packed)
-            return _advance(state & mask, mask)
+            return next_cursor(state & mask, mask)
         small = mask
         large = self._old_mask
         small_is_new = mask <= self._old_mask
@@ -901,7 +901,7 @@ class Table:
                 self._emit_old_home(state, out, without_packed)
             else:
                 self._emit_home(state, out, without_packed)
-            state = _advance(state, large)
+            state = next_cursor(state, large)
             if state & (small ^ large) == 0:
                 return state
 
@@ -1131,8 +1131,8 @@ def _dismantle(segments: list[_Segment], slots: i64, leaving: Callable[[object],
     return slots
 
 
-def _advance(state: i64, mask: i64) -> i64:
-    """Add one to the bits of `state` under `mask`, carrying from the highest bit down."""
+def next_cursor(state: i64, mask: i64) -> i64:
+    """One SCAN step: add one to the bits of `state` under `mask`, carrying from the highest bit down."""
     bit = (mask + 1) >> 1
     while state & bit != 0:
         state ^= bit

@@ -13,7 +13,7 @@ Plain GET and SET do not come that far: see direct.py.
 at the engine's own `mode`, replaces all the questions of `_is_admitted`.
 
 A command that blocks parks its session: what the client sends from then on is kept, and goes on when the
-command has been answered.
+command has been answered. While a script is debugged it is for the debugger instead (`dialogue`).
 
 Source:     the order of the checks is redis-server's.
 Units:      microseconds of Unix time (now_us).

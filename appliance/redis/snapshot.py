@@ -173,7 +173,6 @@ class Snapshot:
         self._is_lfu = False
         self._parts: list[bytes] = []  # of a file whose length has to be known first
         self._told_us: i64 = 0  # when a newline was sent last
-        self.is_begun = False
         self.is_written = False
         # Whether the client takes what there is.
         self._left: i64 = 0
@@ -197,7 +196,6 @@ class Snapshot:
         """
         engine = self.engine
         clock = engine.clock
-        self.is_begun = True
         self._begun_ms = clock.now_ms
         self._moved_us = clock.now_us
         self._told_us = clock.now_us

@@ -34,7 +34,7 @@ from appliance.shell.clock import Clock
 from appliance.shell.control import ControlServer, bound_control_socket
 from appliance.shell.groups import ungrouped
 from appliance.shell.logs import get_logger
-from appliance.shell.memory import settle_again, settled
+from appliance.shell.memory import give_back, settle_again, settled
 from appliance.shell.network import open_network
 from appliance.shell.redis_service import RedisService, dispatch_pending, run_cron
 
@@ -315,7 +315,6 @@ class _Running:
         old_service.detach()
         old.close()
         dispatch_pending(old)  # the clients of the control socket
-        nursery.start_soon(_let_go, old.releases, name="old data")
         settings = self.renew()
         self.engine = _new_engine(settings, self.random_bytes)
         self.end = None
@@ -326,7 +325,11 @@ class _Running:
                 await self.stop.wait()
         if not self.stop.is_set():
             self._service_scope.cancel()
-            settle_again()
+            if old.releases.is_empty():
+                settle_again()
+            else:
+                # With all that data it would take long, and somebody waits for us.
+                nursery.start_soon(_let_go, old.releases, name="old data")
             self.ready = replace(self.ready, port=settings.port)
             self.service = RedisService(network, self.engine, settings.port, lingering=old_service.lingering)
             self._start_engine(network, nursery)
@@ -473,6 +476,8 @@ async def _let_go(releases: ReleaseQueue) -> None:
     # Others have their turn between two pieces; there is nothing to wait for.
     while releases.work(_RELEASE_BUDGET):  # noqa: ASYNC110
         await trio.sleep(_RELEASE_EVERY_S)
+    settle_again()
+    give_back()
 
 
 def _memory_bytes() -> tuple[int, int]:

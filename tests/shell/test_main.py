@@ -91,6 +91,24 @@ async def running(
     assert not (path / "control.sock").exists()
 
 
+async def serve_alone(
+    far: MemoryLink, path: Path, settings: EngineSettings | None = None, **options: Any
+) -> None:
+    """`serve` on a link with nobody at its other end; it leaves no file, however it ends."""
+    control_path = path / "c.sock"
+    try:
+        await serve(
+            far,
+            interface_config(2),
+            settings or EngineSettings(),
+            control_path=control_path,
+            catch_signals=False,
+            **options,
+        )
+    finally:
+        assert not control_path.exists()
+
+
 async def test_ready_line_and_a_first_session(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with running(tmp_path, name="lab", capture_path=tmp_path / "x.pcapng") as appliance:
         assert appliance.ready.line() == (
@@ -227,29 +245,13 @@ async def test_error_of_beside_comes_out_bare(autojump_clock: MockClock, tmp_pat
 
     _near, far = memory_link_pair()
     with pytest.raises(FileNotFoundError, match="no such program"):
-        await serve(
-            far,
-            interface_config(2),
-            EngineSettings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            beside=beside,
-        )
-    assert not (tmp_path / "c.sock").exists()
+        await serve_alone(far, tmp_path, beside=beside)
 
 
 async def test_lost_link_ends_with_one_host_error(autojump_clock: MockClock, tmp_path: Path) -> None:
     _near, far = memory_link_pair()
     with pytest.raises(HostError, match="gone"):
-        await serve(
-            far,
-            interface_config(2),
-            EngineSettings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            on_ready=lambda _ready: far.close(),
-        )
-    assert not (tmp_path / "c.sock").exists()
+        await serve_alone(far, tmp_path, on_ready=lambda _ready: far.close())
 
 
 async def test_taken_control_socket_is_a_host_error(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ async def test_taken_control_socket_is_a_host_error(autojump_clock: MockClock, t
         with pytest.raises(HostError, match="already running"):
             await serve(
                 far,
-                interface_config(3),
+                interface_config(2),
                 EngineSettings(),
                 control_path=tmp_path / "control.sock",
                 catch_signals=False,

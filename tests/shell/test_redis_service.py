@@ -257,32 +257,40 @@ async def test_stop_closes_clients_after_their_replies(autojump_clock: MockClock
 # ---- the same sessions on another stream
 
 
-async def test_redis_over_a_memory_stream(autojump_clock: MockClock) -> None:
+@asynccontextmanager
+async def redis_over(*streams: trio.abc.Stream, has_cron: bool = False) -> AsyncIterator[Engine]:
+    """An engine behind these ends of streams; no session is left of it."""
     engine = new_engine()
-    near, far = memory_stream_pair()
+    clock = Clock(EPOCH_US)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_redis_stream, engine, far, Clock(EPOCH_US))
+        if has_cron:
+            nursery.start_soon(run_cron, engine, clock)
+        for stream in streams:
+            nursery.start_soon(serve_redis_stream, engine, stream, clock)
+        yield engine
+        if has_cron:
+            nursery.cancel_scope.cancel()
+    assert engine.sessions == {}
+
+
+async def test_redis_over_a_memory_stream(autojump_clock: MockClock) -> None:
+    near, far = memory_stream_pair()
+    async with redis_over(far):
         await ask(near, b"SET a 1\r\n", b"+OK\r\n")
         await near.send_all(b"GET a\r\nQUIT\r\n")
         assert await rest_of(near) == b"$1\r\n1\r\n+OK\r\n"
-    assert engine.sessions == {}
 
 
 async def test_redis_over_a_stream_ends_with_its_peer(autojump_clock: MockClock) -> None:
-    engine = new_engine()
     near, far = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_redis_stream, engine, far, Clock(EPOCH_US))
+    async with redis_over(far):
         await ask(near, b"PING\r\n", b"+PONG\r\n")
         await near.aclose()
-    assert engine.sessions == {}
 
 
 async def test_messages_that_come_while_one_is_being_sent_follow_it(autojump_clock: MockClock) -> None:
-    engine = new_engine()
     near, far = lockstep_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_redis_stream, engine, far, Clock(EPOCH_US))
+    async with redis_over(far) as engine:
         await ask(near, b"PING\r\n", b"+PONG\r\n")
         (session,) = engine.sessions.values()
         for message in (b"+one\r\n", b"+two\r\n", b"+three\r\n"):
@@ -294,7 +302,6 @@ async def test_messages_that_come_while_one_is_being_sent_follow_it(autojump_clo
         engine.mark_pending(session)
         dispatch_pending(engine)
         assert await rest_of(near) == b"+one\r\n+two\r\n+three\r\n"
-    assert engine.sessions == {}
 
 
 async def test_client_kill_ends_a_stream_that_waits_for_requests(autojump_clock: MockClock) -> None:
@@ -459,14 +466,9 @@ async def test_too_many_clients_are_told_and_closed(autojump_clock: MockClock) -
 
 
 async def test_waiting_over_another_stream(autojump_clock: MockClock) -> None:
-    engine = new_engine()
-    clock = Clock(EPOCH_US)
     near, far = memory_stream_pair()
     other, others_end = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_cron, engine, clock)
-        nursery.start_soon(serve_redis_stream, engine, far, clock)
-        nursery.start_soon(serve_redis_stream, engine, others_end, clock)
+    async with redis_over(far, others_end, has_cron=True) as engine:
         begin = trio.current_time()
         await ask(near, b"BLPOP l 1\r\n", b"*-1\r\n")
         assert 1 <= trio.current_time() - begin < 1.01
@@ -480,7 +482,6 @@ async def test_waiting_over_another_stream(autojump_clock: MockClock) -> None:
         await near.aclose()
         await wait_all_tasks_blocked()
         assert engine.blocked.count == 0
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_subscriber_that_never_reads_is_closed_at_its_hard_limit(autojump_clock: MockClock) -> None:
@@ -638,14 +639,9 @@ async def test_no_more_clients_can_be_asked_for_than_there_is_room_for(autojump_
 
 
 async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_clock: MockClock) -> None:
-    engine = new_engine()
-    clock = Clock(EPOCH_US)
     near, far = lockstep_stream_pair()
     other, others_end = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_cron, engine, clock)
-        nursery.start_soon(serve_redis_stream, engine, far, clock)
-        nursery.start_soon(serve_redis_stream, engine, others_end, clock)
+    async with redis_over(far, others_end, has_cron=True) as engine:
         await ask(near, b"SUBSCRIBE c\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
         await ask(other, b"CONFIG SET client-output-buffer-limit 'pubsub 1mb 0 0'\r\n", b"+OK\r\n")
         message = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$900000\r\n" + bytes(900_000) + b"\r\n"
@@ -656,7 +652,6 @@ async def test_a_stream_that_does_not_take_its_messages_is_closed_too(autojump_c
         await trio.sleep(1.5)
         assert len(engine.sessions) == 1
         assert engine.client_limits.output_buffer_disconnections == 1
-        nursery.cancel_scope.cancel()
 
 
 async def test_config_set_port_moves_the_listener_and_leaves_clients_alone(autojump_clock: MockClock) -> None:

@@ -13,9 +13,8 @@ from appliance.errors import ConfigError, Reset
 from appliance.redis.config import Configuration
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.shell.link import memory_link_pair
-from appliance.shell.main import serve
-from tests.shell.support import SERVER, ask, interface_config, until
-from tests.shell.test_main import Appliance, running
+from tests.shell.support import SERVER, ask, until
+from tests.shell.test_main import Appliance, running, serve_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,16 +139,9 @@ async def test_settings_that_are_wrong_meanwhile_end_the_appliance(
             await trio.sleep_forever()
 
     with pytest.raises(ConfigError, match="line 1"):
-        await serve(
-            far,
-            interface_config(2),
-            settings(),
-            control_path=tmp_path / "c.sock",
-            catch_signals=False,
-            beside=lambda ready: crash(ready.control_path),
-            renew=renewed,
+        await serve_alone(
+            far, tmp_path, settings(), beside=lambda ready: crash(ready.control_path), renew=renewed
         )
-    assert not (tmp_path / "c.sock").exists()
 
 
 @pytest.mark.parametrize(("how", "number"), [("SEGFAULT", "SIGSEGV"), ("PANIC", "SIGABRT")])
@@ -207,4 +199,20 @@ async def test_restarts_leave_nothing_behind(autojump_clock: MockClock, tmp_path
 
 def engines() -> list[Engine]:
     """All there are in this process; other tests have left some."""
+    gc.unfreeze()  # what is frozen is not told of
     return [each for each in gc.get_objects() if isinstance(each, Engine)]
+
+
+async def test_much_data_is_freed_after_the_restart_in_pieces(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path, settings=settings(), renew=settings) as appliance:
+        stream = await appliance.client.open_tcp_stream(SERVER, 6379)
+        await ask(stream, b"DEBUG POPULATE 20000\r\n", b"+OK\r\n")
+        (old,) = (each for each in engines() if len(each.databases[0]) == 20_000)
+        await stream.send_all(b"DEBUG RESTART\r\n")
+        await until(lambda: len(appliance.told) == 2)
+        assert len(old.releases) > 10_000  # served again before it was freed
+        await until(lambda: len(old.releases) == 0)
+        assert b":0\r\n" in await appliance.control("DBSIZE")
+        appliance.scope.cancel()

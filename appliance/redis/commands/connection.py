@@ -10,7 +10,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis import errors
-from appliance.redis.arguments import integer_argument
+from appliance.redis.arguments import c_string, integer_argument
 from appliance.redis.blocking import NEVER_US
 from appliance.redis.client_filter import (
     ClientFilter,
@@ -130,7 +130,7 @@ def hello(session: Session, args: list[bytes]) -> object:
             name = _client_name(args[at + 1])
             at += 2
         else:
-            raise CommandError(b"ERR Syntax error in HELLO option '" + args[at] + b"'")
+            raise CommandError(b"ERR Syntax error in HELLO option '" + c_string(args[at]) + b"'")
     if user is not None:
         _authenticate(session, user, password, args)
     if session.must_authenticate:
@@ -208,7 +208,7 @@ def client_setname(session: Session, args: list[bytes]) -> object:
 def client_setinfo(session: Session, args: list[bytes]) -> object:
     attribute = args[2].lower()
     if attribute not in (b"lib-name", b"lib-ver"):
-        raise CommandError(b"ERR Unrecognized option '" + args[2] + b"'")
+        raise CommandError(b"ERR Unrecognized option '" + c_string(args[2]) + b"'")
     if not _is_printable(args[3]):
         raise CommandError(b"ERR " + args[2] + b" cannot contain spaces, newlines or special characters.")
     if attribute == b"lib-name":

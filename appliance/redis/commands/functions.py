@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.redis import dump as dumps, errors
+from appliance.redis.arguments import c_string
 from appliance.redis.errors import CommandError
 from appliance.redis.glob import glob_match
 from appliance.redis.integers import parse_integer
@@ -60,7 +61,7 @@ def _load(session: Session, args: list[bytes]) -> object:
     is_replacing = False
     for option in args[2:-1]:
         if option.lower() != b"replace":
-            raise CommandError(b"ERR Unknown option given: " + option)
+            raise CommandError(b"ERR Unknown option given: " + c_string(option))
         is_replacing = True
     return session.engine.scripts.libraries.load(args[-1], is_replacing)
 
@@ -126,7 +127,7 @@ def list_(session: Session, args: list[bytes]) -> object:
                 raise CommandError(b"ERR library name argument was not given")
             pattern = args[at]
         else:
-            raise CommandError(b"ERR Unknown argument " + args[at])
+            raise CommandError(b"ERR Unknown argument " + c_string(args[at]))
         at += 1
     found: list[object] = []
     for name, library in session.engine.scripts.libraries.by_name.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from appliance.redis import errors
-from appliance.redis.arguments import integer_argument
+from appliance.redis.arguments import c_string, integer_argument
 from appliance.redis.commands.hashes import live_field
 from appliance.redis.errors import CommandError
 from appliance.redis.integers import parse_integer
@@ -77,7 +77,7 @@ def _parse(args: list[bytes], may_store: bool) -> _Order:
         elif word == b"by" and left >= 1:
             at += 1
             order.by = args[at]
-            if b"*" not in _c_string(args[at]):
+            if b"*" not in c_string(args[at]):
                 order.is_sorting = False
         elif word == b"get" and left >= 1:
             at += 1
@@ -88,16 +88,11 @@ def _parse(args: list[bytes], may_store: bool) -> _Order:
     return order
 
 
-def _c_string(text: bytes) -> bytes:
-    """What C's string functions see of it."""
-    return text.split(b"\0", 1)[0]
-
-
 class _Pattern:
     """A pattern of BY or GET, taken apart once: prefix, `*`, suffix, and the field of a hash behind `->`."""
 
     def __init__(self, text: bytes) -> None:
-        seen = _c_string(text)
+        seen = c_string(text)
         self.is_element = seen == b"#"
         star = seen.find(b"*")
         self.is_constant = star < 0
@@ -216,7 +211,7 @@ def _sorted(session: Session, elements: list[bytes], order: _Order) -> list[byte
         if number is not None:
             scores.append(float(number))
             continue
-        text = _c_string(text)
+        text = c_string(text)
         if len(text) == 0:
             scores.append(0.0)
         elif _NUMBER.fullmatch(text) is not None:
@@ -252,7 +247,7 @@ def _sorted_by_text(
         if text is None:
             keys.append(b"")  # before every text
         else:
-            keys.append(b"=" + (text if order.store is not None else _c_string(text)))
+            keys.append(b"=" + (text if order.store is not None else c_string(text)))
     places = sorted(range(len(elements)), key=keys.__getitem__, reverse=order.descending)
     return [elements[place] for place in places]
 

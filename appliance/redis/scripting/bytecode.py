@@ -10,7 +10,8 @@ Of an argument, or of what a call gave back, nobody knows what it is. It is take
 a chunk that hands one to somebody (`retry(redis.call, ...)`, `{redis.call}`), and else for the script's own.
 
 What a register holds is taken to be what the instruction nearest before has put there. Where a script
-branches that may be wrong, which costs no more than a line in an error, or depth.
+branches that may be wrong, which costs no more than a line in an error, or depth. Nor does it cost more to
+leave very long functions as they are, with those inside of them.
 
 Source:     Lua 5.1's lopcodes.h (fields of an instruction) and ldump.c (form of a dumped chunk).
 Invariants: the code comes from `string.dump` of the same Lua, never from a client.
@@ -59,6 +60,10 @@ _TABLES: Final = frozenset(b"redis server string table math os coroutine bit cjs
 _MAKERS: Final = frozenset([b"wrap", b"gmatch", b"gfind"])
 _DATA: Final = frozenset([b"KEYS", b"ARGV", b"_G"])
 
+_TAILCALL_BYTES: Final = (b"\x1d", b"\x5d", b"\x9d", b"\xdd")
+# Instructions of a function that is looked into: nothing can be done meanwhile, and longer ones are data.
+_LONGEST: Final = 100_000
+
 _NIL: Final = 0
 _BOOLEAN: Final = 1
 _NUMBER: Final = 3
@@ -82,6 +87,7 @@ class _Chunk:
     def __init__(self, code: bytes) -> None:
         self.code = code
         self.at = len(_HEADER)
+        self.has_tail_calls = False
 
     def _integer(self) -> int:
         value: int = struct.unpack_from("<i", self.code, self.at)[0]
@@ -100,7 +106,12 @@ class _Chunk:
         upvalues, parameters = self.code[self.at], self.code[self.at + 1]
         self.at += 4  # with varargs, registers
         count = self._integer()
-        code = struct.unpack_from(f"<{count}I", self.code, self.at)
+        # The operation is in the lowest bits of a word, whose first byte that is.
+        lowest = self.code[self.at : self.at + 4 * count : 4]
+        self.has_tail_calls = self.has_tail_calls or any(mark in lowest for mark in _TAILCALL_BYTES)
+        code: tuple[int, ...] = ()
+        if count <= _LONGEST:
+            code = struct.unpack_from(f"<{count}I", self.code, self.at)
         found = _Function(self.at, code, upvalues, parameters)
         self.at += 4 * count
         for _ in range(self._integer()):
@@ -206,6 +217,8 @@ class _Change:
                 self._hand_out(holds, a, a + 1)
             elif operation == _SETLIST:
                 self._hand_out(holds, a + 1, a + 1 + b if b > 0 else open_at)
+                if c == 0:
+                    i += 1  # of a long list the next word is a number, no instruction
             elif operation == _RETURN:
                 self._hand_out(holds, a, a + b - 1 if b > 0 else open_at)
             elif operation == _LOADNIL:
@@ -229,8 +242,12 @@ def without_library_tail_calls(code: bytes) -> bytes:
     """The dump of a chunk, changed as the module says."""
     if not code.startswith(_HEADER):
         return code
+    chunk = _Chunk(code)
+    function = chunk.function()
+    if not chunk.has_tail_calls:
+        return code
     changed = _Change(code)
-    changed.change(_Chunk(code).function(), [])
+    changed.change(function, [])
     if changed.is_handing_out:
         for place in changed.doubtful:
             changed.make_ordinary(place)

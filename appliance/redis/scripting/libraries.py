@@ -63,7 +63,7 @@ def parse_metadata(code: bytes) -> tuple[bytes, int]:
     if not code.startswith(b"#!"):
         raise CommandError(b"ERR Missing library metadata")
     end = code.find(b"\n")
-    if end < 0:
+    if end < 0 or b"\0" in code[:end]:
         raise CommandError(b"ERR Invalid library metadata")
     words = split_arguments(code[:end])
     if words is None:

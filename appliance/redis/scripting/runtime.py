@@ -266,11 +266,12 @@ class Runtime:
 
         The first time it does, it gets some more, up to its end.
         """
-        if self.has_room(0):
-            return True
         if not self._is_extended:
+            if self.has_room(0):
+                return True
             self._is_extended = True
             self.lua.set_max_memory(2 * self._hard_limit)
+        # From here on without collecting each time: the count hook will, and end the script.
         return self._memory_used() < self._hard_limit
 
     # Debugging ------------------------------------------------------------------------------------

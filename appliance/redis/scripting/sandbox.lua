@@ -83,7 +83,7 @@ local function described(err, info)
         err = {err = "ERR err_handler_def:10: " .. READONLY}
         info = info and {source = "@err_handler_def", currentline = 10}
     end
-    if info then
+    if info and info.source ~= "=[C]" then
         err.source = info.source
         err.line = info.currentline
     end
@@ -1049,7 +1049,7 @@ local function begin(resp)
 end
 
 local function finish(ok, value)
-    if not ok and gcinfo() > memory_limit_kb then
+    if not ok and gcinfo() > memory_limit_kb / 8 then
         collectgarbage() -- what the script had is garbage now, and a message takes room
     end
     if ok then

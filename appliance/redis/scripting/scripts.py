@@ -136,7 +136,7 @@ def parse_shebang(body: bytes) -> tuple[int, int]:
     if not body.startswith(b"#!"):
         return COMPATIBLE, 0
     end = body.find(b"\n")
-    if end < 0:
+    if end < 0 or b"\0" in body[:end]:
         raise CommandError(b"ERR Invalid script shebang")
     words = split_arguments(body[:end])
     if words is None:

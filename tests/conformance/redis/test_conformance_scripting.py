@@ -26,7 +26,7 @@ def _addresses_hidden(reply: bytes) -> bytes:
 
 def _request(line: str) -> tuple[Argument, ...]:
     if line.startswith("!"):
-        return tuple(line[1:].split("|"))
+        return tuple(line[1:].replace("\\0", "\0").split("|"))
     return ("EVAL", line.replace("\\n", "\n"), 0)
 
 

@@ -180,8 +180,7 @@ def test_parameters_of_valkey_are_read_and_kept(tmp_path: Path) -> None:
     client = Client(Engine(conf.engine_settings(load({}, {})), CountedBytes()))
     assert client.send("CONFIG", "SET", "slowlog-log-slower-than", 78) == b"+OK\r\n"
     assert client.send("CONFIG", "REWRITE") == b"+OK\r\n"
-    # Under the older names, which Valkey takes too.
-    rewritten = [*lines[:2], "slowlog-log-slower-than 78", 'masterauth "secret"']
+    rewritten = [*lines[:2], "commandlog-execution-slower-than 78", 'primaryauth "secret"']
     assert file.read_text().split("\n")[:4] == rewritten
 
 
