@@ -310,7 +310,7 @@ class Snapshot:
         begun.walk.begun.pop(begun.key)
         released = begun.value.close()
         if released is not None:
-            self.engine.releases.add(released)
+            self.engine.observer.released(released)
 
     def _send(self, part: bytes) -> None:
         session = self.session

@@ -407,7 +407,7 @@ def _trim(session: Session, stream: Stream, trim: Trim) -> i64:
     """Trim, and leave to the queue what would take long to let go of."""
     deleted = stream.trim(trim)
     if trim.discarded is not None:
-        session.engine.releases.add(trim.discarded)
+        session.observer.released(trim.discarded)
     return deleted
 
 

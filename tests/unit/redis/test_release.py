@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
+from appliance.redis.blocking import NEVER_US
 from appliance.redis.engine import Engine, EngineSettings
 from appliance.redis.types.sets import Set, set_for
 
@@ -68,3 +71,22 @@ def test_what_is_small_does_not_wait() -> None:
     engine.releases.add(a_set(engine, 64))
     engine.releases.add(b"x" * 100_000)
     assert engine.releases.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("fill", "cut"),
+    [
+        (b"XADD k %d-1 f v", b"XTRIM k MAXLEN 100"),
+        (b"RPUSH k %d", b"LTRIM k 10 20"),
+        (b"SADD k %d", b"DEL k"),
+    ],
+)
+def test_what_a_command_leaves_is_freed_without_another_one(fill: bytes, cut: bytes) -> None:
+    engine = an_engine()
+    session = engine.create_session(remote="10.0.0.1:1", local="10.0.0.2:2", now_us=1_000_000)
+    lines = [fill % number for number in range(1, 40_001)]
+    session.data_received(b"\r\n".join([*lines, cut, b""]), 1_000_000)
+    assert not engine.releases.is_empty()
+    while not engine.releases.is_empty():
+        assert engine.next_timeout_us() < NEVER_US
+        engine.handle_timeouts(engine.next_timeout_us())

@@ -380,6 +380,18 @@ def test_one_who_leaves_amid_a_large_value_leaves_nothing_behind(server: Server)
     assert server.engine.releases.freed > 0
 
 
+def test_what_a_snapshot_lets_go_of_is_freed_without_another_command(server: Server) -> None:
+    for at in range(2500):
+        server.do("SADD", "s", at)
+    server.sync()
+    server.do("DEL", "s")
+    server.rest()
+    while not server.engine.releases.is_empty():
+        assert server.engine.next_timeout_us() < NEVER_US
+        server.advance(2_000)
+    assert server.engine.releases.freed == 1
+
+
 def test_flushed_while_a_snapshot_is_under_way_it_is_let_go_of_afterwards(server: Server) -> None:
     for at in range(5000):
         server.do("SET", f"key:{at}", "v", "EX", 1000)
