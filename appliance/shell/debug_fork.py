@@ -94,11 +94,12 @@ class _Original:
         finally:
             self.stream.socket.close()
             os.kill(self.pid, signal.SIGKILL)  # if it has not ended: we are being stopped
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(os.waitpid, self.pid, 0)
             if self.session.dialogue is self:
                 self.session.end_dialogue()
                 after()
+            # From here on nobody calls `feed`: the number is not ours any more once it has been waited for.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(os.waitpid, self.pid, 0)
 
     async def _send(self) -> None:
         with suppress(trio.BrokenResourceError):

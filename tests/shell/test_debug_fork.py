@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from contextlib import contextmanager
@@ -10,13 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.redis import Engine, EngineSettings
 from appliance.redis.resp import ValueParser
+from appliance.shell.debug_fork import DebugForks
 from tests.shell.test_kernel_server import kernel_server
 from tests.support.redis_pair import PATIENCE_S, encode_request
 from tests.support.running import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import pytest
 
     from tests.support.redis_pair import Argument
 
@@ -159,3 +167,31 @@ def test_long_answers_come_whole() -> None:
         assert len(repr(client.send("p", "s"))) > 3_000_000
         client.send("c")
         assert client.value() == b"x" * 3_000_000
+
+
+async def test_a_client_may_go_while_its_copy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(EngineSettings(), os.urandom)
+    session = engine.create_session(remote="127.0.0.1:1", local="127.0.0.1:2", now_us=1)
+
+    gone = trio.Event()
+
+    async def wait_and_lose_the_client(wait: Callable[..., object], *arguments: int) -> object:
+        status = wait(*arguments)
+        session.close()
+        gone.set()
+        return status
+
+    program = shutil.which("true")
+    assert program is not None
+    monkeypatch.setattr(os, "fork", lambda: os.posix_spawn(program, ["true"], os.environ))
+    monkeypatch.setattr(trio.to_thread, "run_sync", wait_and_lose_the_client)
+    async with trio.open_nursery() as nursery:
+        forks = DebugForks(engine, lambda: None)
+        nursery.start_soon(forks.run)
+        assert engine.scripts.fork is not None
+        assert engine.scripts.fork(session) is None
+        with trio.fail_after(PATIENCE_S):
+            await gone.wait()
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert session.dialogue is None
